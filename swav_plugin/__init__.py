@@ -1,0 +1,13 @@
+"""SwAV (arXiv:2006.09882) for OpenMMLab.
+
+Importing this costs what `import mmengine` costs. It makes
+``_base_ = 'swav_plugin::selfsup/swav/....py'`` work in any config that is
+read afterwards; the classes are imported when a config first names one.
+"""
+
+from swav_plugin.compat.stack import check_distributions, setup_configs
+
+__version__ = '0.1.0'
+
+check_distributions()
+setup_configs()

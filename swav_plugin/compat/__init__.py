@@ -1,0 +1,1 @@
+"""What other versions of our dependencies and of SwAV need to fit in."""

@@ -1,0 +1,171 @@
+"""Other SwAV checkpoints under our names, and loading that can not fail unseen.
+
+Known layouts: ours, upstream's released and training files
+(`module.conv1.weight`, `projection_head.0.weight`, `prototypes.weight`),
+mmselfsup 0.x and 1.x, mmpretrain, and bare backbones.
+"""
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Union
+
+from torch import Tensor, nn
+
+from .safe_load import safe_load
+
+# The first rule that matches a key renames it.
+_RULES = [
+    # Ours.
+    (r'(backbone\..*|neck\.projection\..*|head\.prototypes\.\d+\.weight'
+     r'|head\.queue\..*)', r'\1'),
+    # mmselfsup and mmpretrain. `neck.norm` repeats `projection_neck.1`.
+    (r'neck\.projection_neck\.(.*)', r'neck.projection.\1'),
+    (r'neck\.norm\..*', None),
+    (r'head\.(?:loss_module\.|loss\.)?prototypes\.weight',
+     'head.prototypes.0.weight'),
+    (r'head\.(?:loss_module\.|loss\.)?prototypes\.prototypes(\d+)\.weight',
+     r'head.prototypes.\1.weight'),
+    # Upstream.
+    (r'projection_head\.(.*)', r'neck.projection.\1'),
+    (r'prototypes\.weight', 'head.prototypes.0.weight'),
+    (r'prototypes\.prototypes(\d+)\.weight', r'head.prototypes.\1.weight'),
+    # The mean and std of a data preprocessor belong to the config.
+    (r'data_preprocessor\..*', None),
+    # What has no prefix is a bare backbone.
+    (r'(?!neck\.|head\.|prototypes|projection_head)(.*)', r'backbone.\1'),
+]
+
+
+def read_checkpoint(path: Union[str, Path]) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint file without running code from it.
+
+    Args:
+        path: A file written by `torch.save`: a state dict, or a dict that
+            holds one under 'state_dict'.
+
+    Returns:
+        Names to tensors, as they stand in the file, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file holds no state dict, or wants to run code.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f'no checkpoint at {path}; give the path of a .pth or .pth.tar '
+            'file.')
+    checkpoint = safe_load(path, 'cpu')
+    if isinstance(checkpoint, Mapping):
+        checkpoint = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(checkpoint, Mapping) or not checkpoint or not all(
+            isinstance(value, Tensor) for value in checkpoint.values()):
+        raise ValueError(
+            f'{path} holds no weights; expected names with tensors, or a '
+            "dict that has them under 'state_dict'.")
+    return dict(checkpoint)
+
+
+def convert_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of any known SwAV layout to those of our `SwAV`.
+
+    Args:
+        state_dict: Names to tensors, e.g. upstream's, with or without
+            `module.` in front.
+
+    Returns:
+        `backbone.*`, `neck.projection.*` and `head.*`. Keys of other heads,
+        such as a classifier's, keep their names.
+
+    >>> list(convert_state_dict({'module.prototypes.weight': torch.ones(1)}))
+    ['head.prototypes.0.weight']
+    """
+    converted = {}
+    for key, value in state_dict.items():
+        key = key.removeprefix('module.')
+        new_key: Union[str, None] = key
+        for pattern, name in _RULES:
+            match = re.fullmatch(pattern, key)
+            if match:
+                new_key = match.expand(name) if name is not None else None
+                break
+        if new_key is not None:
+            converted[new_key] = value
+    return converted
+
+
+def load_model(model: nn.Module, path: Union[str, Path]) -> int:
+    """Fill every parameter and statistic of a `SwAV` from a checkpoint.
+
+    Queues are not part of it: a checkpoint without one, such as upstream's,
+    leaves the queue of the model empty.
+
+    Returns:
+        How many tensors were filled.
+
+    Raises:
+        ValueError: If a tensor of the model is not in the file or has
+            another shape; the message lists both sides.
+    """
+    return _load(model, convert_state_dict(read_checkpoint(path)), path)
+
+
+def load_backbone(backbone: nn.Module, path: Union[str, Path]) -> int:
+    """Fill every tensor of a backbone from a checkpoint of any known layout.
+
+    Returns:
+        How many tensors were filled.
+
+    Raises:
+        ValueError: If a tensor of the backbone is not in the file or has
+            another shape; the message lists both sides.
+    """
+    converted = convert_state_dict(read_checkpoint(path))
+    prefix = 'backbone.'
+    weights = {
+        key.removeprefix(prefix): value
+        for key, value in converted.items() if key.startswith(prefix)
+    }
+    return _load(backbone, weights, path)
+
+
+def _load(
+    module: nn.Module, weights: dict[str, Tensor], path: Union[str, Path]
+) -> int:
+    """Copy `weights` into `module` if they fill it, else raise."""
+    own = {
+        key: value
+        for key, value in module.state_dict().items()
+        if not key.startswith(('head.queue.', 'data_preprocessor.'))
+    }
+    # Files from before torch 0.4.1 lack this counter, which SwAV never uses.
+    own_required = {
+        key: value
+        for key, value in own.items()
+        if not key.endswith('num_batches_tracked') or key in weights
+    }
+    missing = sorted(own_required.keys() - weights.keys())
+    unused = sorted(weights.keys() - own.keys())
+    shapes = [
+        f'{key} is {tuple(weights[key].shape)} in the file and '
+        f'{tuple(value.shape)} in the model'
+        for key, value in own_required.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    if missing or shapes:
+        raise ValueError(
+            f'{path} does not fill the {type(module).__name__}: '
+            f'{len(missing)} tensors are not in the file'
+            f'{_some(missing)}, {len(shapes)} have another shape'
+            f'{_some(shapes)}; {len(unused)} tensors of the file have no '
+            f'place in the model{_some(unused)}. Check that the file is of '
+            'this architecture, depth and width.')
+    module.load_state_dict({k: weights[k] for k in own_required}, strict=False)
+    return len(own_required)
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+    """The first names in brackets, with a count of the rest."""
+    if not names:
+        return ''
+    rest = f', and {len(names) - limit} more' if len(names) > limit else ''
+    return f' ({", ".join(names[:limit])}{rest})'

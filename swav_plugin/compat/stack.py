@@ -1,0 +1,120 @@
+"""Make the two mm-stacks, onedl's and the official one, look alike.
+
+Both install the same modules (mmengine, mmcv, mmpretrain, ...) and neither
+declares that the other must not be there.
+"""
+
+import os.path as osp
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+
+# Distributions that install a module: onedl's, official, other official ones.
+_PROVIDERS = {
+    'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
+    'mmcv': ('onedl-mmcv', 'mmcv-lite', 'mmcv'),
+    'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
+}
+
+
+def _is_distribution(name: str) -> bool:
+    """Whether pip knows `name` as installed."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def check_distributions() -> None:
+    """Stop when an mm-package is missing or installed twice.
+
+    A module without metadata (vendored, or on PYTHONPATH) is accepted.
+
+    Raises:
+        ImportError: One line that names the pip command to run.
+    """
+    found = {
+        module: [name for name in names if _is_distribution(name)]
+        for module, names in _PROVIDERS.items()
+    }
+    for module, names in found.items():
+        if len(names) > 1:
+            raise ImportError(
+                f'{module} is installed twice, by {" and ".join(names)}, '
+                'which overwrite each other\'s files: run `pip uninstall -y '
+                f'{" ".join(names)}`, then `pip install {names[0]}`.')
+    missing = [
+        module for module, names in found.items()
+        if not names and find_spec(module) is None
+    ]
+    if missing:
+        installed = [names[0] for names in found.values() if names]
+        is_onedl = not installed or installed[0].startswith('onedl-')
+        wanted = [_PROVIDERS[module][0 if is_onedl else 1]
+                  for module in missing]
+        raise ImportError(
+            f'swav_plugin needs {" and ".join(missing)}: run `pip install '
+            f'{" ".join(wanted)}`.')
+
+
+def setup_configs() -> None:
+    """Let `_base_ = 'swav_plugin::...'` resolve, and `mmseg::...`."""
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    # mmengine asks pip first, then looks beside the module. pip may know
+    # another copy than the one imported, so give a name that pip does not.
+    MODULE2PACKAGE['swav_plugin'] = 'swav_plugin.registry'
+    if not _is_distribution('mmsegmentation'):
+        MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
+    _replace_pkg_resources()
+
+
+def setup_stack() -> None:
+    """Make every checkpoint that mmengine reads be read safely.
+
+    Called by `swav_plugin.registry`, so by whatever uses our classes.
+    """
+    from swav_plugin.compat.safe_load import use_in_mmengine
+    use_in_mmengine()
+
+
+def _replace_pkg_resources() -> None:
+    """Give mmengine <= 0.10.7 what setuptools >= 81 took away."""
+    from mmengine.utils import package_utils
+    needed = package_utils.is_installed.__code__.co_names
+    if 'pkg_resources' not in needed or find_spec('pkg_resources'):
+        return
+    for name in ('mmengine.utils.package_utils', 'mmengine.utils',
+                 'mmengine.config.config', 'mmengine.hub.hub'):
+        module = sys.modules.get(name)
+        for function in (is_installed, get_installed_path):
+            if hasattr(module, function.__name__):
+                setattr(module, function.__name__, function)
+
+
+def is_installed(package: str) -> bool:
+    """Whether pip or Python knows `package`, as mmengine's `is_installed`."""
+    if _is_distribution(package):
+        return True
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def get_installed_path(package: str) -> str:
+    """Folder of a package, as mmengine's `get_installed_path`.
+
+    Args:
+        package: Name for pip (mmsegmentation) or for Python (mmseg).
+
+    Raises:
+        ImportError: Python does not find it.
+    """
+    module = package
+    if _is_distribution(package):
+        top_level = distribution(package).read_text('top_level.txt')
+        module = top_level.split()[0] if top_level else package
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f'{package} is not installed as a package.')
+    return osp.dirname(spec.origin)

@@ -1,0 +1,61 @@
+"""Where swav_plugin's classes are registered, scope ``swav_plugin``.
+
+A name that is not ours is looked up in mmpretrain, then in mmengine, so a
+config with ``default_scope = 'swav_plugin'`` writes ``type='ResNet'`` for
+mmpretrain's and ``type='SwAV'`` for ours.
+"""
+
+import mmpretrain.registry
+from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
+
+from swav_plugin.compat.stack import setup_stack
+
+setup_stack()
+
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    """Make our child of `parent`; `locations` are imported at first use."""
+    # mmengine imports the locations of the registry it is asked, not those of
+    # its parents: without the parent's, `ResNet` would not be found.
+    return Registry(
+        parent.name,
+        parent=parent,
+        scope='swav_plugin',
+        locations=[*parent._locations, *locations])
+
+
+MODELS = _child(mmpretrain.registry.MODELS, 'swav_plugin.models')
+DATASETS = _child(mmpretrain.registry.DATASETS, 'swav_plugin.datasets')
+TRANSFORMS = _child(mmpretrain.registry.TRANSFORMS, 'swav_plugin.datasets')
+DATA_SAMPLERS = _child(
+    mmpretrain.registry.DATA_SAMPLERS, 'swav_plugin.datasets')
+HOOKS = _child(mmpretrain.registry.HOOKS, 'swav_plugin.engine')
+OPTIMIZERS = _child(mmpretrain.registry.OPTIMIZERS, 'swav_plugin.engine')
+OPTIM_WRAPPERS = _child(
+    mmpretrain.registry.OPTIM_WRAPPERS, 'swav_plugin.engine')
+MODEL_WRAPPERS = _child(
+    mmpretrain.registry.MODEL_WRAPPERS, 'swav_plugin.engine')
+LOG_PROCESSORS = _child(
+    mmpretrain.registry.LOG_PROCESSORS, 'swav_plugin.engine')
+
+# We fill none of these, but mmengine looks for a child of the default scope:
+# without one it warns and searches the root alone, where mmpretrain's
+# Accuracy is not found. An empty list of locations would make mmengine ask
+# for `swav_plugin.utils`, so name a module that is loaded already.
+for _parent in (
+        mmpretrain.registry.RUNNERS,
+        mmpretrain.registry.RUNNER_CONSTRUCTORS,
+        mmpretrain.registry.LOOPS,
+        mmpretrain.registry.OPTIM_WRAPPER_CONSTRUCTORS,
+        mmpretrain.registry.PARAM_SCHEDULERS,
+        mmpretrain.registry.WEIGHT_INITIALIZERS,
+        mmpretrain.registry.TASK_UTILS,
+        mmpretrain.registry.METRICS,
+        mmpretrain.registry.EVALUATORS,
+        mmpretrain.registry.VISUALIZERS,
+        mmpretrain.registry.VISBACKENDS,
+        mmpretrain.registry.BATCH_AUGMENTS,
+        FUNCTIONS,
+        STRATEGIES,
+):
+    _child(_parent, __name__)

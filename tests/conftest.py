@@ -1,0 +1,23 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+
+# pytest-xdist runs one process for each core: more threads only wait for
+# each other. One thread also keeps sums in the same order on every machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def test_data() -> Path:
+    """Folder of real test images, or skip the test where there is none."""
+    path = Path(os.environ.get('SWAV_TEST_DATA', REPO_ROOT / '../shared/data'))
+    if not path.is_dir():
+        pytest.skip(
+            f'no test images in {path}; set SWAV_TEST_DATA to their folder')
+    return path.resolve()

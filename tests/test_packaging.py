@@ -1,0 +1,153 @@
+"""Tests of what is installed, and of `_base_ = 'swav_plugin::...'`."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+import swav_plugin
+from tests.conftest import REPO_ROOT
+
+SHARED_CONFIG = 'selfsup/_base_/default_runtime.py'
+
+# A stranger's script: where is swav_plugin, and does its config resolve?
+SCRIPT = '''
+import swav_plugin
+from mmengine.config import Config
+with open('mine.py', 'w') as file:
+    file.write("_base_ = 'swav_plugin::{name}'")
+print(swav_plugin.__file__)
+print(Config.fromfile('mine.py').default_scope)
+'''
+
+
+def _run(code: str, cwd: Path, *path: Path) -> list[str]:
+    """Run code in a fresh Python that imports from `path` first."""
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, path))}
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def _pip(*args: str) -> None:
+    """Run pip without a network."""
+    subprocess.run(
+        [sys.executable, '-m', 'pip', '--disable-pip-version-check', *args],
+        check=True, capture_output=True,
+        env={**os.environ, 'PIP_NO_INDEX': '1', 'PYTHONPATH': ''})
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel made from a copy of the source tree: building leaves files."""
+    source = tmp_path_factory.mktemp('source')
+    for name in ('swav_plugin', 'configs', 'tools', 'tests'):
+        shutil.copytree(REPO_ROOT / name, source / name, symlinks=True,
+                        ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'LICENSE',
+                 'README.md', 'model-index.yml'):
+        shutil.copy(REPO_ROOT / name, source)
+    target = tmp_path_factory.mktemp('wheel')
+    _pip('wheel', '--no-deps', '--no-build-isolation', '-w', str(target),
+         str(source))
+    return next(target.glob('swav_plugin-*.whl'))
+
+
+@pytest.fixture(scope='module')
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the wheel is installed."""
+    target = tmp_path_factory.mktemp('site-packages')
+    _pip('install', '--no-deps', '--target', str(target), str(wheel))
+    return target
+
+
+def _shipped(folder: str, *suffixes: str) -> set[str]:
+    """Files of a folder of the repository that belong into the wheel."""
+    return {
+        f'swav_plugin/.mim/{path.relative_to(REPO_ROOT).as_posix()}'
+        for path in (REPO_ROOT / folder).rglob('*')
+        if path.suffix in suffixes
+    }
+
+
+def test_wheel_holds_configs_and_tools_as_files(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        infos = archive.infolist()
+        index = archive.read('swav_plugin/.mim/model-index.yml')
+    names = {info.filename for info in infos}
+    assert _shipped('configs', '.py', '.yml') < names
+    assert _shipped('tools', '.py', '.sh') < names
+    assert 'swav_plugin/py.typed' in names
+    assert 'swav_plugin/models/swav.py' in names
+    assert index == (REPO_ROOT / 'model-index.yml').read_bytes()
+    roots = {name.split('/')[0] for name in names}
+    version = swav_plugin.__version__
+    assert roots == {'swav_plugin', f'swav_plugin-{version}.dist-info'}
+    # The high half of the attributes is the file mode: no symbolic links.
+    assert not [info.filename for info in infos
+                if info.external_attr >> 28 == 0o12]
+
+
+def test_base_resolves_in_installed_wheel(
+        installed: Path, tmp_path: Path) -> None:
+    file, scope = _run(SCRIPT.format(name=SHARED_CONFIG), tmp_path, installed)
+    assert Path(file).is_relative_to(installed)
+    assert scope == 'swav_plugin'
+
+
+def test_base_resolves_in_checkout(tmp_path: Path) -> None:
+    code = SCRIPT.format(name=SHARED_CONFIG)
+    file, scope = _run(code, tmp_path, REPO_ROOT)
+    assert Path(file).is_relative_to(REPO_ROOT)
+    assert scope == 'swav_plugin'
+
+
+def test_base_comes_from_the_imported_copy(
+        installed: Path, tmp_path: Path) -> None:
+    """A checkout wins over an installed wheel, with its configs."""
+    checkout = tmp_path / 'checkout'
+    shutil.copytree(installed / 'swav_plugin', checkout / 'swav_plugin')
+    config = checkout / 'swav_plugin/.mim/configs' / SHARED_CONFIG
+    config.write_text("default_scope = 'edited'")
+    _, scope = _run(SCRIPT.format(name=SHARED_CONFIG), tmp_path, checkout,
+                    installed)
+    assert scope == 'edited'
+
+
+@pytest.mark.parametrize('config', sorted(
+    path.name for path in REPO_ROOT.glob('configs/selfsup/swav/*.py')))
+def test_every_config_is_inheritable(tmp_path: Path, config: str) -> None:
+    mine = tmp_path / 'mine.py'
+    mine.write_text(f"_base_ = 'swav_plugin::selfsup/swav/{config}'\n"
+                    'train_dataloader = dict(batch_size=7)\n')
+    cfg = Config.fromfile(mine)
+    assert cfg.model.type == 'SwAV'
+    assert cfg.train_dataloader.batch_size == 7
+
+
+def test_import_is_light() -> None:
+    """`import swav_plugin` brings in what `import mmengine` does, not more."""
+    code = '''
+import sys, mmengine
+before = set(sys.modules)
+import swav_plugin
+print(*sorted(set(sys.modules) - before), sep='\\n')
+'''
+    new = _run(code, REPO_ROOT, REPO_ROOT)
+    # importlib.metadata itself imports parts of the standard library.
+    ours = {name for name in new
+            if name.split('.')[0] not in sys.stdlib_module_names}
+    assert ours == {
+        'swav_plugin', 'swav_plugin.compat', 'swav_plugin.compat.stack'}
+
+
+def test_version_is_a_release_number() -> None:
+    assert re.fullmatch(r'\d+\.\d+\.\d+', swav_plugin.__version__)
