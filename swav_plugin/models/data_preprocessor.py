@@ -1,0 +1,59 @@
+"""MultiViewPreprocessor: batches of uint8 views to normalised floats."""
+from typing import Any, Sequence
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from swav_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiViewPreprocessor(BaseDataPreprocessor):
+    """Move views to the device and normalise them there.
+
+    Args:
+        mean: Mean of R, G and B in 0..255.
+        std: Standard deviation of R, G and B in 0..255. SwAV uses 0.228 * 255
+            for red where most others use 0.229 * 255.
+        non_blocking: Whether copies from pinned memory may overlap.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(non_blocking)
+        self.register_buffer('mean',
+                             torch.tensor(mean).view(-1, 1, 1), False)
+        self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Normalise `data['inputs']`.
+
+        Args:
+            data: 'inputs' is one (B, 3, h, w) RGB tensor or a list of V of
+                them, one for each view; the rest is passed on.
+            training: Unused; part of mmengine's interface.
+
+        Raises:
+            ValueError: If the batch was not collated into such tensors.
+        """
+        data = self.cast_data(data)
+        inputs: Any = data['inputs']
+        if isinstance(inputs, Tensor):
+            return {**data, 'inputs': self._normalise(inputs)}
+        return {**data, 'inputs': [self._normalise(x) for x in inputs]}
+
+    def _normalise(self, images: Any) -> Tensor:
+        """(B, 3, h, w) in 0..255 -> float32, about zero mean."""
+        if not isinstance(images, Tensor) or images.dim() != 4:
+            got = tuple(images.shape) if isinstance(
+                images, Tensor) else type(images).__name__
+            raise ValueError(
+                f'MultiViewPreprocessor got a view of {got}; it expects '
+                '(B, 3, h, w) tensors. Set '
+                "collate_fn=dict(type='default_collate') in the dataloader.")
+        return (images.float() - self.mean) / self.std

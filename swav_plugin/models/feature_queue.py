@@ -1,0 +1,87 @@
+"""FeatureQueue: the latest embeddings of earlier batches, as model state.
+
+Letters for shapes: A views with codes, B images per rank, D embedding size,
+L queue length.
+"""
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class FeatureQueue(nn.Module):
+    """First-in first-out store of embeddings, the same on every rank.
+
+    Every rank keeps the whole queue in a buffer, so that a checkpoint of any
+    rank is complete and a run may resume on another number of ranks. For
+    Sinkhorn each rank takes its own `shard`.
+
+    Args:
+        num_views: A, views that get codes; each has a queue of its own.
+        length: L, rows kept for each view over all ranks.
+        feat_dim: D.
+
+    Source: SwAV (arXiv:2006.09882), section 3.1; a queue replicated over
+    ranks holds the same rows as one split over them, so codes are equal.
+    """
+
+    features: Tensor
+    num_rows: Tensor
+
+    def __init__(self, num_views: int, length: int, feat_dim: int) -> None:
+        super().__init__()
+        self.length = length
+        self.register_buffer('features',
+                             torch.zeros(num_views, length, feat_dim))
+        self.register_buffer('num_rows', torch.tensor(0))
+        # A copy of `num_rows` for the host: reading the buffer would make
+        # the host wait for the device in every step.
+        self._num_rows = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every row has been written; only then it is used."""
+        return self._num_rows >= self.length
+
+    def shard(self) -> Tensor:
+        """This rank's rows: (A, about L / number of ranks, D)."""
+        rank, world_size = _rank_and_world_size()
+        return self.features[:, rank::world_size]
+
+    @torch.no_grad()
+    def push(self, embeddings: Tensor) -> None:
+        """Add a batch from every rank and drop the oldest rows.
+
+        Args:
+            embeddings: (A, B, D) of this rank; B is the same on all ranks.
+
+        Raises:
+            ValueError: If the batch of all ranks is larger than the queue.
+        """
+        embeddings = embeddings.detach().float().contiguous()
+        _, world_size = _rank_and_world_size()
+        if world_size > 1:
+            parts = [torch.empty_like(embeddings) for _ in range(world_size)]
+            dist.all_gather(parts, embeddings)
+            embeddings = torch.cat(parts, dim=1)
+        num_new = embeddings.shape[1]
+        if num_new > self.length:
+            raise ValueError(
+                f'a batch of {num_new} images over all ranks does not fit '
+                f'into a queue of {self.length}; set queue_length to a '
+                'multiple of the total batch size, or to 0 for no queue.')
+        kept = self.features[:, :self.length - num_new]
+        self.features.copy_(torch.cat([embeddings, kept], dim=1))
+        self._num_rows = min(self._num_rows + num_new, self.length)
+        self.num_rows.fill_(self._num_rows)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._num_rows = int(self.num_rows)
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

@@ -1,0 +1,128 @@
+"""SwAV: views -> backbone -> neck -> head. Start reading here.
+
+Letters for shapes: V views, B images per rank, C channels of the backbone,
+D embedding size, K prototypes, N any images.
+"""
+from typing import Optional, Union
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from swav_plugin.registry import MODELS
+
+Views = Union[Tensor, list[Tensor]]
+
+
+@MODELS.register_module()
+class SwAV(BaseModel):
+    """Unsupervised learning by contrasting cluster assignments.
+
+    Args:
+        backbone: Config of any mmpretrain backbone whose output can be pooled.
+        neck: Config of the neck, a `SwAVNeck`.
+        head: Config of the head, a `SwAVHead`, without `feat_dim`.
+        data_preprocessor: Config of a `MultiViewPreprocessor`.
+        compile: Options of `torch.compile` for the backbone, e.g. `dict()`;
+            None to not compile. Needs torch >= 2.2.
+        init_cfg: As in mmengine.
+
+    Source: SwAV (arXiv:2006.09882).
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        data_preprocessor: Optional[dict] = None,
+        compile: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        # Built here, because mmengine would look in its own registry alone.
+        if data_preprocessor is not None:
+            data_preprocessor = MODELS.build(data_preprocessor)
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        head = {'feat_dim': self.neck.out_channels, **head}
+        self.head = MODELS.build(head)
+        if compile is not None:
+            self.backbone.compile(**compile)
+
+    def forward(
+        self,
+        inputs: Views,
+        data_samples: Optional[list[DataSample]] = None,
+        mode: str = 'tensor',
+    ) -> Union[dict[str, Tensor], list[DataSample], Tensor]:
+        """Run one of the model's three uses.
+
+        Args:
+            inputs: One (B, 3, h, w) tensor for each view, normalised; for
+                'tensor' and 'predict' also a single tensor. Of several views
+                those two use the first.
+            data_samples: Filled in by 'predict', one for each image.
+            mode: 'loss' for training, 'tensor' for features, 'predict' for
+                the nearest prototype of each image.
+
+        Raises:
+            ValueError: If the mode is unknown or 'loss' gets a single view.
+        """
+        if mode == 'loss':
+            return self.loss(inputs)
+        view = inputs if isinstance(inputs, Tensor) else inputs[0]
+        if mode == 'tensor':
+            return self.extract_feat(view)
+        if mode == 'predict':
+            return self.predict(view, data_samples)
+        raise ValueError(f"got mode='{mode}'; use 'loss', 'tensor' or "
+                         "'predict'.")
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        """Loss of one batch of V views."""
+        if isinstance(views, Tensor) or len(views) < 2:
+            raise ValueError(
+                'SwAV learns from at least two views of each image but got '
+                'one; use MultiView in the pipeline of train_dataloader.')
+        embeddings = self.neck(self._pool_views(views))
+        return {'loss': self.head.loss(embeddings.unflatten(
+            0, (len(views), -1)))}
+
+    def extract_feat(self, images: Tensor) -> Tensor:
+        """Pooled backbone features: (N, 3, h, w) -> (N, C)."""
+        return self.neck.pool(self.backbone(images))
+
+    @torch.no_grad()
+    def predict(
+        self,
+        images: Tensor,
+        data_samples: Optional[list[DataSample]] = None,
+    ) -> list[DataSample]:
+        """Nearest prototype of each image, with the softmax over all.
+
+        `pred_label` is the index in the first set of prototypes and
+        `pred_score` (K,) the prediction that training compares with codes.
+        """
+        scores = self.head(self.neck(self.extract_feat(images)))[0]
+        probabilities = (scores / self.head.temperature).softmax(1)
+        if data_samples is None:
+            data_samples = [DataSample() for _ in images]
+        return [
+            sample.set_pred_score(prob).set_pred_label(prob.argmax())
+            for sample, prob in zip(data_samples, probabilities)
+        ]
+
+    def _pool_views(self, views: list[Tensor]) -> Tensor:
+        """Features of all views, view by view: (V * B, C).
+
+        Views of one size share one pass through the backbone, so batch norm
+        sees all crops of that size together, as in upstream.
+        """
+        pooled: dict[int, Tensor] = {}
+        for size in dict.fromkeys(view.shape for view in views):
+            same = [i for i, view in enumerate(views) if view.shape == size]
+            features = self.extract_feat(torch.cat([views[i] for i in same]))
+            pooled.update(zip(same, features.chunk(len(same))))
+        return torch.cat([pooled[i] for i in range(len(views))])

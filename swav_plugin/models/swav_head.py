@@ -1,0 +1,163 @@
+"""SwAVHead: prototypes, queue and loss.
+
+Letters for shapes: V views (the first A get codes), B images per rank,
+K prototypes, D embedding size, L queue length, N any rows.
+"""
+from typing import Optional, Sequence, Union
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from swav_plugin.registry import MODELS
+from .feature_queue import FeatureQueue
+from .swav_loss import (harden, sinkhorn, sinkhorn_with_queue,
+                        swapped_prediction_loss)
+
+
+@MODELS.register_module()
+class SwAVHead(BaseModule):
+    """Score embeddings against prototypes and predict swapped codes.
+
+    Args:
+        feat_dim: D. `SwAV` takes it from the neck.
+        num_prototypes: K, or one K for each of several sets of prototypes
+            that share the embedding; their losses are averaged.
+        queue_length: L, embeddings kept for each coded view over all ranks; a
+            multiple of the total batch size. 0 for no queue.
+        num_assign_views: A. The first A views get codes.
+        epsilon: Entropy weight of Sinkhorn.
+        num_iters: Sweeps of Sinkhorn.
+        temperature: Of the softmax over prototypes.
+        hard_assignment: Whether codes are rounded to one prototype each.
+        init_cfg: As in mmengine.
+
+    Without a `SwAVHook` the queue is used from the first step on that finds
+    it full and prototypes are never frozen.
+
+    Source: SwAV (arXiv:2006.09882), section 3.1.
+    """
+
+    def __init__(
+        self,
+        feat_dim: int,
+        num_prototypes: Union[int, Sequence[int]] = 3000,
+        queue_length: int = 0,
+        num_assign_views: int = 2,
+        epsilon: float = 0.05,
+        num_iters: int = 3,
+        temperature: float = 0.1,
+        hard_assignment: bool = False,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if isinstance(num_prototypes, int):
+            num_prototypes = [num_prototypes]
+        self.num_prototypes = list(num_prototypes)
+        self.prototypes = nn.ModuleList(
+            nn.Linear(feat_dim, num, bias=False)
+            for num in self.num_prototypes)
+        self.queue_length = queue_length
+        self.queue = FeatureQueue(
+            num_assign_views, queue_length, feat_dim) if queue_length else None
+        self.num_assign_views = num_assign_views
+        self.epsilon = epsilon
+        self.num_iters = num_iters
+        self.temperature = temperature
+        self.hard_assignment = hard_assignment
+        self._queue_started = True
+        self._score_buffer: Optional[Tensor] = None
+
+    def forward(self, embeddings: Tensor) -> list[Tensor]:
+        """Cosines of (N, D) embeddings to each set: a list of (N, K)."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return [
+                embeddings.float() @ prototypes.weight.T
+                for prototypes in self.prototypes
+            ]
+
+    def loss(self, embeddings: Tensor) -> Tensor:
+        """Swapped prediction loss of a batch; also feeds the queue.
+
+        Args:
+            embeddings: (V, B, D) rows of unit norm.
+
+        Returns:
+            Scalar, the mean over this rank's images and the prototype sets.
+        """
+        self.normalize_prototypes()
+        num_views, num_images, _ = embeddings.shape
+        coded = embeddings[:self.num_assign_views].detach()
+        losses = []
+        for prototypes, scores in zip(self.prototypes,
+                                      self(embeddings.flatten(0, 1))):
+            scores = scores.view(num_views, num_images, -1)
+            codes = self._codes(coded, prototypes.weight, scores.detach())
+            losses.append(
+                swapped_prediction_loss(scores, codes, self.temperature))
+        # Codes were made with the old content; only then the batch goes in.
+        if self.queue is not None and self._queue_started:
+            self.queue.push(coded)
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def normalize_prototypes(self) -> None:
+        """Scale every prototype to unit length, in place."""
+        for prototypes in self.prototypes:
+            prototypes.weight.copy_(F.normalize(prototypes.weight, dim=1))
+
+    def start_queue(self) -> None:
+        """Fill the queue from the next step on, and use it once full."""
+        self._queue_started = True
+
+    def pause_queue(self) -> None:
+        """Neither fill nor use the queue; its content stays."""
+        self._queue_started = False
+
+    def drop_prototype_gradients(self) -> None:
+        """Make the next optimizer step leave the prototypes alone.
+
+        Without a gradient there is no update, no weight decay and no
+        momentum, which is what freezing means in SwAV.
+        """
+        for prototypes in self.prototypes:
+            prototypes.weight.grad = None
+
+    @torch.no_grad()
+    def _codes(
+        self, coded: Tensor, prototypes: Tensor, scores: Tensor
+    ) -> Tensor:
+        """(A, B, K) codes of (A, B, D) embeddings with (V, B, K) scores."""
+        if self._uses_queue:
+            assert self.queue is not None
+            codes = [
+                sinkhorn_with_queue(queued, batch.float(), prototypes,
+                                    self.epsilon, self.num_iters,
+                                    self._buffer(queued, batch, prototypes))
+                for queued, batch in zip(self.queue.shard(), coded)
+            ]
+        else:
+            codes = [
+                sinkhorn(view, self.epsilon, self.num_iters)
+                for view in scores[:len(coded)]
+            ]
+        if self.hard_assignment:
+            codes = [harden(code) for code in codes]
+        return torch.stack(codes)
+
+    @property
+    def _uses_queue(self) -> bool:
+        return (self.queue is not None and self._queue_started
+                and self.queue.is_full)
+
+    def _buffer(
+        self, queued: Tensor, batch: Tensor, prototypes: Tensor
+    ) -> Tensor:
+        """Scratch memory (N + B, K), kept from step to step."""
+        shape = (len(queued) + len(batch), len(prototypes))
+        buffer = self._score_buffer
+        if buffer is None or buffer.shape != shape or (
+                buffer.device != prototypes.device):
+            buffer = self._score_buffer = prototypes.new_empty(shape)
+        return buffer

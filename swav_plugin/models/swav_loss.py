@@ -1,0 +1,257 @@
+"""SwAV's maths: codes by Sinkhorn and the swapped prediction loss.
+
+Pure functions, no state. Letters for shapes: V views (the first A get codes),
+B images per rank, K prototypes, D embedding size, N any rows.
+"""
+import math
+from functools import wraps
+from typing import Any, Callable, Optional, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_Function = TypeVar('_Function', bound=Callable[..., Tensor])
+
+# Powers of two are taken instead of powers of e: the same numbers once the
+# exponent is scaled by log2(e), and twice as fast on a CPU.
+_LOG2_E = math.log2(math.e)
+
+# On a CPU the kernel matrix is swept in blocks of rows that stay in cache.
+_CPU_BLOCK_BYTES = 2**22
+
+
+def _in_full_precision(function: _Function) -> _Function:
+    """Run `function` outside autocast, whatever the caller is in."""
+
+    @wraps(function)
+    def wrapped(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        with torch.autocast(tensor.device.type, enabled=False):
+            return function(tensor, *args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@torch.no_grad()
+@_in_full_precision
+def sinkhorn(
+    scores: Tensor, epsilon: float = 0.05, num_iters: int = 3
+) -> Tensor:
+    """Assign samples to prototypes so that all prototypes get equal mass.
+
+    Samples may be spread over ranks; each rank passes its own rows and gets
+    their codes back. Safe for any finite score.
+
+    Args:
+        scores: (N, K) similarities of this rank's N samples to K prototypes,
+            any float dtype. N may differ between ranks.
+        epsilon: Entropy weight, > 0. Smaller gives harder codes.
+        num_iters: Sweeps, >= 1. A sweep equalises prototypes, then samples.
+
+    Returns:
+        (N, K) codes, each row summing to 1; float32, or float64 if the scores
+        are.
+
+    Raises:
+        ValueError: If `epsilon` or `num_iters` is out of range.
+
+    Source: SwAV (arXiv:2006.09882), eq. 3 and Appendix A.
+
+    >>> sinkhorn(torch.zeros(2, 4))[0]
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    _check_sinkhorn(epsilon, num_iters)
+    exponents = _at_least_float32(scores) * (_LOG2_E / epsilon)
+    # Every row and every column of `exponents` gets a 0 and nothing above it,
+    # so that no sum below can overflow or vanish. Prototype shifts cancel in
+    # the first sweep; sample shifts are put back as its starting weights.
+    exponents -= _reduce(exponents.amax(0), dist.ReduceOp.MAX)
+    row_max = exponents.amax(1)
+    kernel = exponents.sub_(row_max[:, None]).exp2_()
+    mass = row_max.exp2_() @ kernel
+    return _sweep(kernel, mass, num_iters, num_codes=len(kernel))
+
+
+@torch.no_grad()
+@_in_full_precision
+def sinkhorn_with_queue(
+    queued: Tensor,
+    embeddings: Tensor,
+    prototypes: Tensor,
+    epsilon: float = 0.05,
+    num_iters: int = 3,
+    buffer: Optional[Tensor] = None,
+) -> Tensor:
+    """Codes of a batch, equalised together with queued embeddings.
+
+    The same as `sinkhorn(cat([queued, embeddings]) @ prototypes.T)`, cut to
+    the batch's rows, in less time and memory.
+
+    Args:
+        queued: (N, D) this rank's share of the queue, rows of unit norm.
+        embeddings: (B, D) this rank's batch, rows of unit norm.
+        prototypes: (K, D) rows of unit norm.
+        epsilon: Entropy weight, > 0.
+        num_iters: Sweeps, >= 1.
+        buffer: (N + B, K) scratch memory to overwrite. Reusing it between
+            steps saves a large allocation, a third of the time on a CPU.
+
+    Returns:
+        (B, K) codes, each row summing to 1.
+
+    Source: SwAV (arXiv:2006.09882), section 3.1, "working with small batches".
+    """
+    _check_sinkhorn(epsilon, num_iters)
+    rows = torch.cat([queued, embeddings])
+    steepness = _LOG2_E / epsilon
+    # Cosines are in [-1, 1]; their powers fit float32 unless this is steep.
+    if steepness > 60:
+        codes = sinkhorn(rows @ prototypes.T, epsilon, num_iters)
+        return codes[len(queued):]
+    if buffer is None:
+        buffer = rows.new_empty(len(rows), len(prototypes))
+    block = _block_rows(buffer)
+    mass = torch.zeros_like(buffer[0])
+    for part, kernel in zip((rows * steepness).split(block),
+                            buffer.split(block)):
+        mass += torch.mm(part, prototypes.T, out=kernel).exp2_().sum(0)
+    return _sweep(buffer, mass, num_iters, num_codes=len(embeddings))
+
+
+def _sweep(
+    kernel: Tensor, mass: Tensor, num_iters: int, num_codes: int
+) -> Tensor:
+    """Codes (num_codes, K) of the last rows of `kernel` (N, K).
+
+    `mass` (K,) is what each prototype holds on this rank before any sweep.
+    """
+    tiny = torch.finfo(mass.dtype).tiny
+    for sweep in range(num_iters):
+        if sweep:
+            mass = torch.zeros_like(mass)
+            for rows in kernel.split(_block_rows(kernel)):
+                sample_scale = (rows @ prototype_scale).clamp_(tiny)
+                mass += sample_scale.reciprocal_() @ rows
+        prototype_scale = _reduce(mass, dist.ReduceOp.SUM)
+        prototype_scale = prototype_scale.clamp_(tiny).reciprocal_()
+        # Only ratios matter; this keeps them inside the range of floats.
+        prototype_scale /= prototype_scale.amax()
+    codes = kernel[len(kernel) - num_codes:] * prototype_scale
+    return codes.div_(codes.sum(1, keepdim=True).clamp_(tiny))
+
+
+def harden(codes: Tensor) -> Tensor:
+    """Put each row's mass on its largest entry: (N, K) -> (N, K) one-hot."""
+    hard = torch.zeros_like(codes)
+    return hard.scatter_(1, codes.argmax(1, keepdim=True), 1)
+
+
+@_in_full_precision
+def swapped_prediction_loss(
+    scores: Tensor, codes: Tensor, temperature: float = 0.1
+) -> Tensor:
+    r"""Predict the code of each coded view from every other view.
+
+    .. math:: \frac{1}{A (V - 1) B} \sum_{a < A} \sum_{v \ne a}
+              \sum_b -q_{ab} \cdot \log \mathrm{softmax}(z_{vb} / T)
+
+    Args:
+        scores: (V, B, K) similarities of all views to the prototypes.
+        codes: (A, B, K) targets of the first A views, rows summing to 1.
+        temperature: T, > 0.
+
+    Returns:
+        Scalar mean over this rank's images, float32 or float64. No gradient
+        flows into `codes`.
+
+    Raises:
+        ValueError: If the shapes do not belong together or there is only one
+            view.
+
+    Source: SwAV (arXiv:2006.09882), eq. 1, 2 and 6.
+
+    >>> scores = torch.zeros(3, 2, 4)
+    >>> codes = torch.full((2, 2, 4), 0.25)
+    >>> swapped_prediction_loss(scores, codes)  # ln 4
+    tensor(1.3863)
+    """
+    num_views, num_coded = len(scores), len(codes)
+    if num_views < 2 or not 1 <= num_coded <= num_views or (
+            scores.shape[1:] != codes.shape[1:]):
+        raise ValueError(
+            f'got scores {tuple(scores.shape)} and codes '
+            f'{tuple(codes.shape)}; expected (V, B, K) and (A, B, K) with '
+            'V >= 2 views of which the first 1 <= A <= V have codes.')
+    scores = _at_least_float32(scores)
+    return _SwappedPrediction.apply(scores, codes.to(scores), temperature)
+
+
+class _SwappedPrediction(torch.autograd.Function):
+    """The loss and, while the scores are at hand, its gradient.
+
+    Summed over the pairs of one view, the targets are what `codes` sum to
+    without the view's own code; so each view is visited once, not each pair.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, codes: Tensor, temperature: float
+    ) -> Tensor:
+        num_views, num_images, _ = scores.shape
+        num_coded = len(codes)
+        logits = scores / temperature
+        # (V, B, K) without ever holding the V - A equal targets.
+        every_code = codes.sum(0)
+        targets = [every_code - code for code in codes]
+        targets += [every_code] * (num_views - num_coded)
+        # How many codes each view predicts: it does not predict its own.
+        num_targets = [num_coded - 1] * num_coded
+        num_targets += [num_coded] * (num_views - num_coded)
+        per_pair = 1 / (num_coded * (num_views - 1) * num_images)
+
+        loss = logits.new_zeros(())
+        for view, target, count in zip(logits, targets, num_targets):
+            loss -= torch.dot(view.reshape(-1), target.reshape(-1))
+            top = view.amax(1, keepdim=True)
+            power = view.sub_(top).exp_()
+            total = power.sum(1, keepdim=True)
+            loss += count * (top + total.log()).sum()
+            # d loss / d score = (softmax * count - target) / T / pairs
+            gradient_scale = per_pair / temperature
+            power.mul_(count * gradient_scale / total)
+            power.sub_(target, alpha=gradient_scale)
+        ctx.save_for_backward(logits)  # holds the gradient by now
+        return loss * per_pair
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        gradient, = ctx.saved_tensors
+        return gradient * grad, None, None
+
+
+def _check_sinkhorn(epsilon: float, num_iters: int) -> None:
+    if epsilon <= 0 or num_iters < 1:
+        raise ValueError(
+            f'got epsilon={epsilon} and num_iters={num_iters}; Sinkhorn '
+            'needs epsilon > 0 (SwAV: 0.05) and num_iters >= 1 (SwAV: 3).')
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _reduce(tensor: Tensor, op: Any) -> Tensor:
+    """Combine `tensor` over the ranks of the default group, in place."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(tensor, op)
+    return tensor
+
+
+def _block_rows(matrix: Tensor) -> int:
+    """How many rows of (N, K) `matrix` to work on at once."""
+    if matrix.device.type != 'cpu':
+        return len(matrix)
+    row_bytes = matrix.shape[1] * matrix.element_size()
+    return max(1, _CPU_BLOCK_BYTES // row_bytes)

@@ -1,0 +1,75 @@
+"""SwAVNeck: pooled features to unit vectors."""
+from typing import Optional, Sequence, Union
+
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from swav_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class SwAVNeck(BaseModule):
+    """Pool, project with an MLP and scale to unit length.
+
+    Args:
+        in_channels: C, channels of the backbone's output.
+        hid_channels: Width of the hidden layer; 0 for a single linear layer.
+        out_channels: D, embedding size.
+        norm_cfg: Norm after the hidden layer; None for no norm.
+        init_cfg: As in mmengine. Layers keep torch's default initialisation
+            without it, as upstream's do.
+
+    Source: SwAV (arXiv:2006.09882), Appendix B.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hid_channels: int = 2048,
+        out_channels: int = 128,
+        norm_cfg: Optional[dict] = dict(type='BN1d'),
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        layers: list[nn.Module] = []
+        if hid_channels:
+            layers.append(nn.Linear(in_channels, hid_channels))
+            if norm_cfg is not None:
+                layers.append(build_norm_layer(norm_cfg, hid_channels)[1])
+            layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.Linear(hid_channels or in_channels, out_channels))
+        self.projection = nn.Sequential(*layers)
+
+    def pool(self, features: Union[Tensor, Sequence[Tensor]]) -> Tensor:
+        """Average the last feature map over space.
+
+        Args:
+            features: What a backbone returns: (N, C, h, w) maps or (N, C)
+                vectors, or a sequence of outputs of which the last counts.
+
+        Returns:
+            (N, C).
+
+        Raises:
+            ValueError: If the output can not be pooled.
+        """
+        last = features if isinstance(features, Tensor) else features[-1]
+        if last.dim() == 4:
+            last = last.mean((2, 3))
+        if last.dim() != 2 or last.shape[1] != self.in_channels:
+            raise ValueError(
+                f'the backbone gave an output of shape {tuple(last.shape)}; '
+                f'SwAVNeck expects (N, {self.in_channels}, h, w) or '
+                f'(N, {self.in_channels}). Set neck.in_channels to the '
+                'channels of the backbone; for a transformer set '
+                "out_type='cls_token' or 'avg_featmap'.")
+        return last
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Embed (N, C) pooled features: (N, D) float32 of unit norm."""
+        # Normalise in float32: half precision would leave norms of 1 +- 1e-3.
+        return F.normalize(self.projection(pooled).float(), dim=1)

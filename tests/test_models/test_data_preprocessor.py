@@ -1,0 +1,38 @@
+"""MultiViewPreprocessor: normalisation and what it refuses."""
+import pytest
+import torch
+
+from swav_plugin.models import MultiViewPreprocessor
+
+MEAN, STD = [123.675, 116.28, 103.53], [58.14, 57.12, 57.375]
+
+
+def test_it_normalises_each_view_as_upstream_does() -> None:
+    torch.manual_seed(0)
+    views = [
+        torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+        for size in (8, 4)
+    ]
+    outputs = MultiViewPreprocessor(MEAN, STD)({'inputs': views})['inputs']
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.228, 0.224, 0.225]).view(3, 1, 1)
+    for view, output in zip(views, outputs):
+        expected = (view / 255 - mean) / std
+        torch.testing.assert_close(output, expected, atol=2e-6, rtol=0)
+
+
+def test_a_single_tensor_and_the_rest_of_the_batch_pass() -> None:
+    data = dict(inputs=torch.zeros(2, 3, 4, 4), data_samples=['a', 'b'])
+    output = MultiViewPreprocessor(MEAN, STD)(data)
+    assert output['data_samples'] == ['a', 'b']
+    assert output['inputs'][0, 0, 0, 0].item() == pytest.approx(
+        -0.485 / 0.228, abs=1e-6)
+
+
+@pytest.mark.parametrize('inputs', [[torch.zeros(3, 4, 4)],
+                                    [[torch.zeros(3, 4, 4)]]])
+def test_a_batch_that_was_not_stacked_names_the_remedy(
+    inputs: list
+) -> None:
+    with pytest.raises(ValueError, match='default_collate'):
+        MultiViewPreprocessor(MEAN, STD)({'inputs': inputs})

@@ -1,0 +1,182 @@
+"""SwAV: how views are grouped, the three modes, other backbones."""
+from typing import Any
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from swav_plugin.models import SwAV
+from swav_plugin.registry import MODELS
+
+RESNET = dict(
+    type='ResNet', depth=18, base_channels=8, stem_channels=8,
+    norm_cfg=dict(type='BN'), zero_init_residual=False)
+
+
+def make_model(backbone: dict = RESNET, in_channels: int = 64,
+               **kwargs: Any) -> SwAV:
+    torch.manual_seed(0)
+    return MODELS.build(
+        dict(
+            type='SwAV',
+            backbone=backbone,
+            neck=dict(
+                type='SwAVNeck', in_channels=in_channels, hid_channels=32,
+                out_channels=16),
+            head=dict(type='SwAVHead', num_prototypes=12),
+            **kwargs))
+
+
+def make_views(sizes: tuple[int, ...] = (32, 32, 16, 16)) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4, 3, s, s, generator=generator) for s in sizes]
+
+
+def test_views_of_one_size_share_a_pass_and_keep_their_order() -> None:
+    model = make_model()
+    views = make_views((16, 32, 16, 32))
+    calls = []
+    model.backbone.register_forward_pre_hook(
+        lambda _, args: calls.append(args[0]))
+    pooled = model._pool_views(views)
+    assert [tuple(x.shape) for x in calls] == [(8, 3, 16, 16), (8, 3, 32, 32)]
+    # By hand, with batch statistics over all views of a size.
+    small = model.extract_feat(torch.cat([views[0], views[2]]))
+    large = model.extract_feat(torch.cat([views[1], views[3]]))
+    expected = torch.cat([small[:4], large[:4], small[4:], large[4:]])
+    torch.testing.assert_close(pooled, expected)
+
+
+def test_the_loss_is_that_of_the_parts() -> None:
+    model, views = make_model(), make_views()
+    loss = model(views, mode='loss')['loss']
+    embeddings = model.neck(model._pool_views(views)).unflatten(0, (4, 4))
+    torch.testing.assert_close(loss, model.head.loss(embeddings))
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    model = make_model()
+    model(make_views(), mode='loss')['loss'].backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert without == []
+
+
+def test_predict_gives_the_nearest_prototype_of_the_first_view() -> None:
+    model, views = make_model().eval(), make_views()
+    model.head.normalize_prototypes()
+    samples = [DataSample() for _ in range(4)]
+    outputs = model(views, samples, mode='predict')
+    assert all(a is b for a, b in zip(outputs, samples))
+    embeddings = model.neck(model(views[0], mode='tensor'))
+    distances = torch.cdist(embeddings, model.head.prototypes[0].weight)
+    assert [int(s.pred_label) for s in outputs] == distances.argmin(1).tolist()
+    assert all(int(s.pred_score.argmax()) == int(s.pred_label)
+               for s in outputs)
+
+
+def test_tensor_gives_pooled_backbone_features() -> None:
+    model, view = make_model().eval(), make_views()[0]
+    expected = model.backbone(view)[-1].mean((2, 3))
+    assert torch.equal(model(view), expected)
+    assert torch.equal(model([view]), expected)
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'avg_featmap'])
+def test_a_vision_transformer_trains_on_both_sizes(out_type: str) -> None:
+    backbone = dict(
+        type='VisionTransformer', img_size=32, patch_size=8,
+        out_type=out_type,
+        arch=dict(embed_dims=24, num_layers=2, num_heads=2,
+                  feedforward_channels=48))
+    model = make_model(backbone, in_channels=24)
+    loss = model(make_views(), mode='loss')['loss']
+    loss.backward()
+    assert torch.isfinite(loss)
+    gradient = model.backbone.patch_embed.projection.weight.grad
+    assert gradient.abs().sum() > 0
+
+
+def test_raw_tokens_are_refused_with_the_remedy() -> None:
+    backbone = dict(
+        type='VisionTransformer', img_size=32, patch_size=8, out_type='raw',
+        arch=dict(embed_dims=24, num_layers=1, num_heads=2,
+                  feedforward_channels=48))
+    with pytest.raises(ValueError, match='avg_featmap'):
+        make_model(backbone, in_channels=24)(make_views()[0])
+
+
+def test_misuse_is_named() -> None:
+    model, views = make_model(), make_views()
+    with pytest.raises(ValueError, match='at least two views'):
+        model(views[0], mode='loss')
+    with pytest.raises(ValueError, match="got mode='train'"):
+        model(views, mode='train')
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    results = []
+    for with_cp in (False, True):
+        model = make_model(dict(RESNET, with_cp=with_cp))
+        model(make_views(), mode='loss')['loss'].backward()
+        results.append([p.grad for p in model.parameters()])
+    for plain, checkpointed in zip(*results):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+def test_compile_takes_the_options_and_keeps_names(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # backend='eager' traces the graph but needs no C++ compiler.
+    plain, compiled = make_model(), make_model(compile=dict(backend='eager'))
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+    views = make_views()
+    torch.testing.assert_close(
+        compiled(views, mode='loss')['loss'], plain(views, mode='loss')['loss'])
+
+
+def test_a_training_step_never_waits_for_the_device() -> None:
+    """No value of a tensor is read by Python in forward, backward or step."""
+    from swav_plugin.engine import LARS
+    model = make_model()
+    model.head.queue = None
+    queued = MODELS.build(
+        dict(type='SwAVHead', feat_dim=16, num_prototypes=12, queue_length=4))
+    model.head = queued
+    optimizer = LARS(model.parameters(), lr=0.1)
+    views = make_views()
+    with _ReadsOfValues() as reads:
+        for _ in range(3):  # the queue is full from the second on
+            model(views, mode='loss')['loss'].backward()
+            model.head.drop_prototype_gradients()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert model.head.queue.is_full
+    assert reads.names == set()
+
+
+class _ReadsOfValues(torch.utils._python_dispatch.TorchDispatchMode):
+    """Notes the operators through which a host waits for a device."""
+
+    WAITING = ('_local_scalar_dense', 'nonzero', 'is_nonzero', 'equal',
+               'masked_select', 'unique')
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if name.startswith(self.WAITING):
+            self.names.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_watch_for_reads_sees_them() -> None:
+    with _ReadsOfValues() as reads:
+        x = torch.ones(2)
+        x.sum().item()
+        x.nonzero()
+    assert reads.names == {'_local_scalar_dense', 'nonzero'}
