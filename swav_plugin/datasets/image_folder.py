@@ -1,0 +1,289 @@
+"""Images in folders or list files; labels are optional."""
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from swav_plugin.registry import DATASETS, TRANSFORMS
+
+from .sampler import SampleKey
+from .transforms.loading import UnreadableImage
+from .transforms.randomness import REPLACEMENT, sample_rng
+
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif',
+                    '.tiff', '.webp')
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+@DATASETS.register_module()
+class ImageFolder(BaseDataset):
+    """All images under one or several folders, or those of list files.
+
+    **Folders.** Images are found at any depth by extension (any case), in
+    sorted order. Links are followed; names with a leading dot are not looked
+    at. First-level folders are classes: `gt_label` is the place of the name
+    in the sorted union over all roots, `metainfo['classes']`. If a root has
+    an image outside class folders, no image of any root is labelled.
+
+    **List files** have lines "path" or "path label", all of the same kind,
+    with paths relative to the root and labels >= 0. Paths may have spaces: a
+    last word of digits is the label, anything else belongs to the path. All
+    extensions are taken, blank lines are not counted.
+
+    A sample that cannot be read is replaced by another one that its key
+    draws, and results['skipped'] lists 'path: reason' of each such file. With
+    `test_mode=True` it is an error, since a replacement would be scored.
+
+    Args:
+        data_root: One folder or several.
+        pipeline: Transforms; names are looked up in swav_plugin first.
+        ann_file: A list file, absolute or relative to its root; one for each
+            root if there are several. Without it the folders are searched.
+        indices: Use only the first n images, the last n if negative, or
+            those at the given places.
+        serialize_data: Keep the list of images in one block of memory, which
+            worker processes share.
+        test_mode: Never replace an image.
+        lazy_init: Look for images only when the first one is wanted.
+        max_refetch: Replacements to try for one sample before giving up.
+
+    Raises:
+        FileNotFoundError: A root, a list file or its first image is missing.
+        ValueError: There are no images, or a list file has a bad line.
+        RuntimeError: A sample and all its replacements cannot be read.
+    """
+
+    def __init__(self,
+                 data_root: Paths,
+                 pipeline: Sequence[dict | Callable] = (),
+                 ann_file: Paths = (),
+                 indices: int | Sequence[int] | None = None,
+                 serialize_data: bool = True,
+                 test_mode: bool = False,
+                 lazy_init: bool = False,
+                 max_refetch: int = 20) -> None:
+        self.roots = _as_list(data_root)
+        self.list_files = _as_list(ann_file)
+        if self.list_files and len(self.list_files) != len(self.roots):
+            raise ValueError(
+                f'ImageFolder got {len(self.roots)} roots but '
+                f'{len(self.list_files)} list files; give one for each root.')
+        super().__init__(
+            # Built here: mmengine would look in its default scope only.
+            pipeline=[
+                TRANSFORMS.build(transform)
+                if isinstance(transform, dict) else transform
+                for transform in pipeline
+            ],
+            indices=indices,
+            serialize_data=serialize_data,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            max_refetch=max_refetch)
+
+    def load_data_list(self) -> list[dict]:
+        """Find all images: 'img_path' and, where known, 'gt_label'."""
+        for root in self.roots:
+            if not os.path.isdir(root):
+                raise FileNotFoundError(
+                    f'ImageFolder: data_root {root!r} is not a folder; '
+                    f'looked for {os.path.abspath(root)}.')
+        if self.list_files:
+            return self._load_lists()
+        return self._load_folders()
+
+    def _load_folders(self) -> list[dict]:
+        """Find the images of all roots, with labels if all have classes."""
+        found = [(root, file) for root in self.roots
+                 for file in find_images(root)]
+        loose = [os.path.join(*image) for image in found
+                 if os.sep not in image[1]]
+        if loose:
+            if len(loose) < len(found):
+                print_log(
+                    'ImageFolder: no image is labelled, since some lie '
+                    f'outside class folders: {len(loose)} such as {loose[0]}',
+                    logger='current',
+                    level=logging.WARNING)
+            return [dict(img_path=os.path.join(*image)) for image in found]
+
+        classes = sorted({name for root in self.roots
+                          for name in _class_names(root)})
+        labels = {name: label for label, name in enumerate(classes)}
+        self._metainfo['classes'] = tuple(classes)
+        empty = set(classes) - {file.partition(os.sep)[0] for _, file in found}
+        if empty:
+            print_log(
+                f'ImageFolder: {len(empty)} of {len(classes)} classes have no '
+                f'images: {", ".join(sorted(empty)[:5])} ...',
+                logger='current',
+                level=logging.WARNING)
+        return [
+            dict(
+                img_path=os.path.join(root, file),
+                gt_label=labels[file.partition(os.sep)[0]])
+            for root, file in found
+        ]
+
+    def _load_lists(self) -> list[dict]:
+        """Read the images of all list files."""
+        data_list: list[dict] = []
+        for root, list_file in zip(self.roots, self.list_files):
+            list_file = os.path.join(root, list_file)
+            images = read_list(list_file)
+            first = os.path.join(root, images[0][0])
+            # Only the first: a million look-ups would take minutes.
+            if not os.path.isfile(first):
+                raise FileNotFoundError(
+                    f'ImageFolder: {first}, the first image of {list_file}, '
+                    'does not exist; paths are relative to data_root.')
+            for file, label in images:
+                info: dict[str, Any] = dict(img_path=os.path.join(root, file))
+                if label is not None:
+                    info['gt_label'] = label
+                data_list.append(info)
+        if len({'gt_label' in info for info in data_list}) > 1:
+            raise ValueError(
+                f'ImageFolder: some of {self.list_files} have labels and '
+                'some have not; give labels in all list files or in none.')
+        return data_list
+
+    def prepare_data(self, idx: int) -> Any:
+        """Run the pipeline on a sample or, if unreadable, on another one."""
+        skipped: list[str] = []
+        for candidate in self._candidates(idx):
+            info = dict(self.get_data_info(candidate), skipped=skipped)
+            try:
+                return self.pipeline(info)
+            except UnreadableImage as error:
+                if self.test_mode:
+                    raise
+                skipped.append(str(error))
+        raise RuntimeError(
+            f'ImageFolder: {len(skipped)} images drawn one after another '
+            'cannot be read; check the data. The last ones:\n' +
+            '\n'.join(skipped[-3:]))
+
+    def _candidates(self, idx: int) -> Iterator[int]:
+        """Give a sample and then, one by one, its replacements."""
+        yield idx
+        rng = sample_rng(idx, REPLACEMENT)
+        for _ in range(self.max_refetch):
+            other = int(rng.integers(len(self)))
+            if isinstance(idx, SampleKey):
+                other = SampleKey(other, idx.epoch, idx.seed)
+            yield other
+
+
+def find_images(root: str) -> list[str]:
+    """Find all images under a folder, by extension.
+
+    Returns:
+        Paths relative to root, sorted within each folder.
+
+    Raises:
+        ValueError: There are none; the message says what there is.
+    """
+    files = list(_walk(root, '', frozenset()))
+    images = [file for file in files
+              if file.lower().endswith(IMAGE_EXTENSIONS)]
+    if not images:
+        content = (f'{len(files)} files such as {files[0]}'
+                   if files else 'no files at all')
+        raise ValueError(
+            f'ImageFolder: no images in {root}: looked for files ending in '
+            f'{", ".join(IMAGE_EXTENSIONS)} at any depth and found {content}.'
+            ' Other formats can be named in a list file, ann_file=...')
+    return images
+
+
+def _walk(folder: str, prefix: str,
+          ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Yield the visible files under a folder, with `prefix` before each."""
+    status = os.stat(folder)
+    identity = status.st_dev, status.st_ino
+    if identity in ancestors:  # a link to a folder that contains it
+        return
+    # One stat for each folder; scandir tells files from folders without one.
+    for entry in _visible_entries(folder):
+        if entry.is_dir():
+            yield from _walk(entry.path, f'{prefix}{entry.name}{os.sep}',
+                             ancestors | {identity})
+        else:
+            yield prefix + entry.name
+
+
+def _visible_entries(folder: str) -> list[os.DirEntry]:
+    """List a folder without hidden entries, sorted by name."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if entry.name[0] != '.']
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _class_names(root: str) -> list[str]:
+    """Give the first-level folders of root.
+
+    Those without images count as well: train and validation folders then
+    agree on the labels even if one of them lacks a class.
+    """
+    return [entry.name for entry in _visible_entries(root) if entry.is_dir()]
+
+
+def read_list(list_file: str) -> list[tuple[str, int | None]]:
+    """Read a list file of lines "path" or "path label".
+
+    Returns:
+        Path as written and label of each line; None for no label.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is empty or has a bad line, whose number is told.
+    """
+    if not os.path.isfile(list_file):
+        raise FileNotFoundError(
+            f'ImageFolder: list file {list_file} does not exist; ann_file is '
+            'absolute or relative to data_root.')
+    images: list[tuple[str, int | None]] = []
+    # File names may be any bytes, as in os.listdir.
+    with open(list_file, encoding='utf-8', errors='surrogateescape') as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                image = _parse_line(line.strip())
+                if images and (image[1] is None) != (images[0][1] is None):
+                    raise ValueError('some lines have a label and some not')
+            except ValueError as error:
+                raise ValueError(
+                    f'{list_file}, line {number}: {line.strip()!r}: {error}; '
+                    'expected "path" on all lines or "path label" on all, '
+                    'with labels 0, 1, 2, ...') from None
+            images.append(image)
+    if not images:
+        raise ValueError(f'ImageFolder: list file {list_file} has no lines.')
+    return images
+
+
+def _parse_line(line: str) -> tuple[str, int | None]:
+    """Split "path label" or "path".
+
+    >>> _parse_line('a dog/1.jpg 3'), _parse_line('a dog/1.jpg')
+    (('a dog/1.jpg', 3), ('a dog/1.jpg', None))
+    """
+    words = line.rsplit(maxsplit=1)
+    if len(words) == 2 and words[1].isdecimal():
+        return words[0], int(words[1])
+    if len(words) == 2 and words[0].lower().endswith(IMAGE_EXTENSIONS):
+        raise ValueError(f'{words[1]!r} is not a label')
+    return line, None
+
+
+def _as_list(paths: Paths) -> list[str]:
+    """Give a list of paths for one path or several; '' is none."""
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths] if os.fspath(paths) else []
+    return [os.fspath(path) for path in paths]

@@ -1,0 +1,53 @@
+"""The sampler that tells every sample which epoch of which run it is in."""
+from collections.abc import Iterator
+
+from mmengine.dataset import DefaultSampler
+
+from swav_plugin.registry import DATA_SAMPLERS
+
+
+class SampleKey(int):
+    """The index of a sample that also carries its epoch and the run's seed.
+
+    It is an int wherever an index is wanted. Arithmetic gives a plain int:
+    a wrapper that renumbers samples (RepeatDataset) loses the key, and must,
+    or its copies of an image would all get the same views.
+
+    Args:
+        index: >= 0.
+        epoch: >= 0, the epoch in which the sample is drawn.
+        seed: >= 0, the same on all ranks.
+
+    >>> key = SampleKey(7, epoch=2, seed=31)
+    >>> [10, 11, 12, 13, 14, 15, 16, 17][key], key.epoch, key.seed
+    (17, 2, 31)
+    """
+    epoch: int
+    seed: int
+
+    def __new__(cls, index: int, epoch: int, seed: int) -> 'SampleKey':
+        key = super().__new__(cls, index)
+        key.epoch = epoch
+        key.seed = seed
+        return key
+
+    def __reduce__(self) -> tuple:
+        # For pickle: keys travel to worker processes.
+        return SampleKey, (int(self), self.epoch, self.seed)
+
+
+@DATA_SAMPLERS.register_module()
+class KeyedSampler(DefaultSampler):
+    """mmengine's DefaultSampler whose indices are `SampleKey`s.
+
+    Order, split over ranks and arguments are DefaultSampler's. The epoch is
+    that of `set_epoch`, which the Runner calls, also after a resume. The
+    views of a sample then depend on (seed, epoch, index, view) alone, not on
+    workers or ranks.
+    """
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        """Yield the keys of this rank's samples in one epoch."""
+        # Bound now: the loader may still draw while the next epoch is set.
+        epoch, seed = self.epoch, self.seed
+        return (SampleKey(i, epoch, seed) for i in super().__iter__())

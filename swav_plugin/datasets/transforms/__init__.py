@@ -1,0 +1,13 @@
+"""From an image file to the views of it that the model takes."""
+from .crop import RandomFlip, RandomResizedCrop, RandomRotation
+from .formatting import PackViews
+from .loading import LoadImage, UnreadableImage, read_rgb
+from .multi_view import MultiView
+from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
+from .randomness import RandomTransform, sample_rng
+
+__all__ = [
+    'ColorJitter', 'GaussianBlur', 'LoadImage', 'MultiView', 'PackViews',
+    'RandomFlip', 'RandomGrayscale', 'RandomResizedCrop', 'RandomRotation',
+    'RandomTransform', 'UnreadableImage', 'read_rgb', 'sample_rng'
+]

@@ -1,0 +1,121 @@
+"""Where to look: crops, flips and rotations."""
+import math
+
+import numpy as np
+from PIL import Image
+
+from swav_plugin.registry import TRANSFORMS
+
+from .randomness import RandomTransform
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(RandomTransform):
+    """Cut a random box out of the image and resize it to a square.
+
+    The box has a share of the image's area that is uniform in
+    `crop_ratio_range` and an aspect ratio that is log-uniform in
+    `aspect_ratio_range`. After ten boxes that do not fit, it is the largest
+    central one with an allowed aspect ratio. Resizing is bilinear with
+    antialiasing (Pillow).
+
+    Args:
+        scale: Side of the output in pixels.
+        crop_ratio_range: Least and largest share of the area, in (0, 1].
+        aspect_ratio_range: Least and largest width / height, > 0.
+
+    Source: torchvision.transforms.RandomResizedCrop, whose pixels these are
+    for the same box.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        crop_ratio_range: tuple[float, float] = (.14, 1.),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
+    ) -> None:
+        super().__init__()
+        if not 0 < crop_ratio_range[0] <= crop_ratio_range[1] <= 1:
+            raise ValueError(
+                f'RandomResizedCrop got crop_ratio_range={crop_ratio_range}; '
+                'give (least, largest) share of the area within (0, 1].')
+        if not 0 < aspect_ratio_range[0] <= aspect_ratio_range[1]:
+            raise ValueError(
+                'RandomResizedCrop got aspect_ratio_range='
+                f'{aspect_ratio_range}; give (least, largest) width / height.')
+        self.scale = scale
+        self.crop_ratio_range = crop_ratio_range
+        self.aspect_ratio_range = aspect_ratio_range
+
+    def draw(self, rng: np.random.Generator, height: int,
+             width: int) -> tuple[int, int, int, int]:
+        """Draw a box: top, left, height, width in pixels."""
+        log_aspects = np.log(self.aspect_ratio_range)
+        for _ in range(10):
+            area = height * width * rng.uniform(*self.crop_ratio_range)
+            aspect = math.exp(rng.uniform(*log_aspects))
+            crop_width = round(math.sqrt(area * aspect))
+            crop_height = round(math.sqrt(area / aspect))
+            if 0 < crop_width <= width and 0 < crop_height <= height:
+                top = int(rng.integers(height - crop_height + 1))
+                left = int(rng.integers(width - crop_width + 1))
+                return top, left, crop_height, crop_width
+        aspect = np.clip(width / height, *self.aspect_ratio_range)
+        # At least one pixel, whatever the aspects and however thin the image.
+        crop_width = max(1, min(width, round(height * aspect)))
+        crop_height = max(1, min(height, round(width / aspect)))
+        return ((height - crop_height) // 2, (width - crop_width) // 2,
+                crop_height, crop_width)
+
+    def apply(self, img: np.ndarray, params: tuple) -> np.ndarray:
+        """Cut the box (top, left, height, width) out of img and resize it."""
+        top, left, height, width = params
+        # Sliced before Pillow sees it: only the box is copied.
+        box = Image.fromarray(img[top:top + height, left:left + width])
+        size = (self.scale, self.scale)
+        return np.asarray(box.resize(size, Image.Resampling.BILINEAR))
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(RandomTransform):
+    """Mirror the image left to right with probability `prob`."""
+
+    def __init__(self, prob: float = .5) -> None:
+        super().__init__(prob)
+
+    def apply(self, img: np.ndarray, params: None) -> np.ndarray:
+        """Mirror img."""
+        return img[:, ::-1]
+
+
+@TRANSFORMS.register_module()
+class RandomRotation(RandomTransform):
+    """Turn the image about its centre by a random angle; its size stays.
+
+    Bilinear interpolation (Pillow). Not part of SwAV's recipe; it suits small
+    sets such as handwritten digits, where colour means nothing.
+
+    Args:
+        max_angle_rad: The angle is uniform in [-max_angle_rad,
+            max_angle_rad], in radians.
+        fill: Value of all channels, in [0, 255], where the turned image does
+            not reach; the default is black.
+    """
+
+    def __init__(self, max_angle_rad: float, fill: int = 0) -> None:
+        super().__init__()
+        self.max_angle_rad = max_angle_rad
+        self.fill = fill
+
+    def draw(self, rng: np.random.Generator, height: int,
+             width: int) -> float:
+        """Draw the angle in radians, counter-clockwise."""
+        return rng.uniform(-self.max_angle_rad, self.max_angle_rad)
+
+    def apply(self, img: np.ndarray, params: float) -> np.ndarray:
+        """Turn img by an angle in radians."""
+        turned = Image.fromarray(img).rotate(
+            math.degrees(params),
+            Image.Resampling.BILINEAR,
+            fillcolor=(self.fill, ) * 3)
+        return np.asarray(turned)

@@ -1,0 +1,90 @@
+"""Read an image file into RGB, whatever its kind."""
+import os
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image, UnidentifiedImageError
+
+from swav_plugin.registry import TRANSFORMS
+
+
+class UnreadableImage(RuntimeError):
+    """An image file that cannot be turned into RGB pixels.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it, in words.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f'{self.path}: {self.reason}'
+
+
+def read_rgb(path: str | os.PathLike) -> np.ndarray:
+    """Read an image file as Pillow's convert('RGB') shows it.
+
+    Greyscale, palette and CMYK images become RGB; transparency is dropped,
+    not blended. Of 16-bit values the high byte is kept. The EXIF orientation
+    is not applied, as upstream does not.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnreadableImage: The file is missing, empty, truncated, damaged, not
+            an image, or has values of unknown range.
+    """
+    try:
+        with Image.open(path) as img:
+            return np.array(_to_rgb(img))
+    except MemoryError:
+        raise
+    # Pillow's decoders raise nearly anything on damaged files.
+    except Exception as error:
+        raise UnreadableImage(os.fspath(path), _reason(path, error)) from error
+
+
+def _to_rgb(img: Image.Image) -> Image.Image:
+    """Convert an opened image of any mode to mode RGB, (H, W)."""
+    if img.mode.startswith('I'):
+        # 16-bit greyscale, which convert('RGB') would clip at 255. Pillow
+        # itself keeps the high byte of 16-bit colour images.
+        values = np.asarray(img)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError('integer values outside 0 ... 65535')
+        img = Image.fromarray((values >> 8).astype(np.uint8))
+    elif img.mode == 'F':
+        raise ValueError('floating point values have no known range')
+    elif img.mode == 'P' and 'transparency' in img.info:
+        img = img.convert('RGBA')  # straight to RGB, Pillow would warn
+    return img.convert('RGB')
+
+
+def _reason(path: str | os.PathLike, error: Exception) -> str:
+    """Say in words why a file could not be read."""
+    if isinstance(error, UnidentifiedImageError):
+        if os.path.getsize(path) == 0:
+            return 'the file is empty'
+        return 'not an image of a format that Pillow knows'
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f'{error}' or type(error).__name__
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Read results['img_path'] into results['img']: (H, W, 3) uint8 RGB.
+
+    How every kind of file becomes RGB, and what is an error: `read_rgb`.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add 'img', and its size as 'ori_shape' and 'img_shape'."""
+        img = read_rgb(results['img_path'])
+        shape = img.shape[:2]
+        return dict(results, img=img, ori_shape=shape, img_shape=shape)

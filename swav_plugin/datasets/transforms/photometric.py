@@ -1,0 +1,118 @@
+"""How it looks: colour, greyscale and blur, with Pillow's arithmetic."""
+import numpy as np
+import torchvision.transforms.functional as F
+from PIL import Image, ImageFilter
+
+from swav_plugin.registry import TRANSFORMS
+
+from .randomness import RandomTransform
+
+_ADJUST = dict(
+    brightness=F.adjust_brightness,
+    contrast=F.adjust_contrast,
+    saturation=F.adjust_saturation,
+    hue=F.adjust_hue)
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(RandomTransform):
+    """Change brightness, contrast, saturation and hue in random order.
+
+    With probability `prob`; SwAV's .8/.8/.8/.2 comes with .8.
+
+    Args:
+        brightness: The factor is uniform in [max(0, 1 - brightness),
+            1 + brightness]; 0 leaves brightness alone. >= 0.
+        contrast: The same for contrast.
+        saturation: The same for saturation.
+        hue: The shift is uniform in [-hue, hue], in turns of the colour
+            circle; in [0, .5].
+        prob: Probability to touch an image.
+
+    Source: torchvision.transforms.ColorJitter, whose pixels these are for
+    the same numbers.
+    """
+
+    def __init__(self,
+                 brightness: float = 0.,
+                 contrast: float = 0.,
+                 saturation: float = 0.,
+                 hue: float = 0.,
+                 prob: float = 1.) -> None:
+        super().__init__(prob)
+        if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= .5:
+            raise ValueError(
+                f'ColorJitter got brightness={brightness}, '
+                f'contrast={contrast}, saturation={saturation}, hue={hue}; '
+                'the first three must be >= 0 and hue in [0, .5].')
+        self.ranges = {
+            name: (max(0., 1 - strength), 1 + strength)
+            for name, strength in (('brightness', brightness),
+                                   ('contrast', contrast),
+                                   ('saturation', saturation)) if strength
+        }
+        if hue:
+            self.ranges['hue'] = (-hue, hue)
+
+    def draw(self, rng: np.random.Generator, height: int,
+             width: int) -> list[tuple[str, float]]:
+        """Draw (component, factor) pairs in the order to apply them."""
+        factors = [(name, rng.uniform(*bounds))
+                   for name, bounds in self.ranges.items()]
+        return [factors[i] for i in rng.permutation(len(factors))]
+
+    def apply(self, img: np.ndarray,
+              params: list[tuple[str, float]]) -> np.ndarray:
+        """Change the components of img by the given factors in turn."""
+        pil_img = Image.fromarray(img)
+        for name, factor in params:
+            pil_img = _ADJUST[name](pil_img, factor)
+        return np.asarray(pil_img)
+
+
+@TRANSFORMS.register_module()
+class RandomGrayscale(RandomTransform):
+    """Take the colour out of the image with probability `prob`.
+
+    All three channels become the luma of ITU-R 601-2, rounded as Pillow does.
+    """
+
+    def __init__(self, prob: float = .2) -> None:
+        super().__init__(prob)
+
+    def apply(self, img: np.ndarray, params: None) -> np.ndarray:
+        """Give the grey image, (H, W, 3)."""
+        luma = np.asarray(Image.fromarray(img).convert('L'))
+        return np.repeat(luma[..., None], 3, axis=2)
+
+
+@TRANSFORMS.register_module()
+class GaussianBlur(RandomTransform):
+    """Blur the image with probability `prob`.
+
+    Pillow's approximation of a Gaussian by three box filters, as upstream.
+
+    Args:
+        sigma_range: The standard deviation is uniform in it; in pixels of the
+            view, >= 0.
+        prob: Probability to touch an image.
+    """
+
+    def __init__(self,
+                 sigma_range: tuple[float, float] = (.1, 2.),
+                 prob: float = .5) -> None:
+        super().__init__(prob)
+        if not 0 <= sigma_range[0] <= sigma_range[1]:
+            raise ValueError(f'GaussianBlur got sigma_range={sigma_range}; '
+                             'give (least, largest) in pixels, >= 0.')
+        self.sigma_range = sigma_range
+
+    def draw(self, rng: np.random.Generator, height: int,
+             width: int) -> float:
+        """Draw sigma in pixels."""
+        return rng.uniform(*self.sigma_range)
+
+    def apply(self, img: np.ndarray, params: float) -> np.ndarray:
+        """Blur img with a sigma in pixels."""
+        blur = ImageFilter.GaussianBlur(radius=params)
+        return np.asarray(Image.fromarray(img).filter(blur))

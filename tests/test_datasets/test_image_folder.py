@@ -1,0 +1,385 @@
+"""ImageFolder: which images, which labels, and what to do with broken ones."""
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swav_plugin.datasets import ImageFolder, SampleKey, image_folder
+from swav_plugin.datasets.transforms import UnreadableImage
+from swav_plugin.registry import DATASETS
+
+from .conftest import write_image
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files, which is enough to be found."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def content(dataset: ImageFolder, root: Path) -> list[Any]:
+    """Relative paths, or (relative path, label) where there is a label."""
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    paths = [os.path.relpath(info['img_path'], root) for info in infos]
+    return [(path, info['gt_label']) if 'gt_label' in info else path
+            for path, info in zip(paths, infos)]
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the dataset writes into the log."""
+    messages: list[str] = []
+    monkeypatch.setattr(image_folder, 'print_log',
+                        lambda message, **_: messages.append(message))
+    return messages
+
+
+# Folders
+
+
+def test_class_folders_give_labels_in_sorted_order(tmp_path: Path) -> None:
+    touch(tmp_path, 'dog/2.jpg', 'dog/10.jpg', 'cat/deep/er/1.png',
+          'Ant/1.PNG', 'cat/notes.txt')
+    dataset = ImageFolder(tmp_path)
+    assert content(dataset, tmp_path) == [
+        ('Ant/1.PNG', 0), ('cat/deep/er/1.png', 1), ('dog/10.jpg', 2),
+        ('dog/2.jpg', 2)]
+    assert dataset.metainfo['classes'] == ('Ant', 'cat', 'dog')
+
+
+def test_flat_folder_has_no_labels(tmp_path: Path,
+                                   logged: list[str]) -> None:
+    touch(tmp_path, 'b.webp', 'a.JPEG', 'c.Tiff', 'd.gif', 'jpg')
+    dataset = ImageFolder(tmp_path)
+    assert content(dataset, tmp_path) == ['a.JPEG', 'b.webp', 'c.Tiff']
+    assert 'classes' not in dataset.metainfo
+    assert logged == []
+
+
+def test_loose_image_beside_folders_means_no_labels(
+        tmp_path: Path, logged: list[str]) -> None:
+    touch(tmp_path, 'cat/1.jpg', 'loose.jpg')
+    assert content(ImageFolder(tmp_path), tmp_path) == [
+        'cat/1.jpg', 'loose.jpg']
+    message, = logged
+    assert 'no image is labelled' in message
+    assert message.endswith('1 such as ' + str(tmp_path / 'loose.jpg'))
+
+
+def test_several_roots_share_the_classes(tmp_path: Path) -> None:
+    touch(tmp_path, 'one/dog/1.jpg', 'one/cat/1.jpg', 'two/bee/1.jpg',
+          'two/dog/1.jpg')
+    dataset = ImageFolder([tmp_path / 'two', tmp_path / 'one'])
+    assert content(dataset, tmp_path) == [
+        ('two/bee/1.jpg', 0), ('two/dog/1.jpg', 2), ('one/cat/1.jpg', 1),
+        ('one/dog/1.jpg', 2)]
+    assert dataset.metainfo['classes'] == ('bee', 'cat', 'dog')
+
+
+def test_flat_root_beside_one_with_classes_means_no_labels(
+        tmp_path: Path, logged: list[str]) -> None:
+    touch(tmp_path, 'one/dog/1.jpg', 'two/1.jpg')
+    dataset = ImageFolder([tmp_path / 'one', tmp_path / 'two'])
+    assert content(dataset, tmp_path) == ['one/dog/1.jpg', 'two/1.jpg']
+    message, = logged
+    assert 'no image is labelled' in message
+
+
+def test_class_without_images_keeps_its_label(
+        tmp_path: Path, logged: list[str]) -> None:
+    touch(tmp_path, 'cat/1.jpg', 'dog/1.jpg', 'bee/notes.txt')
+    assert content(ImageFolder(tmp_path), tmp_path) == [
+        ('cat/1.jpg', 1), ('dog/1.jpg', 2)]
+    message, = logged
+    assert '1 of 3 classes have no images: bee' in message
+
+
+def test_hidden_files_and_folders_are_not_looked_at(tmp_path: Path) -> None:
+    touch(tmp_path, 'cat/1.jpg', 'cat/._1.jpg', '.trash/2.jpg',
+          'cat/.checkpoints/1.jpg')
+    dataset = ImageFolder(tmp_path)
+    assert content(dataset, tmp_path) == [('cat/1.jpg', 0)]
+    assert dataset.metainfo['classes'] == ('cat', )
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    root = touch(tmp_path / 'root', 'cat/1.jpg')
+    touch(tmp_path / 'elsewhere', 'deep/2.jpg')
+    (root / 'dog').symlink_to(tmp_path / 'elsewhere')
+    (root / 'cat' / '3.jpg').symlink_to(root / 'cat' / '1.jpg')
+    (root / 'cat' / 'up').symlink_to(root)
+    (root / 'cat' / 'self').symlink_to(root / 'cat')
+    (tmp_path / 'elsewhere' / 'back').symlink_to(root)
+    assert content(ImageFolder(root), root) == [
+        ('cat/1.jpg', 0), ('cat/3.jpg', 0), ('dog/deep/2.jpg', 1)]
+
+
+SCANDIR = os.scandir
+
+
+class Listed:
+    """A folder entry that only tells what costs nothing to know."""
+
+    def __init__(self, entry: os.DirEntry) -> None:
+        self.name = entry.name
+        self.path = entry.path
+        self.is_dir = entry.is_dir
+
+
+class ShuffledScandir:
+    """os.scandir in another order, with `Listed` entries."""
+
+    def __init__(self, folder: str) -> None:
+        with SCANDIR(folder) as entries:
+            self.entries = [Listed(entry) for entry in entries]
+        random.Random(0).shuffle(self.entries)
+
+    def __enter__(self) -> list[Listed]:
+        return self.entries
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_order_does_not_depend_on_the_file_system(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, *(f'{i % 3}/{i}.jpg' for i in range(30)))
+    expected = content(ImageFolder(tmp_path), tmp_path)
+    monkeypatch.setattr(os, 'scandir', ShuffledScandir)
+    assert content(ImageFolder(tmp_path), tmp_path) == expected
+
+
+def test_no_stat_for_each_file(tmp_path: Path,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a network disk a million of them take an hour.
+    touch(tmp_path, *(f'cat/{i}.jpg' for i in range(100)))
+    calls = []
+    stat = os.stat
+
+    def counted(path: str, **kwargs: Any) -> os.stat_result:
+        calls.append(path)
+        return stat(path, **kwargs)
+
+    monkeypatch.setattr(os, 'stat', counted)
+    monkeypatch.setattr(os, 'scandir', ShuffledScandir)
+    assert len(ImageFolder(tmp_path)) == 100
+    assert 0 < len(calls) < 10
+
+
+def test_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError,
+                       match="data_root '.*/nowhere' is not a folder"):
+        ImageFolder([tmp_path, tmp_path / 'nowhere'])
+    with pytest.raises(FileNotFoundError, match='not a folder'):
+        ImageFolder(touch(tmp_path, 'a.jpg') / 'a.jpg')
+
+
+@pytest.mark.parametrize('names, message', [
+    ((), r'no images in .*/empty: .*\.bmp.*\.webp.* found no files at all'),
+    (('notes.txt', 'x/a.csv', 'b.npy'), 'found 3 files such as b.npy'),
+    (('.a.jpg', ), 'found no files at all'),
+])
+def test_folder_without_images(tmp_path: Path, names: tuple[str, ...],
+                               message: str) -> None:
+    (tmp_path / 'empty').mkdir()
+    touch(tmp_path / 'empty', *names)
+    touch(tmp_path / 'full', 'a.jpg')
+    with pytest.raises(ValueError, match=message):
+        ImageFolder([tmp_path / 'full', tmp_path / 'empty'])
+
+
+# List files
+
+
+def test_list_file_with_labels(tmp_path: Path) -> None:
+    touch(tmp_path, 'my cats/1 of 2.jpg', 'b.jp2')
+    (tmp_path / 'train.txt').write_text(
+        'my cats/1 of 2.jpg 12\n\nb.jp2\t0\n  b.jp2   3  \n')
+    dataset = ImageFolder(tmp_path, ann_file='train.txt')
+    assert content(dataset, tmp_path) == [
+        ('my cats/1 of 2.jpg', 12), ('b.jp2', 0), ('b.jp2', 3)]
+
+
+def test_list_file_without_labels(tmp_path: Path) -> None:
+    touch(tmp_path, 'my cats/1 of 2.jpg', 'no extension')
+    (tmp_path / 'train.txt').write_text('my cats/1 of 2.jpg\nno extension')
+    dataset = ImageFolder(tmp_path, ann_file=str(tmp_path / 'train.txt'))
+    assert content(dataset, tmp_path) == ['my cats/1 of 2.jpg', 'no extension']
+
+
+def test_a_list_file_for_each_root(tmp_path: Path) -> None:
+    touch(tmp_path, 'one/a.jpg', 'two/a.jpg')
+    (tmp_path / 'one' / 'l.txt').write_text('a.jpg 1\n')
+    (tmp_path / 'two' / 'l.txt').write_text('a.jpg 2\n')
+    roots = [tmp_path / 'one', tmp_path / 'two']
+    assert content(ImageFolder(roots, ann_file=['l.txt', 'l.txt']),
+                   tmp_path) == [('one/a.jpg', 1), ('two/a.jpg', 2)]
+    with pytest.raises(ValueError, match='2 roots but 1 list files'):
+        ImageFolder(roots, ann_file='l.txt')
+    (tmp_path / 'two' / 'l.txt').write_text('a.jpg\n')
+    with pytest.raises(ValueError, match='labels in all list files or in non'):
+        ImageFolder(roots, ann_file=['l.txt', 'l.txt'])
+
+
+@pytest.mark.parametrize('lines, message', [
+    ('a.jpg 1\nb.jpg -1\n', "line 2: 'b.jpg -1': '-1' is not a label"),
+    ('a.jpg 1\nb.jpg cat\n', "line 2: .*'cat' is not a label"),
+    ('a.jpg 1\n\nb.jpg 1.5\n', "line 3: .*'1.5' is not a label"),
+    ('a.jpg 1\nb.jpg\n', "line 2: 'b.jpg': some lines have a label"),
+    ('a.jpg\nb.jpg 1\n', "line 2: 'b.jpg 1': some lines have a label"),
+    ('', 'list file .*/train.txt has no lines'),
+    ('\n \n', 'list file .*/train.txt has no lines'),
+])
+def test_bad_list_files(tmp_path: Path, lines: str, message: str) -> None:
+    touch(tmp_path, 'a.jpg', 'b.jpg')
+    (tmp_path / 'train.txt').write_text(lines)
+    with pytest.raises(ValueError, match=message):
+        ImageFolder(tmp_path, ann_file='train.txt')
+
+
+def test_missing_list_file_or_first_image(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError,
+                       match='list file .*/train.txt does not exist'):
+        ImageFolder(tmp_path, ann_file='train.txt')
+    (tmp_path / 'train.txt').write_text('train/a.jpg,3\n')
+    with pytest.raises(FileNotFoundError,
+                       match='/train/a.jpg,3, the first image of .*train.txt'):
+        ImageFolder(tmp_path, ann_file='train.txt')
+
+
+def test_file_names_of_any_bytes(tmp_path: Path) -> None:
+    name = os.fsdecode(b'caf\xe9.png')
+    try:
+        write_image(tmp_path / name, seed=0)
+    except OSError:
+        pytest.skip('the file system takes UTF-8 names only')
+    (tmp_path / 'train.txt').write_bytes(b'caf\xe9.png 1\n')
+    load = [dict(type='LoadImage')]
+    for dataset in (ImageFolder(tmp_path, load),
+                    ImageFolder(tmp_path, load, ann_file='train.txt')):
+        assert dataset[0]['img'].shape == (40, 60, 3)
+
+
+# Samples
+
+
+def test_sample_and_its_key_reach_the_pipeline(tmp_path: Path) -> None:
+    write_image(tmp_path / 'cat/1.png', seed=1)
+    pixels = write_image(tmp_path / 'dog/1.png', seed=2)
+    dataset = DATASETS.build(
+        dict(type='ImageFolder', data_root=str(tmp_path),
+             pipeline=[dict(type='LoadImage')]))
+    key = SampleKey(1, epoch=2, seed=31)
+    results = dataset[key]
+    np.testing.assert_array_equal(results['img'], pixels)
+    assert results['sample_idx'] is key
+    assert (results['gt_label'], results['skipped']) == (1, [])
+
+
+def test_options_of_base_dataset(tmp_path: Path) -> None:
+    touch(tmp_path, *'abcdef', 'a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')
+    assert content(ImageFolder(tmp_path, indices=2), tmp_path) == [
+        'a.jpg', 'b.jpg']
+    assert content(ImageFolder(tmp_path, indices=[3, 0]), tmp_path) == [
+        'd.jpg', 'a.jpg']
+    plain = ImageFolder(tmp_path, serialize_data=False)
+    assert content(plain, tmp_path) == content(ImageFolder(tmp_path), tmp_path)
+    lazy = ImageFolder(tmp_path / 'nowhere', lazy_init=True)
+    with pytest.raises(FileNotFoundError):
+        lazy.full_init()
+
+
+def test_dataset_can_be_sent_to_a_spawned_worker(tmp_path: Path) -> None:
+    write_image(tmp_path / '1.png', seed=1)
+    group = [dict(type='RandomResizedCrop', scale=8), dict(type='ColorJitter')]
+    dataset = ImageFolder(tmp_path, [
+        dict(type='LoadImage'),
+        dict(type='MultiView', num_views=2, transforms=[group]),
+        dict(type='PackViews')])
+    copied = pickle.loads(pickle.dumps(dataset))
+    key = SampleKey(0, epoch=2, seed=31)
+    for a, b in zip(dataset[key]['inputs'], copied[key]['inputs']):
+        assert a.equal(b)
+
+
+def with_broken_images(root: Path, num_good: int,
+                       num_broken: int) -> ImageFolder:
+    """Good images g*.png and broken ones x*.png; the latter come last."""
+    for i in range(num_good):
+        write_image(root / f'g{i}.png', seed=i)
+    touch(root, *(f'x{i}.png' for i in range(num_broken)))
+    return ImageFolder(root, [dict(type='LoadImage')])
+
+
+def test_unreadable_image_is_replaced_and_reported(tmp_path: Path) -> None:
+    dataset = with_broken_images(tmp_path, num_good=4, num_broken=1)
+    key = SampleKey(4, epoch=2, seed=31)
+    results = dataset[key]
+    assert set(results['skipped']) == {
+        f'{tmp_path}/x0.png: the file is empty'}
+    # Path, label, index and pixels are those of one and the same image.
+    other = results['sample_idx']
+    assert (other.epoch, other.seed) == (2, 31)
+    assert results['img_path'] == f'{tmp_path}/g{other}.png'
+    np.testing.assert_array_equal(results['img'], dataset[other]['img'])
+
+
+def test_replacement_depends_on_the_key_only(tmp_path: Path) -> None:
+    dataset = with_broken_images(tmp_path, num_good=20, num_broken=20)
+
+    def replacement(index: int, epoch: int, seed: int) -> tuple:
+        results = dataset[SampleKey(index, epoch, seed)]
+        return results['img_path'], tuple(results['skipped'])
+
+    keys = [(20, 0, 31), (20, 1, 31), (20, 0, 32), (21, 0, 31)]
+    first = [replacement(*key) for key in keys]
+    np.random.seed(0)
+    assert [replacement(*key) for key in keys] == first
+    assert len(set(first)) == 4
+    # Any good image may come; half of the draws are broken ones again.
+    many = [replacement(20, epoch, 31) for epoch in range(200)]
+    assert len({path for path, _ in many}) == 20
+    assert 1.5 < np.mean([len(skipped) for _, skipped in many]) < 2.5
+
+
+def test_plain_index_is_replaced_as_well(tmp_path: Path) -> None:
+    dataset = with_broken_images(tmp_path, num_good=3, num_broken=1)
+    with pytest.warns(UserWarning, match='KeyedSampler'):
+        results = dataset[3]
+    assert type(results['sample_idx']) is int
+    assert results['img_path'] == f"{tmp_path}/g{results['sample_idx']}.png"
+
+
+def test_gives_up_when_all_images_are_broken(tmp_path: Path) -> None:
+    dataset = with_broken_images(tmp_path, num_good=0, num_broken=30)
+    with pytest.raises(RuntimeError) as caught:
+        dataset[SampleKey(4, epoch=2, seed=31)]
+    message = str(caught.value)
+    assert '21 images drawn one after another cannot be read' in message
+    assert message.count(': the file is empty') == 3
+
+
+def test_no_replacement_in_test_mode(tmp_path: Path) -> None:
+    with_broken_images(tmp_path, num_good=3, num_broken=1)
+    dataset = ImageFolder(
+        tmp_path, [dict(type='LoadImage')], test_mode=True)
+    assert dataset[0]['img_path'].endswith('g0.png')
+    with pytest.raises(UnreadableImage, match='x0.png: the file is empty'):
+        dataset[3]
+
+
+def test_real_images(test_data: Path) -> None:
+    root = test_data / 'imagenette160' / 'val'
+    dataset = ImageFolder(root, [dict(type='LoadImage')])
+    # 3,925 images in ten classes, as fast.ai's Imagenette v2 says.
+    assert len(dataset) == 3925
+    assert len(dataset.metainfo['classes']) == 10
+    results = dataset[SampleKey(3924, epoch=0, seed=0)]
+    assert results['gt_label'] == 9
+    assert results['img'].shape[2] == 3 and results['img'].std() > 5

@@ -1,0 +1,183 @@
+"""Right pixels for every kind of file, and a clear word for broken ones."""
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swav_plugin.datasets.transforms import (LoadImage, UnreadableImage,
+                                             read_rgb)
+
+from ..conftest import write_image
+
+
+def ramp() -> np.ndarray:
+    """(16, 16) uint8 with all values once."""
+    return np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """(H, W) -> (H, W, 3)."""
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def test_colour_png_and_results_keys(tmp_path: Path) -> None:
+    path = tmp_path / 'a.png'
+    pixels = write_image(path, seed=0, height=40, width=60)
+    results = LoadImage()(dict(img_path=str(path), gt_label=3))
+    np.testing.assert_array_equal(results.pop('img'), pixels)
+    assert results == dict(img_path=str(path), gt_label=3,
+                           ori_shape=(40, 60), img_shape=(40, 60))
+
+
+def test_photos_equal_pillows_rgb(test_data: Path) -> None:
+    for path in sorted((test_data / 'photos').iterdir())[::14]:
+        with open(path, 'rb') as file:
+            expected = np.asarray(Image.open(file).convert('RGB'))
+        np.testing.assert_array_equal(read_rgb(path), expected)
+
+
+def test_pixels_may_be_written_to(tmp_path: Path) -> None:
+    # Transforms of other packages write in place outside MultiView.
+    write_image(tmp_path / 'a.png', seed=0)
+    read_rgb(tmp_path / 'a.png')[:] = 0
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.tif', 'a.pgm', 'a.bmp'])
+def test_greyscale(tmp_path: Path, name: str) -> None:
+    Image.fromarray(ramp()).save(tmp_path / name)
+    np.testing.assert_array_equal(read_rgb(tmp_path / name), grey(ramp()))
+
+
+def test_one_bit(tmp_path: Path) -> None:
+    Image.fromarray(ramp() > 127).save(tmp_path / 'a.png')
+    np.testing.assert_array_equal(
+        read_rgb(tmp_path / 'a.png'), grey((ramp() > 127) * np.uint8(255)))
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.tif', 'a.pgm'])
+def test_16_bit_greyscale_keeps_the_high_byte(tmp_path: Path,
+                                              name: str) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(values).save(tmp_path / name)
+    np.testing.assert_array_equal(
+        read_rgb(tmp_path / name), grey((values // 256).astype(np.uint8)))
+
+
+def test_16_bit_colour_keeps_the_high_byte(tmp_path: Path) -> None:
+    # Pillow cannot write 16-bit colour, OpenCV can (in BGR).
+    cv2 = pytest.importorskip('cv2')
+    rng = np.random.default_rng(0)
+    values = rng.integers(65536, size=(20, 30, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / 'a.png'), values[..., ::-1])
+    np.testing.assert_array_equal(
+        read_rgb(tmp_path / 'a.png'), (values // 256).astype(np.uint8))
+
+
+@pytest.mark.parametrize('transparency', [None, 3, bytes(range(256))])
+def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
+    palette = np.random.default_rng(0).integers(256, size=(256, 3))
+    img = Image.frombytes('P', (16, 16), ramp().tobytes())
+    img.putpalette(palette.ravel().tolist())
+    extra = {} if transparency is None else dict(transparency=transparency)
+    img.save(tmp_path / 'a.png', **extra)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        pixels = read_rgb(tmp_path / 'a.png')
+    # The colour of the palette, however transparent it is.
+    np.testing.assert_array_equal(pixels, palette[ramp()])
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA'])
+def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
+    img = Image.fromarray(grey(ramp())).convert(mode)
+    img.putalpha(Image.fromarray(255 - ramp()))
+    img.save(tmp_path / 'a.png')
+    np.testing.assert_array_equal(read_rgb(tmp_path / 'a.png'), grey(ramp()))
+
+
+def test_cmyk_jpeg_is_not_inverted(tmp_path: Path) -> None:
+    # 20 % cyan ink and no other: a light cyan, (204, 255, 255).
+    path = tmp_path / 'a.jpg'
+    Image.new('CMYK', (16, 16), (51, 0, 0, 0)).save(path, quality=100)
+    assert b'Adobe' in path.read_bytes()  # which stores inks inverted
+    difference = read_rgb(path).astype(int) - (204, 255, 255)
+    assert abs(difference).max() <= 2  # JPEG's rounding
+
+
+def test_exif_orientation_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to view
+    pixels = write_image(tmp_path / 'a.png', seed=0, height=40, width=60)
+    Image.fromarray(pixels).save(tmp_path / 'b.png', exif=exif)
+    np.testing.assert_array_equal(read_rgb(tmp_path / 'b.png'), pixels)
+
+
+def broken_file(folder: Path, kind: str) -> Path:
+    """Write a file that cannot be read."""
+    path = folder / f'{kind}.jpg'
+    if kind == 'text':
+        path.write_text('not a picture\n' * 50)
+    elif kind == 'empty':
+        path.touch()
+    elif kind == 'folder':
+        path.mkdir()
+    elif kind == 'float':
+        Image.fromarray(np.full((4, 4), .5, np.float32)).save(path, 'TIFF')
+    elif kind == 'integers':
+        Image.fromarray(np.full((4, 4), 10**6, np.int32)).save(path, 'TIFF')
+    elif kind.startswith('truncated'):
+        source = folder / f'whole.{kind[-3:]}'
+        write_image(source, seed=0, height=200, width=200)
+        content = source.read_bytes()
+        path.write_bytes(content[:len(content) // 2])
+    return path
+
+
+@pytest.mark.parametrize('kind, reason', [
+    ('text', 'not an image of a format that Pillow knows'),
+    ('empty', 'the file is empty'),
+    ('missing', 'No such file or directory'),
+    ('folder', 'Is a directory'),
+    ('float', 'floating point values have no known range'),
+    ('integers', r'integer values outside 0 \.\.\. 65535'),
+    ('truncated jpg', 'truncated'),
+    ('truncated png', 'truncated|broken'),
+    ('truncated bmp', 'truncated'),
+])
+def test_broken_files(tmp_path: Path, kind: str, reason: str) -> None:
+    path = broken_file(tmp_path, kind)
+    with pytest.raises(UnreadableImage, match=reason) as caught:
+        read_rgb(path)
+    assert caught.value.path == str(path)
+    assert str(caught.value) == f'{path}: {caught.value.reason}'
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning:PIL')
+def test_every_cut_and_every_flipped_byte_is_reported_or_read(
+        tmp_path: Path) -> None:
+    # Whatever Pillow's decoders raise on damage comes out as one class.
+    path = tmp_path / 'a'
+    rng = np.random.default_rng(0)
+    num_unreadable = 0
+    for suffix in ('jpg', 'png', 'tif', 'bmp', 'webp', 'ppm'):
+        source = tmp_path / f'whole.{suffix}'
+        write_image(source, seed=0)
+        content = source.read_bytes()
+        for _ in range(40):
+            damaged = bytearray(content[:rng.integers(1, len(content))])
+            damaged[rng.integers(min(len(damaged), 60))] ^= 0xff
+            path.write_bytes(damaged)
+            try:
+                assert read_rgb(path).ndim == 3
+            except UnreadableImage as error:
+                num_unreadable += 1
+                assert error.reason
+    assert num_unreadable > 100
+
+
+def test_error_survives_the_way_from_a_worker() -> None:
+    error = pickle.loads(pickle.dumps(UnreadableImage('a.jpg', 'cut')))
+    assert (error.path, error.reason) == ('a.jpg', 'cut')

@@ -1,0 +1,140 @@
+"""Colour and blur: torchvision's and Pillow's pixels and distributions."""
+from collections import Counter
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torchvision.transforms.functional as F
+from PIL import Image, ImageEnhance, ImageFilter
+from scipy import stats
+
+from swav_plugin.datasets import SampleKey
+from swav_plugin.datasets.transforms import (ColorJitter, GaussianBlur,
+                                             RandomGrayscale, RandomTransform)
+
+MIN_P = 1e-3  # with fixed seeds; see test_crop.py
+
+# Pillow's own operations, not the ones that ColorJitter goes through.
+REFERENCE = dict(
+    brightness=lambda img, by: ImageEnhance.Brightness(img).enhance(by),
+    contrast=lambda img, by: ImageEnhance.Contrast(img).enhance(by),
+    saturation=lambda img, by: ImageEnhance.Color(img).enhance(by),
+    hue=F.adjust_hue)
+
+
+def swav_jitter() -> ColorJitter:
+    """The jitter of SwAV's recipe."""
+    return ColorJitter(.8, .8, .8, .2, prob=.8)
+
+
+@pytest.mark.parametrize('component, factors', [
+    ('brightness', (.2, 1.8)), ('contrast', (.2, 1.8)),
+    ('saturation', (.2, 1.8)), ('hue', (-.2, .2))])
+def test_each_component_equals_pillows(photos: list[np.ndarray],
+                                       component: str,
+                                       factors: tuple[float, ...]) -> None:
+    for img in photos[:4]:
+        for factor in factors:
+            ours = swav_jitter().apply(img, [(component, factor)])
+            expected = REFERENCE[component](Image.fromarray(img), factor)
+            np.testing.assert_array_equal(ours, expected)
+
+
+def test_components_together_equal_pillows(photos: list[np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    jitter = swav_jitter()
+    for img in photos:
+        params = jitter.draw(rng, *img.shape[:2])
+        expected = Image.fromarray(img)
+        for component, factor in params:
+            expected = REFERENCE[component](expected, factor)
+        np.testing.assert_array_equal(jitter.apply(img, params), expected)
+
+
+def test_factors_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    jitter = ColorJitter(.8, .4, 1.5, .2)
+    drawn = [dict(jitter.draw(rng, 8, 8)) for _ in range(3000)]
+    for component, low, high in (('brightness', .2, 1.8),
+                                 ('contrast', .6, 1.4),
+                                 ('saturation', 0., 2.5), ('hue', -.2, .2)):
+        values = [factors[component] for factors in drawn]
+        uniform = stats.uniform(low, high - low)
+        assert stats.kstest(values, uniform.cdf).pvalue > MIN_P
+    # The four are drawn independently of each other.
+    columns = np.array([[factors[component] for component in REFERENCE]
+                        for factors in drawn])
+    correlation = np.corrcoef(columns.T) - np.eye(4)
+    assert abs(correlation).max() < 4 / np.sqrt(3000)
+
+
+def test_all_orders_are_equally_likely() -> None:
+    rng = np.random.default_rng(0)
+    jitter = swav_jitter()
+    orders = Counter(
+        tuple(component for component, _ in jitter.draw(rng, 8, 8))
+        for _ in range(4800))
+    assert set(orders) == set(permutations(REFERENCE))
+    assert stats.chisquare(list(orders.values())).pvalue > MIN_P
+
+
+def test_component_of_strength_zero_is_left_out() -> None:
+    jitter = ColorJitter(brightness=.2)
+    (component, factor), = jitter.draw(np.random.default_rng(0), 8, 8)
+    assert component == 'brightness' and .8 <= factor <= 1.2
+    assert ColorJitter().draw(np.random.default_rng(0), 8, 8) == []
+
+
+@pytest.mark.parametrize('transform, prob', [
+    (swav_jitter(), .8), (RandomGrayscale(), .2), (GaussianBlur(), .5)])
+def test_share_of_images_touched(transform: RandomTransform,
+                                 prob: float) -> None:
+    img = np.array([[[250, 10, 20], [0, 200, 100]]], np.uint8).repeat(4, 0)
+    touched = 0
+    for index in range(2000):
+        results = dict(img=img, sample_idx=SampleKey(index, 0, 0))
+        touched += transform(results)['img'] is not img
+    assert stats.binomtest(touched, 2000, prob).pvalue > MIN_P
+
+
+@pytest.mark.parametrize('strengths', [(-.1, 0, 0, 0), (0, 0, 0, .6)])
+def test_jitter_strengths(strengths: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r'hue in \[0, .5\]'):
+        ColorJitter(*strengths)
+
+
+def test_grayscale_equals_torchvisions(photos: list[np.ndarray]) -> None:
+    for img in photos:
+        np.testing.assert_array_equal(
+            RandomGrayscale().apply(img, None),
+            F.rgb_to_grayscale(Image.fromarray(img), num_output_channels=3))
+
+
+@pytest.mark.parametrize('sigma', [.1, .7, 2.])
+def test_blur_equals_pillows(photos: list[np.ndarray], sigma: float) -> None:
+    for img in photos[:4]:
+        np.testing.assert_array_equal(
+            GaussianBlur().apply(img, sigma),
+            Image.fromarray(img).filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def test_sigma_is_a_standard_deviation_in_pixels() -> None:
+    # Blur a bright line: its profile is the kernel.
+    img = np.zeros((65, 65, 3), np.uint8)
+    img[:, 32] = 255
+    profile = GaussianBlur().apply(img, 4.)[32, :, 0].astype(float)
+    offsets = np.arange(65) - 32
+    variance = (profile * offsets**2).sum() / profile.sum()
+    assert variance**.5 == pytest.approx(4., rel=.05)  # three boxes, 8 bits
+
+
+def test_sigma_is_uniform() -> None:
+    rng = np.random.default_rng(0)
+    blur = GaussianBlur()
+    sigmas = [blur.draw(rng, 8, 8) for _ in range(3000)]
+    assert stats.kstest(sigmas, stats.uniform(.1, 1.9).cdf).pvalue > MIN_P
+
+
+def test_sigma_range_in_order() -> None:
+    with pytest.raises(ValueError, match=r'sigma_range=\(2.0, 0.1\)'):
+        GaussianBlur(sigma_range=(2., .1))
