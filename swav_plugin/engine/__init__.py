@@ -1,0 +1,14 @@
+"""Everything that happens around the model while it trains."""
+from .atomic_backend import AtomicBackend
+from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
+from .lars import LARS
+from .log_processor import SwAVLogProcessor
+from .pretrained_hook import PretrainedHook
+from .skipped_images_hook import SkippedImagesHook
+from .swav_hook import SwAVHook
+
+__all__ = [
+    'LARS', 'AtomicBackend', 'CPUAmpOptimWrapper',
+    'CPUDistributedDataParallel', 'PretrainedHook', 'SkippedImagesHook',
+    'SwAVHook', 'SwAVLogProcessor'
+]

@@ -1,0 +1,69 @@
+"""Several processes and mixed precision without a GPU.
+
+mmengine supports neither: its DDP always names a CUDA device and its
+``AmpOptimWrapper`` asserts one. ``tools/train.py`` puts these in their place
+on a machine without a GPU; a config need not mention them.
+"""
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from swav_plugin.registry import MODEL_WRAPPERS, OPTIM_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module()
+class CPUDistributedDataParallel(MMDistributedDataParallel):
+    """mmengine's DDP for processes that compute on the CPU (gloo).
+
+    torch's SyncBN refuses CPU tensors, so SyncBN layers become plain BN: each
+    process then normalises with the statistics of its own images, and the log
+    says so.
+
+    Args:
+        module: The model, on the CPU.
+        device_ids: Ignored: mmengine passes one, DDP on CPU allows none.
+        broadcast_buffers: Off as in mmengine's default wrapper; torch's own
+            default would copy rank 0's buffers before each step.
+        **kwargs: Of torch's ``DistributedDataParallel``.
+    """
+
+    def __init__(self,
+                 module: nn.Module,
+                 device_ids: list[int] | None = None,
+                 broadcast_buffers: bool = False,
+                 **kwargs: Any) -> None:
+        num_sync_bn = sum(
+            isinstance(m, nn.SyncBatchNorm) for m in module.modules())
+        if num_sync_bn:
+            module = revert_sync_batchnorm(module)
+            print_log(
+                f'{num_sync_bn} SyncBN layers became plain BN, because SyncBN '
+                'needs a GPU: batch statistics are per process, so results '
+                'depend on the number of processes. GroupNorm or frozen BN '
+                'does not.',
+                logger='current',
+                level=logging.WARNING)
+        super().__init__(
+            module=module, broadcast_buffers=broadcast_buffers, **kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(OptimWrapper):
+    """``OptimWrapper`` with forward passes in bfloat16 on the CPU.
+
+    bfloat16 has float32's range, so no loss scaling is needed.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast the forward pass to bfloat16."""
+        with super().optim_context(model), torch.autocast(
+                'cpu', dtype=torch.bfloat16):
+            yield

@@ -1,0 +1,321 @@
+"""From the arguments of a command to a config that mmengine's Runner runs.
+
+Used by the commands in ``tools/``. What a user is likely to get wrong is
+looked for here, before anything slow starts.
+"""
+import datetime
+import difflib
+import inspect
+import logging
+import multiprocessing
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+# What Runner, its loops and the config reader look up in a config.
+_RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
+    'self', 'cfg'
+} | {
+    'activation_checkpointing', 'compile', 'custom_imports',
+    'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
+    'runner_type', 'sync_bn'
+}
+
+# Dicts in which mmengine overlooks a key that it does not know. All others
+# end up as arguments of a class, which refuses such a key.
+_KNOWN_KEYS: dict[str, Collection[str]] = {
+    '': _RUNNER_KEYS,
+    'auto_scale_lr': ('enable', 'base_batch_size'),
+    'default_hooks': ('runtime_info', 'timer', 'sampler_seed', 'logger',
+                      'param_scheduler', 'checkpoint'),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'optim_wrapper.paramwise_cfg':
+    ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
+     'dwconv_decay_mult', 'flat_decay_mult', 'bypass_duplicate',
+     'dcn_offset_lr_mult'),
+}
+
+
+class UsageError(ValueError):
+    """A mistake of the user's; its message is all that need be printed."""
+
+
+def load_config(path: str, options: Sequence[str] = ()) -> Config:
+    """Read a config, change it as asked and look for misspelt keys.
+
+    Args:
+        path: The config file.
+        options: 'KEY=VALUE' each, as after ``--cfg-options``.
+
+    Raises:
+        UsageError: The file or one that it builds on is missing, an option
+            has no place in the config, or a key looks misspelt.
+    """
+    if not Path(path).is_file():
+        raise UsageError(_missing_config(path))
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise UsageError(f'{path} builds on a missing config: {error}')
+    changes = parse_options(options)
+    for key in changes:
+        _check_option(cfg, key)
+    cfg.merge_from_dict(changes)
+    check_keys(cfg)
+    cfg.setdefault('default_scope', 'swav_plugin')
+    return cfg
+
+
+def _missing_config(path: str) -> str:
+    """Say that there is no config `path`, and which ones are named alike."""
+    message = f'there is no config {path}'
+    package = Path(__file__).resolve().parents[1]
+    named = {
+        config.stem: config
+        for folder in (package.parent / 'configs', package / '.mim/configs')
+        for config in folder.rglob('*.py')
+    }
+    close = difflib.get_close_matches(Path(path).stem, named, cutoff=.7)
+    if close:
+        names = ', '.join(os.path.relpath(named[stem]) for stem in close)
+        message += f'; did you mean {names}?'
+    return message
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """Turn 'KEY=VALUE' strings into keys and values, as mmengine does.
+
+    Other than mmengine's, a value without commas keeps its spaces.
+
+    Raises:
+        UsageError: One has no '='.
+
+    >>> parse_options(['a.b=1e-3', 'c=[2, 6]', 'd=/my photos'])
+    {'a.b': 0.001, 'c': [2, 6], 'd': '/my photos'}
+    """
+    parsed = {}
+    for option in options:
+        key, equals, value = option.partition('=')
+        if not key or not equals:
+            raise UsageError(
+                f"--cfg-options takes KEY=VALUE, but got '{option}'")
+        is_text = ' ' in value and ',' not in value
+        parsed[key] = (
+            value.strip('\'"')
+            if is_text else DictAction._parse_iterable(value))
+    return parsed
+
+
+def _check_option(cfg: Config, key: str) -> None:
+    """Raise where `key` ('a.b.0.c') would change nothing or cannot be set."""
+    node: Any = cfg._cfg_dict
+    *_, name = parts = key.split('.')
+    for depth, part in enumerate(parts):
+        above = '.'.join(parts[:depth])
+        if isinstance(node, (list, tuple)):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UsageError(
+                    f"--cfg-options {key}: '{above}' has {len(node)} "
+                    f"entries, numbered from 0; there is no '{part}'")
+            node = node[int(part)]
+        elif not isinstance(node, Mapping):
+            raise UsageError(
+                f"--cfg-options {key}: '{above}' is {node!r} and has no "
+                f"'{part}'; give it as a whole")
+        elif part in node:
+            node = node[part]
+        else:
+            known = {*node} | (_RUNNER_KEYS if depth == 0 else set())
+            match = _near_miss(part, known)
+            if match is not None:
+                raise UsageError(f"--cfg-options {key}: unknown key '{part}'; "
+                                 f"did you mean '{match}'?")
+            if depth == 0 and part not in known:
+                raise UsageError(
+                    f"--cfg-options {key}: the config has no '{part}'")
+            break
+    if len(parts) == 1 and name not in _RUNNER_KEYS:
+        places = list(_places(cfg._cfg_dict, name))
+        if places:
+            raise UsageError(
+                f"--cfg-options {key}: '{name}' is a variable that only the "
+                'config file reads. Set it where it is used: '
+                f'{", ".join(places)}')
+
+
+def _places(node: Any, name: str, above: str = '') -> Iterator[str]:
+    """Yield the dotted paths below the top level whose last key is `name`."""
+    if isinstance(node, Mapping):
+        items = list(node.items())
+    elif isinstance(node, (list, tuple)):
+        items = [(str(i), child) for i, child in enumerate(node)]
+    else:
+        return
+    for key, child in items:
+        # Only what the Runner reads counts, not other variables.
+        if above or key in _RUNNER_KEYS:
+            if above and key == name:
+                yield above + key
+            yield from _places(child, name, f'{above}{key}.')
+
+
+def check_keys(cfg: Config) -> None:
+    """Look for misspelt keys where mmengine would overlook them.
+
+    A config may hold variables of its own, so a key at the top is refused
+    only when it is nearly a key that the Runner knows.
+
+    Raises:
+        UsageError: Names the key and what was probably meant.
+    """
+    for where, known in _KNOWN_KEYS.items():
+        node: Any = cfg._cfg_dict
+        for part in where.split('.') if where else ():
+            node = node.get(part) or {}
+        for key in node:
+            match = _near_miss(key, known)
+            if match is not None:
+                dot = f'{where}.' if where else ''
+                raise UsageError(f"unknown config key '{dot}{key}': did you "
+                                 f"mean '{dot}{match}'?")
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if checkpoint.get('type') == 'CheckpointHook':
+        # It would pass them on and fail at the first checkpoint, hours later.
+        known = {*inspect.signature(CheckpointHook.__init__).parameters}
+        unknown = sorted({*checkpoint} - known - {'type', 'priority'})
+        if unknown:
+            raise UsageError(
+                f'default_hooks.checkpoint: CheckpointHook has no {unknown}; '
+                f'it takes {sorted(known - {"self", "kwargs"})}')
+
+
+def _near_miss(key: str, known: Collection[str]) -> str | None:
+    """Return the known key that `key` misspells, if it seems to."""
+    if key in known:
+        return None
+    for match in difflib.get_close_matches(key, known, cutoff=.85):
+        # layer_1 and layer_2 are two names, not one and a slip.
+        if re.sub(r'\d', '', key) != re.sub(r'\d', '', match):
+            return match
+    return None
+
+
+def find_checkpoint(work_dir: str) -> str | None:
+    """Return the newest checkpoint of a work directory, if there is one.
+
+    That is the one which mmengine's ``last_checkpoint`` names, also after
+    the folder was moved. Where it is gone, or the note was cut short by a
+    crash, the ``epoch_*.pth`` or ``iter_*.pth`` written last.
+    """
+    folder = Path(work_dir)
+    note = folder / 'last_checkpoint'
+    if note.is_file():
+        named = Path(note.read_text().strip())
+        for path in (named, folder / named.name):
+            if path.is_file():
+                return str(path)
+    saved = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
+    newest = max(saved, key=lambda path: path.stat().st_mtime, default=None)
+    return None if newest is None else str(newest)
+
+
+def set_launcher(cfg: Config, launcher: str) -> None:
+    """Prepare a config for how the processes were started.
+
+    On a machine without a GPU the model gets `CPUDistributedDataParallel`;
+    call `init_cpu_group` before the Runner.
+
+    Args:
+        cfg: Changed in place.
+        launcher: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+
+    Raises:
+        UsageError: The launcher was not what started this process, needs
+            GPUs, or has more processes than this machine has GPUs.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    if launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise UsageError('--launcher pytorch is for processes that torchrun '
+                         'starts: use tools/dist_train.sh CONFIG GPUS')
+    if get_device() == 'cpu':
+        if launcher != 'pytorch':
+            raise UsageError(
+                f'--launcher {launcher} needs GPUs and none is visible; on '
+                'CPU use tools/dist_train.sh CONFIG PROCESSES')
+        wrapper = dict(
+            find_unused_parameters=cfg.get('find_unused_parameters', False))
+        wrapper.update(cfg.get('model_wrapper_cfg') or {})
+        # The full path is found under any default_scope.
+        wrapper['type'] = 'swav_plugin.engine.CPUDistributedDataParallel'
+        cfg.model_wrapper_cfg = wrapper
+        return
+    per_node = dict(
+        pytorch='LOCAL_WORLD_SIZE',
+        slurm='SLURM_NTASKS_PER_NODE',
+        mpi='OMPI_COMM_WORLD_LOCAL_SIZE')[launcher]
+    num_processes = int(os.environ.get(per_node, 1))
+    num_gpus = torch.cuda.device_count()
+    if get_device() == 'cuda' and num_processes > num_gpus:
+        raise UsageError(
+            f'{num_processes} processes on this machine, but only {num_gpus} '
+            f'GPUs are visible: start at most {num_gpus}')
+
+
+def init_cpu_group(cfg: Config) -> None:
+    """Join torchrun's processes over gloo; mmengine would ask for CUDA."""
+    dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+    timeout_s = dist_cfg.get('timeout', 1800)
+    torch.distributed.init_process_group(
+        'gloo', timeout=datetime.timedelta(seconds=timeout_s))
+
+
+def leave_cpu_group() -> NoReturn:
+    """End a process that trained over gloo, successfully.
+
+    While Python shuts down, threads of gloo abort some processes (torch 2.14;
+    https://github.com/pytorch/pytorch/pull/179291), with or without
+    ``destroy_process_group``, and torchrun would report a failed run.
+    """
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def set_mixed_precision(cfg: Config) -> str:
+    """Turn on mixed precision for the device at hand; say what was chosen.
+
+    On CUDA that is mmengine's ``AmpOptimWrapper`` with the dtype of the
+    config (float16 if none) and dynamic loss scaling; on CPU bfloat16.
+
+    Raises:
+        UsageError: The config has an optimizer wrapper of another kind.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UsageError(
+            "--amp replaces optim_wrapper.type 'OptimWrapper', but the "
+            f"config has '{kind}'; choose its precision in the config")
+    if get_device() == 'cpu':
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+        wrapper.type = 'swav_plugin.engine.CPUAmpOptimWrapper'
+        return 'Mixed precision: bfloat16 on the CPU.'
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+    return (f'Mixed precision: {wrapper.get("dtype") or "float16"}, '
+            f'loss_scale {wrapper.loss_scale}.')

@@ -1,0 +1,114 @@
+"""SwAVHook: when prototypes thaw and when the queue starts."""
+import math
+from typing import Any, Optional
+
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from swav_plugin.models import SwAVHead
+from swav_plugin.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SwAVHook(Hook):
+    """Freeze prototypes at first, start the queue later, check the recipe.
+
+    Args:
+        freeze_prototypes_iters: Optimizer steps that leave the prototypes
+            alone. Steps, not batches: with gradient accumulation over n
+            batches a step is n iterations.
+        queue_begin_epoch: First epoch, from 0, that fills the queue; it is
+            used once full. A fixed point in training, so a resumed run
+            behaves as an uninterrupted one.
+
+    Raises:
+        ValueError: Before training, if the model is not SwAV's, there are
+            more prototypes than embeddings to assign, or the queue does not
+            hold a whole number of batches.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(
+        self, freeze_prototypes_iters: int = 0, queue_begin_epoch: int = 0
+    ) -> None:
+        self.freeze_prototypes_iters = freeze_prototypes_iters
+        self.queue_begin_epoch = queue_begin_epoch
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the recipe and attach the freezing to the optimizer."""
+        head = _swav_head(runner)
+        total_batch = _batch_size(runner) * get_world_size()
+        _check_recipe(head, total_batch)
+        accumulated = runner.optim_wrapper._accumulative_counts
+        if accumulated > 1:
+            runner.logger.info(
+                f'Gradients are accumulated over {accumulated} batches. Codes '
+                f'are not: they see {total_batch} images at a time'
+                f'{_and_queue(head)}, not {accumulated * total_batch}; the '
+                'queue takes up every batch.')
+
+        def drop_gradients(*_: Any) -> None:
+            # `runner.iter` counts batches, and this one included once the
+            # step is done; what counts here is the steps done before it.
+            if runner.iter // accumulated < self.freeze_prototypes_iters:
+                head.drop_prototype_gradients()
+
+        optimizer = runner.optim_wrapper.optimizer
+        optimizer.register_step_pre_hook(drop_gradients)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None
+    ) -> None:
+        """Start the queue when its epoch has come."""
+        head = _swav_head(runner)
+        if runner.epoch >= self.queue_begin_epoch:
+            head.start_queue()
+        else:
+            head.pause_queue()
+
+
+def _swav_head(runner: Runner) -> SwAVHead:
+    model = runner.model
+    if is_model_wrapper(model):
+        model = model.module
+    head = getattr(model, 'head', None)
+    if not isinstance(head, SwAVHead):
+        raise ValueError(
+            f'SwAVHook works on a model with a SwAVHead but got a '
+            f'{type(model).__name__} with head {type(head).__name__}; remove '
+            "the hook from custom_hooks or set model.type='SwAV'.")
+    return head
+
+
+def _batch_size(runner: Runner) -> int:
+    """Images that this rank gets in a batch."""
+    loader = runner.train_dataloader
+    return loader.batch_size or loader.batch_sampler.batch_size
+
+
+def _check_recipe(head: SwAVHead, total_batch: int) -> None:
+    """Refuse what can only give a wrong run."""
+    length = head.queue_length
+    if length % total_batch:
+        below = length // total_batch * total_batch
+        options = [n for n in (below, below + total_batch) if n]
+        raise ValueError(
+            f'queue_length={length} is not a multiple of the total batch '
+            f'size {total_batch} (batch_size x number of GPUs), so the queue '
+            'would hold part of a batch; set model.head.queue_length to '
+            f'{" or ".join(map(str, options))}, or to 0 for no queue.')
+    most = max(head.num_prototypes)
+    if most > total_batch + length:
+        needed = math.ceil((most - total_batch) / total_batch) * total_batch
+        raise ValueError(
+            f'{most} prototypes can not share {total_batch} images'
+            f'{_and_queue(head)} equally: some would get none. Set '
+            f'model.head.num_prototypes to at most {total_batch + length}, '
+            f'or model.head.queue_length to at least {needed}.')
+
+
+def _and_queue(head: SwAVHead) -> str:
+    return f' and {head.queue_length} queued' if head.queue_length else ''

@@ -1,0 +1,194 @@
+"""From command lines to configs, and what is refused on the way."""
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from swav_plugin.engine import launch
+from swav_plugin.engine.launch import (UsageError, check_keys, find_checkpoint,
+                                       load_config, parse_options,
+                                       set_launcher, set_mixed_precision)
+
+CONFIG = """
+data_root = 'data'
+epochs = 3
+train_dataloader = dict(
+    batch_size=8, num_workers=2, dataset=dict(data_root=data_root))
+custom_hooks = [dict(type='SwAVHook', queue_begin_epoch=0)]
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+optim_wrapper = dict(optimizer=dict(type='LARS', lr=.3))
+model = dict(type='SwAV', head=dict(num_prototypes=30, queue=None))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    file = tmp_path / 'config.py'
+    file.write_text(CONFIG)
+    return str(file)
+
+
+def test_options_change_the_config(path: str) -> None:
+    cfg = load_config(path, [
+        'train_dataloader.batch_size=4', 'custom_hooks.0.queue_begin_epoch=5',
+        'train_dataloader.dataset.data_root=/my photos',
+        'model.head.num_prototypes=[30, 40]', 'model.head.new=None',
+        'load_from=w.pth', 'optim_wrapper.clip_grad.max_norm=1'
+    ])
+    assert cfg.train_dataloader == dict(
+        batch_size=4, num_workers=2, dataset=dict(data_root='/my photos'))
+    assert cfg.custom_hooks[0].queue_begin_epoch == 5
+    assert cfg.model.head == dict(
+        num_prototypes=[30, 40], queue=None, new=None)
+    assert cfg.load_from == 'w.pth'
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=1)
+
+
+@pytest.mark.parametrize('option, message', [
+    ('train_dataloader', "KEY=VALUE, but got 'train_dataloader'"),
+    ('train_dataloder.batch_size=4',
+     "unknown key 'train_dataloder'; did you mean 'train_dataloader'"),
+    ('optim_wraper.optimizer.lr=1', "did you mean 'optim_wrapper'"),
+    ('train_dataloader.num_worker=4', "did you mean 'num_workers'"),
+    ('head.num_prototypes=4', "the config has no 'head'"),
+    ('custom_hooks.1.priority=LOW', "'custom_hooks' has 1 entries"),
+    ('custom_hooks.last.priority=LOW', "there is no 'last'"),
+    ('model.head.queue.length=4', "'model.head.queue' is None and has no"),
+    ('data_root=/mine', "'data_root' is a variable that only the config "
+     'file reads. Set it where it is used: '
+     'train_dataloader.dataset.data_root'),
+])
+def test_options_without_a_place(
+    path: str, option: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_config(path, [option])
+
+
+def test_scope_of_the_config_is_kept(path: str) -> None:
+    assert load_config(path).default_scope == 'swav_plugin'
+    Path(path).write_text(CONFIG + "default_scope = 'mmdet'")
+    assert load_config(path).default_scope == 'mmdet'
+
+
+def test_missing_base_names_both_files(path: str) -> None:
+    Path(path).write_text("_base_ = 'nowhere.py'")
+    with pytest.raises(UsageError, match='config.py builds on .*nowhere.py'):
+        load_config(path)
+
+
+@pytest.mark.parametrize('cfg, message', [
+    (dict(train_dataloder={}), "unknown config key 'train_dataloder': did "
+     "you mean 'train_dataloader'"),
+    (dict(param_schedulers=[]), "did you mean 'param_scheduler'"),
+    (dict(env_cfg=dict(cudnn_benchmarks=True)),
+     "'env_cfg.cudnn_benchmarks': did you mean 'env_cfg.cudnn_benchmark'"),
+    (dict(default_hooks=dict(checkpont={})), "'default_hooks.checkpoint'"),
+    (dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_mul=0.))),
+     "'optim_wrapper.paramwise_cfg.norm_decay_mult'"),
+    (dict(default_hooks=dict(checkpoint=dict(
+        type='CheckpointHook', intervall=1))),
+     r"CheckpointHook has no \['intervall'\]; it takes .*'interval'"),
+])
+def test_misspelt_keys(cfg: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_keys(Config(cfg))
+
+
+def test_variables_of_a_config_are_its_own_affair() -> None:
+    check_keys(Config(dict(
+        dataset_type='ImageFolder', view_pipeline1=[], train_pipeline=[],
+        data_root='data', max_epochs=3, norm_cfg={}, test_pipeline=[],
+        custom_hooks=None, default_hooks=None, optim_wrapper=None,
+        tta_model={}, vis_backends=[])))
+
+
+def test_text_with_commas_is_a_list() -> None:
+    assert parse_options(['a=1, 2', "b='/my photos'", 'c=(x,y)']) == {
+        'a': [1, 2], 'b': '/my photos', 'c': ('x', 'y')}
+
+
+def test_newest_checkpoint(tmp_path: Path) -> None:
+    assert find_checkpoint(str(tmp_path)) is None
+    assert find_checkpoint(str(tmp_path / 'absent')) is None
+    for seconds, name in enumerate(
+            ['epoch_10.pth', 'epoch_9.pth', 'best_knn.pth']):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    newest = str(tmp_path / 'epoch_9.pth')
+    assert find_checkpoint(str(tmp_path)) == newest
+    note = tmp_path / 'last_checkpoint'
+    # mmengine's note counts, also in a folder that was moved ...
+    note.write_text('/old/place/epoch_10.pth\n')
+    assert find_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
+    # ... but not if it was cut short or names a file that is gone.
+    for text in ('', '/old/place/epoch_11.pth'):
+        note.write_text(text)
+        assert find_checkpoint(str(tmp_path)) == newest
+
+
+def test_launcher_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setenv('RANK', '0')
+    cfg = Config(dict(
+        find_unused_parameters=True,
+        model_wrapper_cfg=dict(type='Other', static_graph=True)))
+    set_launcher(cfg, 'none')
+    assert cfg.launcher == 'none' and cfg.model_wrapper_cfg.type == 'Other'
+    set_launcher(cfg, 'pytorch')
+    assert cfg.model_wrapper_cfg == dict(
+        type='swav_plugin.engine.CPUDistributedDataParallel',
+        find_unused_parameters=True, static_graph=True)
+    with pytest.raises(UsageError, match='slurm needs GPUs .*dist_train.sh'):
+        set_launcher(cfg, 'slurm')
+
+
+def test_launcher_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(UsageError, match='use tools/dist_train.sh CONFIG'):
+        set_launcher(Config(), 'pytorch')
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    cfg = Config()
+    set_launcher(cfg, 'pytorch')
+    assert 'model_wrapper_cfg' not in cfg
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    with pytest.raises(UsageError, match='4 processes .* only 2 GPUs'):
+        set_launcher(cfg, 'pytorch')
+
+
+@pytest.mark.parametrize('device, given, expected, note', [
+    ('cpu', {}, dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
+     'bfloat16 on the CPU'),
+    ('cpu', dict(type='AmpOptimWrapper', dtype='float16', loss_scale=8.),
+     dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
+     'bfloat16 on the CPU'),
+    ('cuda', dict(type='OptimWrapper'),
+     dict(type='AmpOptimWrapper', loss_scale='dynamic'),
+     'float16, loss_scale dynamic'),
+    ('cuda', dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.),
+     dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.),
+     'bfloat16, loss_scale 8.0'),
+])
+def test_mixed_precision(
+    monkeypatch: pytest.MonkeyPatch, device: str, given: dict, expected: dict,
+    note: str
+) -> None:
+    monkeypatch.setattr(launch, 'get_device', lambda: device)
+    cfg = Config(dict(optim_wrapper=given))
+    assert note in set_mixed_precision(cfg)
+    assert cfg.optim_wrapper == expected
+
+
+def test_mixed_precision_of_another_wrapper() -> None:
+    cfg = SimpleNamespace(optim_wrapper=dict(type='ApexOptimWrapper'))
+    with pytest.raises(UsageError, match="config has 'ApexOptimWrapper'"):
+        set_mixed_precision(cfg)

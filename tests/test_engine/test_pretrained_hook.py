@@ -1,0 +1,63 @@
+"""Weights for the backbone, once, before training."""
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from swav_plugin.engine import PretrainedHook
+
+
+def runner(iteration: int = 0) -> SimpleNamespace:
+    """What the hook needs of a Runner."""
+    torch.manual_seed(1)
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    return SimpleNamespace(
+        iter=iteration, model=model, logger=logging.getLogger('hook'))
+
+
+@pytest.fixture
+def weights() -> dict[str, torch.Tensor]:
+    state = runner().model.state_dict()
+    return {key: torch.full_like(value, 7) for key, value in state.items()}
+
+
+@pytest.mark.parametrize('is_wrapped', [False, True])
+def test_fills_the_backbone(
+    weights: dict[str, torch.Tensor], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture, is_wrapped: bool
+) -> None:
+    path = str(tmp_path / 'w.pth')
+    torch.save(dict(state_dict=weights), path)
+    run = runner()
+    model = run.model
+    if is_wrapped:
+        run.model = nn.DataParallel(model)
+    with caplog.at_level(logging.INFO):
+        PretrainedHook(path).before_train(run)
+    for value in model.backbone.state_dict().values():
+        assert torch.equal(value, torch.full_like(value, 7))
+    assert caplog.messages == [f'Filled 7 backbone tensors from {path}.']
+
+
+def test_leaves_a_resumed_run_alone(caplog: pytest.LogCaptureFixture) -> None:
+    run = runner(iteration=40)
+    before = run.model.backbone[0].weight.clone()
+    with caplog.at_level(logging.INFO):
+        PretrainedHook('w.pth').before_train(run)
+    assert torch.equal(run.model.backbone[0].weight, before)
+    assert caplog.messages == [
+        'Resumed at iteration 40: w.pth is not loaded again.'
+    ]
+
+
+def test_incomplete_weights_are_an_error(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    del weights['backbone.1.bias']
+    torch.save(weights, tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match='1.bias'):
+        PretrainedHook(str(tmp_path / 'w.pth')).before_train(runner())

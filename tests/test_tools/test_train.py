@@ -1,0 +1,358 @@
+"""tools/train.py and its shell scripts, as a user runs them."""
+import importlib.util
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+BASES = ROOT / 'configs/selfsup/_base_'
+
+# SwAV as it is trained, made small: 2 + 6 views, queue, LARS, frozen
+# prototypes at first; GroupNorm, so that the split over processes is free.
+CONFIG = """
+_base_ = [
+    '{bases}/models/swav_resnet18.py',
+    '{bases}/datasets/imagenette_mcrop-2-6.py',
+    '{bases}/schedules/lars_coslr_bs256.py',
+    '{bases}/default_runtime.py',
+]
+norm_cfg = dict(type='GN', num_groups=4)
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8, norm_cfg=norm_cfg),
+    neck=dict(
+        in_channels=64, hid_channels=32, out_channels=16, norm_cfg=norm_cfg),
+    head=dict(num_prototypes=20, queue_length=32))
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    dataset=dict(data_root='{images}'))
+train_cfg = dict(max_epochs={epochs})
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=2))
+custom_hooks = [
+    dict(type='SwAVHook', freeze_prototypes_iters=3, queue_begin_epoch=0),
+    dict(type='SkippedImagesHook'),
+]
+# The views of the recipe, on fewer pixels.
+views = _base_.train_dataloader.dataset.pipeline
+views[1].transforms[0][0].scale = 48
+views[1].transforms[1][0].scale = 32
+train_dataloader['dataset']['pipeline'] = views
+log_processor = dict(window_size=1)
+"""
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eighty JPEGs: Imagenette's where they are, else drawn ones."""
+    folder = tmp_path_factory.mktemp('images')
+    data = Path(os.environ.get('SWAV_TEST_DATA', ROOT / '../shared/data'))
+    real = sorted(data.glob('imagenette160/val/*/*'))[::40][:80]
+    for number in range(80):
+        path = folder / f'{number}.jpg'
+        if len(real) == 80:
+            path.symlink_to(real[number].resolve())
+        else:
+            rng = np.random.default_rng(number)
+            coarse = rng.integers(256, size=(5, 5, 3), dtype=np.uint8)
+            Image.fromarray(coarse).resize((96, 96)).save(path)
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, images: Path) -> Callable[..., str]:
+    """Write the small config for some number of epochs; 10 steps each."""
+
+    def write(epochs: int = 1, more: str = '') -> str:
+        path = tmp_path / 'small.py'
+        text = CONFIG.format(bases=BASES, images=images, epochs=epochs)
+        path.write_text(text + more)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope='module')
+def train() -> ModuleType:
+    """tools/train.py as a module."""
+    spec = importlib.util.spec_from_file_location(
+        'tools_train', ROOT / 'tools/train.py')
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train_here(
+    train: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Run tools/train.py in this process; return its log file's text."""
+
+    def run_main(config: str, work_dir: Path, *argv: str) -> str:
+        monkeypatch.setattr(sys, 'argv', [
+            'train.py', config, '--work-dir', str(work_dir), *argv,
+            '--cfg-options', f'experiment_name={time.monotonic_ns()}'
+        ])
+        train.main()
+        return max(work_dir.glob('*/*.log')).read_text()
+
+    return run_main
+
+
+@pytest.fixture
+def build(train: ModuleType) -> Callable[..., tuple[Config, list[str]]]:
+    """What a command line makes of a config."""
+
+    def build_config(*argv: str) -> tuple[Config, list[str]]:
+        return train.build_config(train.parse_args([*argv]))
+
+    return build_config
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Environment of a command: this checkout, one thread, loopback."""
+    return {
+        **os.environ, 'PYTHONPATH': str(ROOT),
+        'PYTHON': sys.executable,
+        'OMP_NUM_THREADS': '1',
+        'GLOO_SOCKET_IFNAME': 'lo',
+        **changes
+    }
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+def losses(work_dir: Path) -> dict[int, float]:
+    """Logged loss of each iteration; of several runs the last counts."""
+    logged = {}
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            scalars = json.loads(line)
+            logged[scalars['iter']] = scalars['loss']
+    return logged
+
+
+def test_two_processes_give_the_losses_of_one(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    # Catches a loss, a gradient, a queue or an order of samples that
+    # depends on the split over processes.
+    path = config(epochs=2)
+    train_here(path, tmp_path / 'one')
+    done = subprocess.run(
+        [ROOT / 'tools/dist_train.sh', path, '2', '--work-dir', 'two',
+         '--cfg-options', 'train_dataloader.batch_size=4'],
+        cwd=tmp_path, env=environment(PORT=free_port()), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)
+    assert done.returncode == 0, done.stdout[-3000:]
+    one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')
+    assert [*one] == [*two] == [*range(1, 21)]
+    np.testing.assert_allclose([*two.values()], [*one.values()], atol=1e-3)
+    assert max(one.values()) - min(one.values()) > .1  # it moves
+
+
+def test_resumed_run_equals_uninterrupted(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    # Catches state that the checkpoint lacks: queue, momentum, schedule,
+    # the epoch of the views.
+    path, work_dir = config(epochs=3), tmp_path / 'killed'
+    train_here(path, tmp_path / 'whole')
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tools/train.py', path, '--work-dir',
+         work_dir],
+        cwd=tmp_path, env=environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while max(losses(work_dir), default=0) < 21:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(.02)
+    process.kill()
+    process.wait()
+    assert not (work_dir / 'epoch_3.pth').exists()
+    log = train_here(path, work_dir, '--resume')
+    assert re.search(r'--resume: continuing from .*epoch_2\.pth', log)
+    whole, resumed = losses(tmp_path / 'whole'), losses(work_dir)
+    assert [*whole] == [*resumed] == [*range(1, 31)]
+    assert resumed == pytest.approx(whole, abs=1e-6)
+
+
+def test_pretrained_fills_the_backbone(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    path = config()
+    train_here(path, tmp_path / 'first')
+    weights = tmp_path / 'first/epoch_1.pth'
+    log = train_here(
+        config(more="optim_wrapper = dict(optimizer=dict(lr=0.))"),
+        tmp_path / 'second', '--pretrained', str(weights))
+    first, second = [
+        torch.load(folder / 'epoch_1.pth', weights_only=False)['state_dict']
+        for folder in (tmp_path / 'first', tmp_path / 'second')
+    ]
+    filled = [key for key in first if key.startswith('backbone.')]
+    assert f'Filled {len(filled)} backbone tensors from {weights}' in log
+    assert all(torch.equal(first[key], second[key]) for key in filled)
+    # Only the backbone: the projection is as it was initialised.
+    key = 'neck.projection.0.weight'
+    assert not torch.equal(first[key], second[key])
+
+
+def test_broken_image_is_counted_in_the_log(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    for number in range(15):
+        image = Image.new('RGB', (40, 40), (number, 99, 0))
+        image.save(folder / f'{number}.jpg')
+    (folder / 'text.jpg').write_text('no image')
+    more = f"train_dataloader['dataset']['data_root'] = '{folder}'"
+    work_dir = tmp_path / 'work'
+    log = train_here(config(epochs=2, more=more), work_dir)
+    for iteration in (2, 4):
+        assert (f'Iteration {iteration}: unreadable images since the last '
+                'count: 1. Others') in log
+    entries = (work_dir / 'skipped_images.txt').read_text().splitlines()
+    assert len(entries) == 1 and entries[0].startswith(f'{folder}/text.jpg: ')
+
+
+def test_mixed_precision_on_cpu(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    path = config(more="train_dataloader['dataset']['indices'] = 16")
+    log = train_here(path, tmp_path / 'amp', '--amp')
+    assert 'Mixed precision: bfloat16 on the CPU.' in log
+    train_here(path, tmp_path / 'full')
+    half, full = losses(tmp_path / 'amp'), losses(tmp_path / 'full')
+    difference = abs(half[1] - full[1])
+    # bfloat16 keeps 8 bits: near, yet not float32's.
+    assert 1e-6 < difference < .1
+
+
+def test_unknown_argument_names_class_and_key(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    path = config(more="model['head']['colour'] = 3")
+    with pytest.raises(TypeError, match="SwAVHead.*'colour'"):
+        train_here(path, tmp_path)
+
+
+def test_missing_config_is_one_line(
+    train: ModuleType, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'configs/defalt_runtim.py'])
+    with pytest.raises(SystemExit) as exit_info:
+        train.main()
+    assert exit_info.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.count('\n') == 1
+    assert printed.startswith(
+        'train.py: error: there is no config configs/defalt_runtim.py; did '
+        'you mean ')
+    assert 'default_runtime.py' in printed
+
+
+def test_torchrun_ends_with_the_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [ROOT / 'tools/dist_train.sh', 'nowhere.py', '2'], cwd=tmp_path,
+        env=environment(PORT=free_port()), capture_output=True, text=True)
+    assert done.returncode == 1
+    # The summary closes with a line of signs.
+    *_, last, _ = [line for line in done.stderr.splitlines() if line.strip()]
+    assert last.endswith('UsageError: there is no config nowhere.py')
+
+
+def test_work_dir(
+    build: Callable[..., tuple[Config, list[str]]], config: Callable[..., str]
+) -> None:
+    assert build(config())[0].work_dir == 'work_dirs/small'
+    with_own = config(more="work_dir = 'own'")
+    assert build(with_own)[0].work_dir == 'own'
+    assert build(with_own, '--work-dir', 'd')[0].work_dir == 'd'
+
+
+def test_resume_arguments(
+    build: Callable[..., tuple[Config, list[str]]], config: Callable[..., str],
+    tmp_path: Path
+) -> None:
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    command = (config(), '--work-dir', str(work_dir), '--resume')
+    cfg, notes = build(*command)
+    assert not cfg.resume
+    assert notes == [f'--resume: no checkpoint in {work_dir}, training starts '
+                     'from the beginning.']
+    (work_dir / 'epoch_3.pth').touch()
+    cfg, _ = build(*command)
+    assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_3.pth')
+    with pytest.raises(ValueError, match='there is no checkpoint .*9.pth'):
+        build(*command, str(work_dir / 'epoch_9.pth'))
+
+
+def test_pretrained_arguments(
+    build: Callable[..., tuple[Config, list[str]]], config: Callable[..., str],
+    tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match='there is no file w.pth'):
+        build(config(), '--pretrained', 'w.pth')
+    weights = tmp_path / 'w.pth'
+    weights.touch()
+    with pytest.raises(ValueError, match="and load_from = 'x.pth' both"):
+        build(config(more="load_from = 'x.pth'"), '--pretrained', str(weights))
+
+
+@pytest.mark.parametrize('arguments', [[], ['config.py'], ['config.py', 'x']])
+def test_dist_train_usage(arguments: list[str]) -> None:
+    done = subprocess.run([ROOT / 'tools/dist_train.sh', *arguments],
+                          capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'CONFIG GPUS' in done.stderr
+
+
+def test_slurm_train(tmp_path: Path) -> None:
+    """With an `srun` that prints its arguments, then runs the command."""
+    fake = tmp_path / 'srun'
+    fake.write_text('#!/bin/bash\n'
+                    'while [[ $1 == --* ]]; do echo "$1"; shift; done\n'
+                    'exec "$@"\n')
+    fake.chmod(0o755)
+    env = environment(
+        PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='16',
+        SRUN_ARGS='--qos=high --exclude=n7')
+    script = ROOT / 'tools/slurm_train.sh'
+    done = subprocess.run([script, 'part', 'job', 'nowhere.py'],
+                          capture_output=True, text=True, env=env)
+    assert done.returncode == 2 and 'PARTITION JOB CONFIG' in done.stderr
+    done = subprocess.run(
+        [script, 'part', 'job', 'nowhere.py', 'work', '--amp'],
+        capture_output=True, text=True, env=env)
+    assert done.stdout.split() == [
+        '--partition=part', '--job-name=job', '--gres=gpu:8', '--ntasks=16',
+        '--ntasks-per-node=8', '--cpus-per-task=5', '--kill-on-bad-exit=1',
+        '--qos=high', '--exclude=n7'
+    ]
+    # train.py got as far as looking for the config.
+    assert done.returncode == 2
+    assert done.stderr == 'train.py: error: there is no config nowhere.py\n'
