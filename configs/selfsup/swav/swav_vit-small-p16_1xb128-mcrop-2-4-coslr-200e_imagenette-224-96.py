@@ -1,0 +1,135 @@
+"""SwAV, ViT-S/16, 200 epochs of Imagenette at batch 128 on one GPU.
+
+Our recipe, not measured here. It takes from stable-pretraining's Imagenette
+run ViT-S/16 (class token), 2x224 + 4x96 px, batch 128 and AdamW 0.0005. Small
+sets collapse to ln K easily, so other than its K = 3000 and epsilon 0.05: K =
+100, ten times the classes (facebookresearch/swav#64) and less than the batch;
+epsilon 0.03; prototypes frozen for 5 epochs. Not stated by a source we hold
+and so ours too: weight decay 0.05 on weights only, warm-up of 10 epochs, drop
+path 0.1, gradients clipped at norm 3, pictures of 320 px.
+
+Data: data/imagenette2-320/{train,val}/<class>/*.JPEG, 9,469 + 3,925 images,
+10 classes: `torchvision.datasets.Imagenette(root, size='320px')` or
+github.com/fastai/imagenette.
+
+Command:
+    python tools/train.py configs/selfsup/swav/\
+swav_vit-small-p16_1xb128-mcrop-2-4-coslr-200e_imagenette-224-96.py --amp
+
+Bar: 89.7 linear (online probe, best epoch), 86.4 with 20 nearest neighbours,
+stable-pretraining on one A100. No time published.
+"""
+_base_ = ['../_base_/default_runtime.py']
+
+
+def view(scale: int, crop_ratio_range: tuple) -> list:
+    """Transforms of one view: `scale` px from a share of the image."""
+    return [
+        dict(
+            type='RandomResizedCrop',
+            scale=scale,
+            crop_ratio_range=crop_ratio_range,
+            aspect_ratio_range=(3 / 4, 4 / 3)),
+        dict(type='RandomFlip', prob=0.5),
+        dict(
+            type='ColorJitter',
+            brightness=0.8,
+            contrast=0.8,
+            saturation=0.8,
+            hue=0.2,
+            prob=0.8),
+        dict(type='RandomGrayscale', prob=0.2),
+        dict(type='GaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
+    ]
+
+
+model = dict(
+    type='SwAV',
+    data_preprocessor=dict(
+        type='MultiViewPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.14, 57.12, 57.375]),
+    backbone=dict(
+        type='VisionTransformer',
+        arch='deit-small',  # 12 layers, 384 wide, 6 heads
+        img_size=224,  # position embeddings are interpolated for 96 px
+        patch_size=16,
+        out_type='cls_token',
+        drop_path_rate=0.1),
+    neck=dict(
+        type='SwAVNeck',
+        in_channels=384,
+        hid_channels=2048,
+        out_channels=128,
+        norm_cfg=dict(type='BN1d')),
+    head=dict(
+        type='SwAVHead',
+        num_prototypes=100,
+        queue_length=0,
+        epsilon=0.03,
+        num_iters=3,
+        temperature=0.1,
+        hard_assignment=False,
+        num_assign_views=2))
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='KeyedSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='ImageFolder',
+        data_root='data/imagenette2-320/train',
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(
+                type='MultiView',
+                num_views=[2, 4],
+                transforms=[
+                    view(224, (0.14, 1.0)),
+                    view(96, (0.05, 0.14)),
+                ]),
+            dict(type='PackViews'),
+        ]))
+
+# AdamW, not LARS: LARS is known to collapse on ViT (stable-pretraining).
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            'cls_token': dict(decay_mult=0.0),
+            'pos_embed': dict(decay_mult=0.0),
+        }),
+    clip_grad=dict(max_norm=3.0))
+
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-3,
+        begin=0,
+        end=10,
+        by_epoch=True,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=2e-3,
+        begin=10,
+        by_epoch=True,
+        convert_to_iter_based=True),
+]
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
+
+auto_scale_lr = dict(enable=False, base_batch_size=128)
+
+custom_hooks = [
+    dict(type='SwAVHook', freeze_prototypes_iters=365, queue_begin_epoch=0),
+    dict(type='SkippedImagesHook'),
+]
