@@ -17,11 +17,17 @@ def _child(parent: Registry, *locations: str) -> Registry:
     """Make our child of `parent`; `locations` are imported at first use."""
     # mmengine imports the locations of the registry it is asked, not those of
     # its parents: without the parent's, `ResNet` would not be found.
-    return Registry(
+    child = Registry(
         parent.name,
         parent=parent,
         scope='swav_plugin',
         locations=[*parent._locations, *locations])
+    # Names such as `swav_plugin.SwAV` are looked for among the direct children
+    # of the root; without this no other scope, such as mmdet, finds ours.
+    root = parent._get_root_registry()
+    if root is not parent:
+        root._add_child(child)
+    return child
 
 
 MODELS = _child(mmpretrain.registry.MODELS, 'swav_plugin.models')

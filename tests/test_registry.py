@@ -77,3 +77,10 @@ def test_build_with_default_scope() -> None:
             dict(type='ResNet', depth=18))
     assert isinstance(model, nn.Module)
     assert type(model).__module__ == 'mmpretrain.models.backbones.resnet'
+
+
+@pytest.mark.parametrize('package', [mmengine.registry, mmpretrain.registry])
+def test_a_name_with_our_scope_is_found_from_other_packages(
+        package: Any) -> None:
+    from swav_plugin.models import SwAV
+    assert package.MODELS.get('swav_plugin.SwAV') is SwAV

@@ -25,8 +25,9 @@ class SwAVHook(Hook):
 
     Raises:
         ValueError: Before training, if the model is not SwAV's, there are
-            more prototypes than embeddings to assign, or the queue does not
-            hold a whole number of batches.
+            more prototypes than embeddings to assign, the queue does not
+            hold a whole number of batches, or the backbone as a whole is
+            under activation checkpointing.
     """
 
     priority = 'NORMAL'
@@ -40,6 +41,11 @@ class SwAVHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the recipe and attach the freezing to the optimizer."""
         head = _swav_head(runner)
+        if 'backbone' in (runner.cfg.get('activation_checkpointing') or ()):
+            raise ValueError(
+                "activation_checkpointing=['backbone'] would leave the "
+                'backbone without gradients, since images need none; set '
+                'model.backbone.with_cp=True instead.')
         total_batch = _batch_size(runner) * get_world_size()
         _check_recipe(head, total_batch)
         accumulated = runner.optim_wrapper._accumulative_counts

@@ -53,7 +53,7 @@ class Recorder(Hook):
 
 def train(
     work_dir: Path, hook: dict, head: dict, max_epochs: int = 2,
-    accumulative_counts: int = 1, resume: bool = False
+    accumulative_counts: int = 1, resume: bool = False, **kwargs: Any
 ) -> Recorder:
     recorder = Recorder()
     torch.manual_seed(0)
@@ -83,7 +83,8 @@ def train(
         randomness=dict(seed=0),
         resume=resume,
         default_scope='swav_plugin',
-        experiment_name=f'hook_{work_dir.name}_{max_epochs}')
+        experiment_name=f'hook_{work_dir.name}_{max_epochs}',
+        cfg=kwargs)
     runner.train()
     return recorder
 
@@ -151,3 +152,10 @@ def test_accumulation_says_what_the_codes_see(
           accumulative_counts=2)
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert 'they see 4 images at a time and 8 queued, not 8' in log
+
+
+def test_checkpointing_a_whole_backbone_is_refused(tmp_path: Path) -> None:
+    # It would train on with a backbone that never changes.
+    with pytest.raises(ValueError, match='with_cp=True'):
+        train(tmp_path, {}, dict(num_prototypes=4),
+              activation_checkpointing=['backbone'])

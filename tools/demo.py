@@ -1,0 +1,279 @@
+"""Pretrain SwAV on a small set and show what it learnt; `make demo` runs it.
+
+    python tools/demo.py                      scikit-learn's handwritten digits
+    python tools/demo.py --data DIR           your own folder of images
+    python tools/demo.py --dataset imagenette downloaded by torchvision
+
+Prints kNN accuracy before and after (where class folders give labels) and
+writes demo.png: the loss, and nearest neighbours of a few images.
+"""
+import argparse
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import matplotlib
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.runner import Runner
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from swav_plugin.datasets import ImageFolder
+from swav_plugin.engine.launch import UsageError
+from swav_plugin.evaluation import knn_predict
+from swav_plugin.models import SwAV
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+CONFIGS = Path(__file__).parent.parent / 'configs/selfsup/swav'
+IMAGES_SEEN = 20_000  # by the demo on images: about four minutes on two cores
+MAX_EVALUATED = 2_000
+LABELS_PER_CLASS, NUM_DRAWS = 3, 20
+
+
+class Features(NamedTuple):
+    """What a network makes of the evaluated images."""
+
+    vectors: Tensor  # (N, C)
+    labels: Optional[Tensor]  # (N,)
+    files: list[str]
+
+
+def export_digits(folder: Path) -> None:
+    """Write scikit-learn's 1,797 digits of 8x8 px as 32x32 PNG files."""
+    from sklearn.datasets import load_digits
+    digits = load_digits()
+    for i, (pixels, label) in enumerate(zip(digits.images, digits.target)):
+        image = Image.fromarray((pixels * (255 / 16)).astype(np.uint8))
+        path = folder / str(label) / f'{i:04}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.resize((32, 32), Image.Resampling.BICUBIC).save(path)
+
+
+def export_cifar10(folder: Path) -> None:
+    """Download CIFAR-10 and write its training images as PNG files."""
+    from torchvision.datasets import CIFAR10
+    cifar = CIFAR10(str(folder.parent / 'download'), download=True)
+    for i, (image, label) in enumerate(cifar):
+        path = folder / cifar.classes[label] / f'{i:05}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+
+
+def export_imagenette(folder: Path) -> None:
+    """Download Imagenette at 160 px."""
+    from torchvision.datasets import Imagenette
+    download = folder.parent / 'download'
+    Imagenette(str(download), size='160px', download=True)
+    shutil.copytree(download / 'imagenette2-160/train', folder)
+
+
+EXPORTS = dict(
+    digits=export_digits,
+    cifar10=export_cifar10,
+    imagenette=export_imagenette)
+
+
+def prepare(dataset: str, root: Path) -> Path:
+    """Return the folder of a known set, making it first if need be."""
+    folder = root / dataset
+    if not folder.exists():
+        print(f'Preparing {dataset} in {folder}')
+        part = root / f'{dataset}.part'
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        # All or nothing: a broken download leaves no half-filled folder.
+        EXPORTS[dataset](part / dataset)
+        (part / dataset).rename(folder)
+        shutil.rmtree(part)
+    return folder
+
+
+def make_config(data: Path, is_digits: bool, work_dir: Path) -> Config:
+    """Return the demo's recipe for a folder of images."""
+    name = 'swav_demo_digits' if is_digits else 'swav_demo_images'
+    cfg = Config.fromfile(str(CONFIGS / f'{name}.py'))
+    cfg.work_dir = str(work_dir)
+    cfg.train_dataloader.dataset.data_root = str(data)
+    if is_digits:
+        return cfg
+    num_images = len(ImageFolder(str(data)))
+    batch_size = cfg.train_dataloader.batch_size
+    if num_images < 2 * batch_size:
+        raise UsageError(
+            f'{data} has {num_images} images; this demo needs at least '
+            f'{2 * batch_size} to form batches of {batch_size}.')
+    cfg.train_cfg.max_epochs = max(1, round(IMAGES_SEEN / num_images))
+    return cfg
+
+
+def evaluated_images(cfg: Config) -> Subset:
+    """At most MAX_EVALUATED images, spread evenly over the sorted set."""
+    multi_view = cfg.train_dataloader.dataset.pipeline[1]
+    side = next(transform.scale for transform in multi_view.transforms[0]
+                if 'scale' in transform)
+    dataset = ImageFolder(
+        cfg.train_dataloader.dataset.data_root,
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='ResizeEdge', scale=side),
+            dict(type='CenterCrop', crop_size=side),
+            dict(type='PackViews'),
+        ])
+    count = min(len(dataset), MAX_EVALUATED)
+    places = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    return Subset(dataset, places.tolist())
+
+
+@torch.no_grad()
+def extract(model: SwAV, images: Subset) -> Features:
+    """Pooled backbone features of images."""
+    model.eval()
+    vectors, labels, files = [], [], []
+    for batch in DataLoader(images, 64, collate_fn=default_collate):
+        inputs = model.data_preprocessor(batch)['inputs']
+        vectors.append(model(inputs, mode='tensor').cpu())
+        for sample in batch['data_samples']:
+            files.append(sample.img_path)
+            if 'gt_label' in sample:
+                labels.append(int(sample.gt_label))
+    known = torch.tensor(labels) if len(labels) == len(files) else None
+    if known is not None and len(known.unique()) < 2:
+        known = None
+    return Features(torch.cat(vectors), known, files)
+
+
+def few_label_accuracy(features: Features) -> float:
+    """Mean kNN accuracy in % with 3 labels per class, over 20 seeded draws.
+
+    The labelled images are the bank, all others the queries; k = 3, T = 0.07.
+    """
+    vectors, labels, _ = features
+    assert labels is not None
+    accuracies = []
+    for draw in range(NUM_DRAWS):
+        order = torch.randperm(
+            len(labels), generator=torch.Generator().manual_seed(draw))
+        bank = torch.cat([
+            order[labels[order] == label][:LABELS_PER_CLASS]
+            for label in labels.unique()
+        ])
+        is_query = torch.ones(len(labels), dtype=torch.bool)
+        is_query[bank] = False
+        accuracies.append(
+            _accuracy(vectors[bank], labels[bank], vectors[is_query],
+                      labels[is_query], k=LABELS_PER_CLASS))
+    return float(np.mean(accuracies))
+
+
+def all_label_accuracy(features: Features) -> float:
+    """KNN accuracy in %: every other image is the bank; k = 10, T = 0.07."""
+    vectors, labels, _ = features
+    assert labels is not None
+    return _accuracy(vectors[::2], labels[::2], vectors[1::2], labels[1::2],
+                     k=min(10, len(labels[::2])))
+
+
+def _accuracy(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, k: int
+) -> float:
+    votes = knn_predict(bank, bank_labels, queries, k, 0.07,
+                        int(max(bank_labels.max(), labels.max())) + 1)
+    return 100 * float((votes.argmax(1) == labels).float().mean())
+
+
+def read_losses(work_dir: Path) -> list[tuple[int, float]]:
+    """Iterations and losses of the newest run in a work dir."""
+    newest = max(work_dir.glob('*/vis_data/scalars.json'))
+    rows = [json.loads(line) for line in newest.read_text().splitlines()]
+    return [(row['step'], row['loss']) for row in rows if 'loss' in row]
+
+
+def draw(
+    path: Path, losses: list[tuple[int, float]], num_prototypes: int,
+    before: Features, after: Features, table: list[str]
+) -> None:
+    """Write the loss curve and nearest neighbours before and after."""
+    num_queries, num_neighbours = 6, 5
+    figure = plt.figure(figsize=(13, 4.6), layout='constrained')
+    left, middle, right = figure.subfigures(1, 3, width_ratios=[1.1, 1, 1])
+    axis = left.subplots()
+    axis.plot(*zip(*losses))
+    chance = math.log(num_prototypes)
+    axis.axhline(chance, color='grey', ls='--', label=f'ln K = {chance:.2f}')
+    axis.set(xlabel='iteration', ylabel='SwAV loss', title='\n'.join(table))
+    axis.title.set_fontsize(9)
+    axis.set_ylim(0, 1.1 * chance)
+    axis.legend()
+    queries = np.linspace(0, len(after.files) - 1, num_queries + 2)[1:-1]
+    for panel, features, title in ((middle, before, 'random network'),
+                                   (right, after, 'after SwAV')):
+        panel.suptitle(f'image, then its {num_neighbours} nearest: {title}',
+                       fontsize=9)
+        grid = panel.subplots(num_queries, num_neighbours + 1)
+        vectors = torch.nn.functional.normalize(features.vectors, dim=1)
+        for row, query in zip(grid, queries.astype(int)):
+            nearest = (vectors @ vectors[query]).topk(num_neighbours + 1)
+            others = [i for i in nearest.indices.tolist() if i != query]
+            for cell, i in zip(row, [query, *others]):
+                with Image.open(features.files[i]) as image:
+                    cell.imshow(image.convert('RGB').resize((64, 64)))
+                cell.axis('off')
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Prepare, pretrain, compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--data', type=Path, help='a folder of images')
+    parser.add_argument('--dataset', choices=EXPORTS, default='digits')
+    parser.add_argument('--data-root', type=Path, default=Path('data'))
+    parser.add_argument('--work-dir', type=Path, default=None)
+    args = parser.parse_args()
+    is_digits = args.data is None and args.dataset == 'digits'
+    name = args.dataset if args.data is None else args.data.resolve().name
+    work_dir = args.work_dir or Path('work_dirs/demo') / name
+    data = args.data or prepare(args.dataset, args.data_root)
+    try:
+        cfg = make_config(data, is_digits, work_dir)
+    except (UsageError, FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+
+    runner = Runner.from_cfg(cfg)
+    images = evaluated_images(cfg)
+    runner.model.init_weights()
+    before = extract(runner.model, images)
+    runner.train()
+    after = extract(runner.model, images)
+
+    losses = read_losses(work_dir)
+    num_prototypes = runner.model.head.num_prototypes[0]
+    share = losses[-1][1] / math.log(num_prototypes)
+    table = [f'loss {losses[0][1]:.2f} -> {losses[-1][1]:.2f} '
+             f'= {share:.2f} ln K']
+    if after.labels is not None:
+        for what, accuracy in ((f'{LABELS_PER_CLASS} labels per class',
+                                few_label_accuracy),
+                               ('half of all labels', all_label_accuracy)):
+            table.append(f'kNN, {what}: {accuracy(before):.1f} % -> '
+                         f'{accuracy(after):.1f} %')
+    else:
+        table.append('no class folders, so no kNN accuracy')
+    draw(work_dir / 'demo.png', losses, num_prototypes, before, after, table)
+    print('\nSwAV on', data)
+    print('\n'.join(f'  {line}' for line in table))
+    print(f'  picture: {work_dir / "demo.png"}')
+    print(f'  weights: {(work_dir / "last_checkpoint").read_text()}')
+
+
+if __name__ == '__main__':
+    main()
