@@ -203,7 +203,8 @@ def draw(
     """Write the loss curve and nearest neighbours before and after."""
     num_queries, num_neighbours = 6, 5
     figure = plt.figure(figsize=(13, 4.6), layout='constrained')
-    left, middle, right = figure.subfigures(1, 3, width_ratios=[1.1, 1, 1])
+    panels = figure.subfigures(1, 3, width_ratios=[1.1, 1, 1], squeeze=False)
+    left, middle, right = panels[0]
     axis = left.subplots()
     axis.plot(*zip(*losses))
     chance = math.log(num_prototypes)

@@ -1,4 +1,4 @@
-"""Other SwAV checkpoints under our names, and loading that can not fail unseen.
+"""Other SwAV checkpoints under our names, and loading that fails loudly.
 
 Known layouts: ours, upstream's released and training files
 (`module.conv1.weight`, `projection_head.0.weight`, `prototypes.weight`),

@@ -110,7 +110,7 @@ class LARS(Optimizer):
         params: list[Tensor], group: dict[str, Any]
     ) -> list[Tensor]:
         """a * (g + lambda * w) of each parameter, as new tensors."""
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]  # all have one
         decay = group['weight_decay']
         param_norms = torch.stack(torch._foreach_norm(params))
         grad_norms = torch.stack(torch._foreach_norm(grads))

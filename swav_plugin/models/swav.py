@@ -7,6 +7,7 @@ from typing import Optional, Union
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.utils import digit_version
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class SwAV(BaseModel):
         head: Config of the head, a `SwAVHead`, without `feat_dim`.
         data_preprocessor: Config of a `MultiViewPreprocessor`.
         compile: Options of `torch.compile` for the backbone, e.g. `dict()`;
-            None to not compile. Needs torch >= 2.2.
+            None to not compile. Needs torch >= 2.3.
         init_cfg: As in mmengine.
 
     Source: SwAV (arXiv:2006.09882).
@@ -49,6 +50,12 @@ class SwAV(BaseModel):
         head = {'feat_dim': self.neck.out_channels, **head}
         self.head = MODELS.build(head)
         if compile is not None:
+            # With dynamo in use, torch 2.1 no longer calls the optimizer's
+            # hooks, and prototypes would not be frozen.
+            if digit_version(torch.__version__) < digit_version('2.3'):
+                raise ValueError(
+                    f'model.compile needs torch >= 2.3 but this is '
+                    f'{torch.__version__}; update torch or leave it out.')
             self.backbone.compile(**compile)
 
     def forward(

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from swav_plugin.registry import MODELS
+
 from .feature_queue import FeatureQueue
 from .swav_loss import (harden, sinkhorn, sinkhorn_with_queue,
                         swapped_prediction_loss)
@@ -73,8 +74,8 @@ class SwAVHead(BaseModule):
         """Cosines of (N, D) embeddings to each set: a list of (N, K)."""
         with torch.autocast(embeddings.device.type, enabled=False):
             return [
-                embeddings.float() @ prototypes.weight.T
-                for prototypes in self.prototypes
+                embeddings.float() @ prototypes.T
+                for prototypes in self._prototypes
             ]
 
     def loss(self, embeddings: Tensor) -> Tensor:
@@ -90,10 +91,10 @@ class SwAVHead(BaseModule):
         num_views, num_images, _ = embeddings.shape
         coded = embeddings[:self.num_assign_views].detach()
         losses = []
-        for prototypes, scores in zip(self.prototypes,
+        for prototypes, scores in zip(self._prototypes,
                                       self(embeddings.flatten(0, 1))):
             scores = scores.view(num_views, num_images, -1)
-            codes = self._codes(coded, prototypes.weight, scores.detach())
+            codes = self._codes(coded, prototypes, scores.detach())
             losses.append(
                 swapped_prediction_loss(scores, codes, self.temperature))
         # Codes were made with the old content; only then the batch goes in.
@@ -104,8 +105,8 @@ class SwAVHead(BaseModule):
     @torch.no_grad()
     def normalize_prototypes(self) -> None:
         """Scale every prototype to unit length, in place."""
-        for prototypes in self.prototypes:
-            prototypes.weight.copy_(F.normalize(prototypes.weight, dim=1))
+        for prototypes in self._prototypes:
+            prototypes.copy_(F.normalize(prototypes, dim=1))
 
     def start_queue(self) -> None:
         """Fill the queue from the next step on, and use it once full."""
@@ -121,8 +122,13 @@ class SwAVHead(BaseModule):
         Without a gradient there is no update, no weight decay and no
         momentum, which is what freezing means in SwAV.
         """
-        for prototypes in self.prototypes:
-            prototypes.weight.grad = None
+        for prototypes in self._prototypes:
+            prototypes.grad = None
+
+    @property
+    def _prototypes(self) -> list[Tensor]:
+        """(K, D) of each set."""
+        return [linear.get_parameter('weight') for linear in self.prototypes]
 
     @torch.no_grad()
     def _codes(

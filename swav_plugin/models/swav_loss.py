@@ -127,18 +127,23 @@ def _sweep(
     `mass` (K,) is what each prototype holds on this rank before any sweep.
     """
     tiny = torch.finfo(mass.dtype).tiny
-    for sweep in range(num_iters):
-        if sweep:
-            mass = torch.zeros_like(mass)
-            for rows in kernel.split(_block_rows(kernel)):
-                sample_scale = (rows @ prototype_scale).clamp_(tiny)
-                mass += sample_scale.reciprocal_() @ rows
-        prototype_scale = _reduce(mass, dist.ReduceOp.SUM)
-        prototype_scale = prototype_scale.clamp_(tiny).reciprocal_()
-        # Only ratios matter; this keeps them inside the range of floats.
-        prototype_scale /= prototype_scale.amax()
+    prototype_scale = _prototype_scale(mass)
+    for _ in range(num_iters - 1):
+        mass = torch.zeros_like(mass)
+        for rows in kernel.split(_block_rows(kernel)):
+            sample_scale = (rows @ prototype_scale).clamp_(tiny).reciprocal_()
+            mass += sample_scale @ rows
+        prototype_scale = _prototype_scale(mass)
     codes = kernel[len(kernel) - num_codes:] * prototype_scale
     return codes.div_(codes.sum(1, keepdim=True).clamp_(tiny))
+
+
+def _prototype_scale(mass: Tensor) -> Tensor:
+    """Factors (K,) that give all prototypes the same mass over the ranks."""
+    tiny = torch.finfo(mass.dtype).tiny
+    scale = _reduce(mass, dist.ReduceOp.SUM).clamp_(tiny).reciprocal_()
+    # Only ratios matter; this keeps them inside the range of floats.
+    return scale / scale.amax()
 
 
 def harden(codes: Tensor) -> Tensor:

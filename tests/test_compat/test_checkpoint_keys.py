@@ -90,7 +90,7 @@ def test_every_tensor_arrives(layout: str, tmp_path: Path) -> None:
              'layer4.0.downsample.1.running_var':
              'backbone.layer4.0.downsample.1.running_var',
              'projection_head.0.bias': 'neck.projection.0.bias',
-             'projection_head.1.running_mean': 'neck.projection.1.running_mean',
+             'projection_head.1.running_var': 'neck.projection.1.running_var',
              'projection_head.3.weight': 'neck.projection.3.weight',
              'prototypes.weight': 'head.prototypes.0.weight'}
     for theirs, ours in names.items():

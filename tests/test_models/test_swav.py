@@ -70,7 +70,8 @@ def test_predict_gives_the_nearest_prototype_of_the_first_view() -> None:
     assert all(a is b for a, b in zip(outputs, samples))
     embeddings = model.neck(model(views[0], mode='tensor'))
     distances = torch.cdist(embeddings, model.head.prototypes[0].weight)
-    assert [int(s.pred_label) for s in outputs] == distances.argmin(1).tolist()
+    labels = [int(sample.pred_label) for sample in outputs]
+    assert labels == distances.argmin(1).tolist()
     assert all(int(s.pred_score.argmax()) == int(s.pred_label)
                for s in outputs)
 
@@ -132,7 +133,8 @@ def test_compile_takes_the_options_and_keeps_names(
     assert list(plain.state_dict()) == list(compiled.state_dict())
     views = make_views()
     torch.testing.assert_close(
-        compiled(views, mode='loss')['loss'], plain(views, mode='loss')['loss'])
+        compiled(views, mode='loss')['loss'],
+        plain(views, mode='loss')['loss'])
 
 
 def test_a_training_step_never_waits_for_the_device() -> None:

@@ -56,7 +56,10 @@ def published_losses(model: Published, batches: list[list[Tensor]]) -> list:
     """Losses of the algorithm, step by step."""
     model.train()
     queue = torch.zeros(2, 0, DIM)
-    buffers = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    buffers = {
+        name: torch.zeros_like(p)
+        for name, p in model.named_parameters()
+    }
     losses = []
     for step, views in enumerate(batches):
         phase = math.pi * step / NUM_STEPS
