@@ -18,8 +18,9 @@ from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
-from swav_plugin.engine.launch import (UsageError, find_checkpoint,
-                                       init_cpu_group, leave_cpu_group,
+from swav_plugin.engine.launch import (UsageError, check_batches,
+                                       find_checkpoint, init_cpu_group,
+                                       leave_cores_to_workers, leave_cpu_group,
                                        load_config, set_launcher,
                                        set_mixed_precision)
 
@@ -96,6 +97,11 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
         _set_pretrained(cfg, args.pretrained)
     if args.resume is not None:
         notes.append(_set_resume(cfg, args.resume))
+    hooks = [hook.get('type') for hook in cfg.get('custom_hooks') or ()]
+    if cfg.model.get('type') == 'SwAV' and 'SwAVHook' not in hooks:
+        notes.append(
+            'custom_hooks has no SwAVHook: prototypes are never frozen, the '
+            'queue starts at once and impossible recipes are not refused.')
     return cfg, notes
 
 
@@ -127,27 +133,35 @@ def _set_resume(cfg: Config, checkpoint: str) -> str:
     return f'--resume: continuing from {checkpoint}.'
 
 
-@record  # torchrun's summary, its last lines, then holds the error
-def main() -> None:
-    """Train."""
-    args = parse_args()
-    try:
-        cfg, notes = build_config(args)
-    except UsageError as error:
-        if args.launcher == 'pytorch':
-            raise  # for torchrun's summary, see @record
-        print(f'{Path(__file__).name}: error: {error}', file=sys.stderr)
-        sys.exit(2)
+def train(args: argparse.Namespace) -> None:
+    """Build everything, look it over and train."""
+    cfg, notes = build_config(args)
     if args.launcher != 'none' and get_device() == 'cpu':
         init_cpu_group(cfg)
+    else:
+        leave_cores_to_workers(cfg)
     runner = Runner.from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)
+    check_batches(runner)
     runner.train()
     if torch.distributed.is_initialized():
         if get_device() == 'cpu':
             leave_cpu_group()
         torch.distributed.destroy_process_group()
+
+
+@record  # torchrun's summary, its last lines, then holds the error
+def main() -> None:
+    """Train; a mistake of the user's ends in one line."""
+    args = parse_args()
+    try:
+        train(args)
+    except UsageError as error:
+        if args.launcher == 'pytorch':
+            raise  # for torchrun's summary, see @record
+        print(f'{Path(__file__).name}: error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from swav_plugin.registry import OPTIMIZERS
 
 
-@OPTIMIZERS.register_module(force=True)
+@OPTIMIZERS.register_module()
 class LARS(Optimizer):
     r"""SGD whose gradients are scaled to the norm of each tensor.
 

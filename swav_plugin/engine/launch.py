@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
@@ -43,6 +44,10 @@ _KNOWN_KEYS: dict[str, Collection[str]] = {
      'dwconv_decay_mult', 'flat_decay_mult', 'bypass_duplicate',
      'dcn_offset_lr_mult'),
 }
+
+
+# Of these, the ones in which nobody keeps entries of his own.
+_CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
 
 
 class UsageError(ValueError):
@@ -183,10 +188,14 @@ def check_keys(cfg: Config) -> None:
             node = node.get(part) or {}
         for key in node:
             match = _near_miss(key, known)
+            dot = f'{where}.' if where else ''
             if match is not None:
-                dot = f'{where}.' if where else ''
                 raise UsageError(f"unknown config key '{dot}{key}': did you "
                                  f"mean '{dot}{match}'?")
+            if where in _CLOSED and key not in known:
+                raise UsageError(f"unknown config key '{dot}{key}': {where} "
+                                 f'takes {", ".join(known)}')
+    _check_optimizer((cfg.get('optim_wrapper') or {}).get('optimizer') or {})
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if checkpoint.get('type') == 'CheckpointHook':
         # It would pass them on and fail at the first checkpoint, hours later.
@@ -198,13 +207,47 @@ def check_keys(cfg: Config) -> None:
                 f'it takes {sorted(known - {"self", "kwargs"})}')
 
 
+def _check_optimizer(optimizer: Mapping) -> None:
+    """Raise where mmengine would only say that None is not callable."""
+    name = optimizer.get('type')
+    if isinstance(name, str) and '.' not in name:
+        from swav_plugin.registry import OPTIMIZERS
+        if OPTIMIZERS.get(name) is None:
+            known = {
+                key
+                for registry in (OPTIMIZERS, torch.optim)
+                for key in getattr(registry, 'module_dict', dir(registry))
+            }
+            close = difflib.get_close_matches(name, known)
+            raise UsageError(
+                f"optim_wrapper.optimizer.type: there is no '{name}'" +
+                (f'; did you mean {", ".join(close)}?' if close else ''))
+
+
+def check_batches(runner: Runner) -> None:
+    """Look whether the training set is large enough for one batch.
+
+    Raises:
+        UsageError: It is not, and mmengine would train nothing.
+    """
+    loader = runner.train_dataloader
+    if not len(loader):
+        raise UsageError(
+            f'the training set has {len(loader.dataset)} images, which give '
+            f'no batch of {loader.batch_size} on each of {get_world_size()} '
+            'processes, since drop_last drops incomplete ones; set '
+            'train_dataloader.batch_size lower.')
+
+
 def _near_miss(key: str, known: Collection[str]) -> str | None:
     """Return the known key that `key` misspells, if it seems to."""
     if key in known:
         return None
     for match in difflib.get_close_matches(key, known, cutoff=.85):
-        # layer_1 and layer_2 are two names, not one and a slip.
-        if re.sub(r'\d', '', key) != re.sub(r'\d', '', match):
+        # layer_1 and layer_2 are two names, not one and a slip; so are
+        # val_dataloader and val_dataloader_cfg.
+        if re.sub(r'\d', '', key) != re.sub(r'\d', '', match) and (
+                not key.startswith(f'{match}_')):
             return match
     return None
 
@@ -293,6 +336,20 @@ def leave_cpu_group() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def leave_cores_to_workers(cfg: Config) -> None:
+    """Give torch the cores of a CPU that the data loader leaves free.
+
+    Threads of torch that share a core with a worker wait for each other: on
+    two cores with one worker, two threads were four times slower than one.
+    Several processes get their threads from torchrun.
+    """
+    if get_device() == 'cpu' and 'OMP_NUM_THREADS' not in os.environ:
+        num_workers = cfg.train_dataloader.get('num_workers', 0)
+        num_cores = len(os.sched_getaffinity(0)) if hasattr(
+            os, 'sched_getaffinity') else os.cpu_count() or 1
+        torch.set_num_threads(max(1, num_cores - num_workers))
 
 
 def set_mixed_precision(cfg: Config) -> str:

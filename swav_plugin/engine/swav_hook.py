@@ -2,10 +2,12 @@
 import math
 from typing import Any, Optional
 
+import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmengine.utils import digit_version
 
 from swav_plugin.models import SwAVHead
 from swav_plugin.registry import HOOKS
@@ -41,11 +43,10 @@ class SwAVHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the recipe and attach the freezing to the optimizer."""
         head = _swav_head(runner)
-        if 'backbone' in (runner.cfg.get('activation_checkpointing') or ()):
-            raise ValueError(
-                "activation_checkpointing=['backbone'] would leave the "
-                'backbone without gradients, since images need none; set '
-                'model.backbone.with_cp=True instead.')
+        _check_options(runner)
+        if runner.iter == 0 and head.queue is not None:
+            # `load_from` may have brought the queue of another run along.
+            head.queue.clear()
         total_batch = _batch_size(runner) * get_world_size()
         _check_recipe(head, total_batch)
         accumulated = runner.optim_wrapper._accumulative_counts
@@ -55,6 +56,12 @@ class SwAVHook(Hook):
                 f'are not: they see {total_batch} images at a time'
                 f'{_and_queue(head)}, not {accumulated * total_batch}; the '
                 'queue takes up every batch.')
+            if len(runner.train_dataloader) % accumulated:
+                runner.logger.warning(
+                    f'An epoch has {len(runner.train_dataloader)} batches, no '
+                    f'multiple of {accumulated}: gradients that wait for '
+                    'their step when a checkpoint is written are not in it, '
+                    'so a resumed run differs a little.')
 
         def drop_gradients(*_: Any) -> None:
             # `runner.iter` counts batches, and this one included once the
@@ -70,7 +77,9 @@ class SwAVHook(Hook):
     ) -> None:
         """Start the queue when its epoch has come."""
         head = _swav_head(runner)
-        if runner.epoch >= self.queue_begin_epoch:
+        # Not `runner.epoch`, which an iteration-based loop leaves at 0.
+        epoch = runner.iter // len(runner.train_dataloader)
+        if epoch >= self.queue_begin_epoch:
             head.start_queue()
         else:
             head.pause_queue()
@@ -93,6 +102,20 @@ def _batch_size(runner: Runner) -> int:
     """Images that this rank gets in a batch."""
     loader = runner.train_dataloader
     return loader.batch_size or loader.batch_sampler.batch_size
+
+
+def _check_options(runner: Runner) -> None:
+    """Refuse options of mmengine's that would undo part of the training."""
+    if 'backbone' in (runner.cfg.get('activation_checkpointing') or ()):
+        raise ValueError(
+            "activation_checkpointing=['backbone'] would leave the backbone "
+            'without gradients, since images need none; set '
+            'model.backbone.with_cp=True instead.')
+    if runner.cfg.get('compile') and (digit_version(torch.__version__) <
+                                      digit_version('2.3')):
+        raise ValueError(
+            f'compile needs torch >= 2.3 but this is {torch.__version__}, '
+            'which with it does not call the hook that freezes prototypes.')
 
 
 def _check_recipe(head: SwAVHead, total_batch: int) -> None:

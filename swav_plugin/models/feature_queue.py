@@ -76,8 +76,33 @@ class FeatureQueue(nn.Module):
         self._num_rows = min(self._num_rows + num_new, self.length)
         self.num_rows.fill_(self._num_rows)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.features.zero_()
+        self.num_rows.zero_()
+        self._num_rows = 0
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(f'{prefix}features')
+        if saved is not None:
+            state_dict = dict(state_dict)
+            # Of another length: the newest rows are what this one would hold.
+            features = saved.new_zeros(*saved.shape[:1], self.length,
+                                       *saved.shape[2:])
+            kept = saved[:, :self.length]
+            features[:, :kept.shape[1]] = kept
+            if features.shape != self.features.shape:
+                raise ValueError(
+                    f'the checkpoint has a queue of {tuple(saved.shape)} and '
+                    f'the model one of {tuple(self.features.shape)}: (coded '
+                    'views, length, embedding size). Only the length may '
+                    'differ.')
+            state_dict[f'{prefix}features'] = features
+            state_dict[f'{prefix}num_rows'] = state_dict[
+                f'{prefix}num_rows'].clamp(max=self.length)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._num_rows = int(self.num_rows)
 
 

@@ -112,8 +112,8 @@ class SwAV(BaseModel):
         `pred_label` is the index in the first set of prototypes and
         `pred_score` (K,) the prediction that training compares with codes.
         """
-        scores = self.head(self.neck(self.extract_feat(images)))[0]
-        probabilities = (scores / self.head.temperature).softmax(1)
+        probabilities = self.head.predict(
+            self.neck(self.extract_feat(images)))
         if data_samples is None:
             data_samples = [DataSample() for _ in images]
         return [

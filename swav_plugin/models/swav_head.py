@@ -37,6 +37,9 @@ class SwAVHead(BaseModule):
     Without a `SwAVHook` the queue is used from the first step on that finds
     it full and prototypes are never frozen.
 
+    Raises:
+        ValueError: If an argument is out of range.
+
     Source: SwAV (arXiv:2006.09882), section 3.1.
     """
 
@@ -55,6 +58,14 @@ class SwAVHead(BaseModule):
         super().__init__(init_cfg)
         if isinstance(num_prototypes, int):
             num_prototypes = [num_prototypes]
+        if min(num_prototypes, default=0) < 1 or queue_length < 0 or (
+                num_assign_views < 1 or temperature <= 0):
+            raise ValueError(
+                f'SwAVHead got num_prototypes={num_prototypes}, queue_length='
+                f'{queue_length}, num_assign_views={num_assign_views} and '
+                f'temperature={temperature}; it needs at least one prototype '
+                'in each set, one coded view, a queue of 0 or more and a '
+                'temperature > 0.')
         self.num_prototypes = list(num_prototypes)
         self.prototypes = nn.ModuleList(
             nn.Linear(feat_dim, num, bias=False)
@@ -71,12 +82,23 @@ class SwAVHead(BaseModule):
         self._score_buffer: Optional[Tensor] = None
 
     def forward(self, embeddings: Tensor) -> list[Tensor]:
-        """Cosines of (N, D) embeddings to each set: a list of (N, K)."""
+        """Scores of (N, D) embeddings against each set: a list of (N, K).
+
+        They are cosines where prototypes are normalised, as `loss` does.
+        """
         with torch.autocast(embeddings.device.type, enabled=False):
             return [
                 embeddings.float() @ prototypes.T
                 for prototypes in self._prototypes
             ]
+
+    @torch.no_grad()
+    def predict(self, embeddings: Tensor) -> Tensor:
+        """Softmax over the cosines to the first set: (N, D) -> (N, K)."""
+        # An optimizer step leaves prototypes a little off unit length.
+        prototypes = F.normalize(self._prototypes[0], dim=1)
+        cosines = embeddings.float() @ prototypes.float().T
+        return (cosines.float() / self.temperature).softmax(1)
 
     def loss(self, embeddings: Tensor) -> Tensor:
         """Swapped prediction loss of a batch; also feeds the queue.
@@ -86,9 +108,17 @@ class SwAVHead(BaseModule):
 
         Returns:
             Scalar, the mean over this rank's images and the prototype sets.
+
+        Raises:
+            ValueError: If there are fewer than `num_assign_views` views.
         """
         self.normalize_prototypes()
         num_views, num_images, _ = embeddings.shape
+        if num_views < self.num_assign_views:
+            raise ValueError(
+                f'got {num_views} views of which num_assign_views='
+                f'{self.num_assign_views} should have codes; add views or '
+                'lower model.head.num_assign_views.')
         coded = embeddings[:self.num_assign_views].detach()
         losses = []
         for prototypes, scores in zip(self._prototypes,
@@ -161,9 +191,10 @@ class SwAVHead(BaseModule):
         self, queued: Tensor, batch: Tensor, prototypes: Tensor
     ) -> Tensor:
         """Scratch memory (N + B, K), kept from step to step."""
-        shape = (len(queued) + len(batch), len(prototypes))
+        num_rows = len(queued) + len(batch)
         buffer = self._score_buffer
-        if buffer is None or buffer.shape != shape or (
-                buffer.device != prototypes.device):
-            buffer = self._score_buffer = prototypes.new_empty(shape)
-        return buffer
+        if buffer is None or buffer.device != prototypes.device or (
+                len(buffer) < num_rows * max(self.num_prototypes)):
+            buffer = self._score_buffer = prototypes.new_empty(
+                num_rows * max(self.num_prototypes))
+        return buffer[:num_rows * len(prototypes)].view(num_rows, -1)

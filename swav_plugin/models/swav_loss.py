@@ -62,11 +62,12 @@ def sinkhorn(
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
     _check_sinkhorn(epsilon, num_iters)
-    exponents = _at_least_float32(scores) * (_LOG2_E / epsilon)
+    scores = _at_least_float32(scores)
     # Every row and every column of `exponents` gets a 0 and nothing above it,
     # so that no sum below can overflow or vanish. Prototype shifts cancel in
     # the first sweep; sample shifts are put back as its starting weights.
-    exponents -= _reduce(exponents.amax(0), dist.ReduceOp.MAX)
+    exponents = scores - _reduce(scores.amax(0), dist.ReduceOp.MAX)
+    exponents.mul_(_LOG2_E / epsilon).clamp_(torch.finfo(scores.dtype).min / 2)
     row_max = exponents.amax(1)
     kernel = exponents.sub_(row_max[:, None]).exp2_()
     mass = row_max.exp2_() @ kernel

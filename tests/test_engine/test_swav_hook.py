@@ -1,6 +1,6 @@
 """SwAVHook: when prototypes thaw, when the queue starts, what is refused."""
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import torch
@@ -53,7 +53,9 @@ class Recorder(Hook):
 
 def train(
     work_dir: Path, hook: dict, head: dict, max_epochs: int = 2,
-    accumulative_counts: int = 1, resume: bool = False, **kwargs: Any
+    accumulative_counts: int = 1, resume: bool = False,
+    load_from: Optional[str] = None, train_cfg: Optional[dict] = None,
+    **kwargs: Any
 ) -> Recorder:
     recorder = Recorder()
     torch.manual_seed(0)
@@ -74,7 +76,7 @@ def train(
             collate_fn=dict(type='default_collate'),
             batch_size=BATCH,
             num_workers=0),
-        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
+        train_cfg=train_cfg or dict(by_epoch=True, max_epochs=max_epochs),
         optim_wrapper=dict(
             accumulative_counts=accumulative_counts,
             optimizer=dict(type='SGD', lr=0.5, momentum=0.9)),
@@ -82,6 +84,7 @@ def train(
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         randomness=dict(seed=0),
         resume=resume,
+        load_from=load_from,
         default_scope='swav_plugin',
         experiment_name=f'hook_{work_dir.name}_{max_epochs}',
         cfg=kwargs)
@@ -115,6 +118,27 @@ def test_a_resumed_run_thaws_at_the_same_step(tmp_path: Path) -> None:
 def test_the_queue_starts_with_its_epoch(tmp_path: Path) -> None:
     recorder = train(tmp_path, dict(queue_begin_epoch=1),
                      dict(num_prototypes=4, queue_length=8))
+    assert recorder.num_rows == [0] * 4 + [4, 8, 8, 8]
+
+
+def test_the_queue_starts_under_an_iteration_based_loop_too(
+    tmp_path: Path
+) -> None:
+    recorder = train(
+        tmp_path, dict(queue_begin_epoch=1),
+        dict(num_prototypes=4, queue_length=8),
+        train_cfg=dict(by_epoch=False, max_iters=7))
+    assert recorder.num_rows == [0] * 4 + [4, 8, 8]
+
+
+def test_weights_of_another_run_come_without_its_queue(
+    tmp_path: Path
+) -> None:
+    head = dict(num_prototypes=4, queue_length=8)
+    train(tmp_path / 'one', {}, head)
+    recorder = train(
+        tmp_path / 'other', dict(queue_begin_epoch=1), head,
+        load_from=str(tmp_path / 'one/epoch_2.pth'))
     assert recorder.num_rows == [0] * 4 + [4, 8, 8, 8]
 
 

@@ -60,6 +60,26 @@ def test_a_checkpoint_restores_content_and_fill() -> None:
     assert torch.equal(other.features, queue.features)
 
 
+@pytest.mark.parametrize('length,rows,is_full', [
+    (2, [5, 6], True), (6, [5, 6, 3, 4, 0, 0], False)])
+def test_a_checkpoint_of_another_length_gives_its_newest_rows(
+    length: int, rows: list, is_full: bool
+) -> None:
+    queue = FeatureQueue(2, 4, 1)
+    for first in (1, 3, 5):
+        queue.push(batch(first))
+    other = FeatureQueue(2, length, 1)
+    other.load_state_dict(queue.state_dict())
+    assert other.features[0].flatten().tolist() == rows
+    assert other.is_full == is_full
+
+
+def test_a_checkpoint_of_another_embedding_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'\(2, 4, 3\) and .* \(2, 4, 1\)'):
+        FeatureQueue(2, 4, 1).load_state_dict(
+            FeatureQueue(2, 4, 3).state_dict())
+
+
 def _fill(rank: int) -> tuple[Tensor, Tensor]:
     queue = FeatureQueue(2, 8, 1)
     world_size = torch.distributed.get_world_size()

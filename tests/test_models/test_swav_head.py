@@ -151,6 +151,21 @@ def test_half_precision_embeddings_get_full_precision_codes(
         assert loss.item() == plain.item()
 
 
+@pytest.mark.parametrize('argument', [
+    dict(num_prototypes=[]), dict(num_prototypes=0), dict(queue_length=-8),
+    dict(num_assign_views=0), dict(temperature=0)])
+def test_arguments_out_of_range_are_shown(argument: dict) -> None:
+    (name, value), = argument.items()
+    with pytest.raises(ValueError, match='SwAVHead got ') as error:
+        make_head(**argument)
+    assert f'{name}={value}' in str(error.value).replace('=[0]', '=0')
+
+
+def test_more_coded_views_than_views_are_refused() -> None:
+    with pytest.raises(ValueError, match='4 views .* num_assign_views=6'):
+        make_head(num_assign_views=6).loss(unit(NUM_VIEWS, 8, DIM))
+
+
 def test_a_batch_of_one_image_works() -> None:
     # All codes are uniform, so the loss is the mean cross entropy with them.
     head = make_head()

@@ -49,7 +49,7 @@ def test_sinkhorn_is_right_for_any_finite_score(scale: float) -> None:
 
 
 def test_sinkhorn_stays_finite_where_float32_ends() -> None:
-    scores = torch.tensor([[3e36, -3e36, 0], [-3e36, 3e36, 1]])
+    scores = torch.tensor([[3e38, -3e38, 0], [-3e38, 3e38, 1]])
     codes = sinkhorn(scores, epsilon=0.05, num_iters=100)
     torch.testing.assert_close(codes.sum(1), torch.ones(2))
 
