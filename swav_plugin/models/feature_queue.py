@@ -27,6 +27,7 @@ class FeatureQueue(nn.Module):
     """
 
     features: Tensor
+    spare: Tensor
     num_rows: Tensor
 
     def __init__(self, num_views: int, length: int, feat_dim: int) -> None:
@@ -34,6 +35,8 @@ class FeatureQueue(nn.Module):
         self.length = length
         self.register_buffer('features',
                              torch.zeros(num_views, length, feat_dim))
+        self.register_buffer(
+            'spare', torch.zeros_like(self.features), persistent=False)
         self.register_buffer('num_rows', torch.tensor(0))
         # A copy of `num_rows` for the host: reading the buffer would make
         # the host wait for the device in every step.
@@ -72,7 +75,9 @@ class FeatureQueue(nn.Module):
                 f'into a queue of {self.length}; set queue_length to a '
                 'multiple of the total batch size, or to 0 for no queue.')
         kept = self.features[:, :self.length - num_new]
-        self.features.copy_(torch.cat([embeddings, kept], dim=1))
+        # Built in the spare buffer: allocating would take longer than copying.
+        torch.cat([embeddings, kept], dim=1, out=self.spare)
+        self.features, self.spare = self.spare, self.features
         self._num_rows = min(self._num_rows + num_new, self.length)
         self.num_rows.fill_(self._num_rows)
 

@@ -104,19 +104,22 @@ def sinkhorn_with_queue(
     Source: SwAV (arXiv:2006.09882), section 3.1, "working with small batches".
     """
     _check_sinkhorn(epsilon, num_iters)
-    rows = torch.cat([queued, embeddings])
+    num_queued, num_rows = len(queued), len(queued) + len(embeddings)
     steepness = _LOG2_E / epsilon
     # Cosines are in [-1, 1]; their powers fit float32 unless this is steep.
     if steepness > 60:
-        codes = sinkhorn(rows @ prototypes.T, epsilon, num_iters)
-        return codes[len(queued):]
+        rows = torch.cat([queued, embeddings])
+        return sinkhorn(rows @ prototypes.T, epsilon, num_iters)[num_queued:]
     if buffer is None:
-        buffer = rows.new_empty(len(rows), len(prototypes))
+        buffer = embeddings.new_empty(num_rows, len(prototypes))
     block = _block_rows(buffer)
+    steep_prototypes = (prototypes * steepness).T
     mass = torch.zeros_like(buffer[0])
-    for part, kernel in zip((rows * steepness).split(block),
-                            buffer.split(block)):
-        mass += torch.mm(part, prototypes.T, out=kernel).exp2_().sum(0)
+    # Two parts, since joining them would copy the queue.
+    for rows, part in ((queued, buffer[:num_queued]),
+                       (embeddings, buffer[num_queued:])):
+        for x, out in zip(rows.split(block), part.split(block)):
+            mass += torch.exp2(x @ steep_prototypes, out=out).sum(0)
     return _sweep(buffer, mass, num_iters, num_codes=len(embeddings))
 
 
@@ -128,10 +131,13 @@ def _sweep(
     `mass` (K,) is what each prototype holds on this rank before any sweep.
     """
     tiny = torch.finfo(mass.dtype).tiny
+    blocks = kernel.split(_block_rows(kernel))
     prototype_scale = _prototype_scale(mass)
     for _ in range(num_iters - 1):
         mass = torch.zeros_like(mass)
-        for rows in kernel.split(_block_rows(kernel)):
+        # There and back: a sweep starts with what is still in cache.
+        blocks = blocks[::-1]
+        for rows in blocks:
             sample_scale = (rows @ prototype_scale).clamp_(tiny).reciprocal_()
             mass += sample_scale @ rows
         prototype_scale = _prototype_scale(mass)
@@ -206,7 +212,8 @@ class _SwappedPrediction(torch.autograd.Function):
     ) -> Tensor:
         num_views, num_images, _ = scores.shape
         num_coded = len(codes)
-        logits = scores / temperature
+        gradient = torch.empty_like(scores)
+        steepness = _LOG2_E / temperature  # of powers of two, as above
         # (V, B, K) without ever holding the V - A equal targets.
         every_code = codes.sum(0)
         targets = [every_code - code for code in codes]
@@ -216,18 +223,20 @@ class _SwappedPrediction(torch.autograd.Function):
         num_targets += [num_coded] * (num_views - num_coded)
         per_pair = 1 / (num_coded * (num_views - 1) * num_images)
 
-        loss = logits.new_zeros(())
-        for view, target, count in zip(logits, targets, num_targets):
-            loss -= torch.dot(view.reshape(-1), target.reshape(-1))
+        loss = scores.new_zeros(())
+        for view, target, count, out in zip(scores, targets, num_targets,
+                                            gradient):
             top = view.amax(1, keepdim=True)
-            power = view.sub_(top).exp_()
+            power = torch.sub(view, top, out=out).mul_(steepness).exp2_()
             total = power.sum(1, keepdim=True)
-            loss += count * (top + total.log()).sum()
+            loss += count * (top / temperature + total.log()).sum()
+            loss -= torch.dot(view.reshape(-1),
+                              target.reshape(-1)) / temperature
             # d loss / d score = (softmax * count - target) / T / pairs
             gradient_scale = per_pair / temperature
             power.mul_(count * gradient_scale / total)
             power.sub_(target, alpha=gradient_scale)
-        ctx.save_for_backward(logits)  # holds the gradient by now
+        ctx.save_for_backward(gradient)
         return loss * per_pair
 
     @staticmethod

@@ -77,8 +77,9 @@ def test_the_queue_is_used_once_full_and_changes_codes() -> None:
     without = [make_head().loss(x).item() for x in images]
     head = make_head(16)
     losses = [head.loss(x).item() for x in images]
-    assert losses[:2] == without[:2]
-    assert all(a != b for a, b in zip(losses[2:], without[2:]))
+    # Gone through the same steps in another order: equal but for rounding.
+    assert losses[:2] == pytest.approx(without[:2], abs=2e-6)
+    assert all(abs(a - b) > 1e-3 for a, b in zip(losses[2:], without[2:]))
 
 
 def test_a_paused_queue_neither_fills_nor_is_used() -> None:
@@ -87,10 +88,11 @@ def test_a_paused_queue_neither_fills_nor_is_used() -> None:
     content = head.queue.features.clone()
     head.pause_queue()
     images = unit(NUM_VIEWS, 8, DIM, seed=1)
-    assert head.loss(images).item() == plain.loss(images).item()
+    expected = plain.loss(images).item()
+    assert head.loss(images).item() == pytest.approx(expected, abs=2e-6)
     assert torch.equal(head.queue.features, content)
     head.start_queue()
-    assert head.loss(images).item() != plain.loss(images).item()
+    assert abs(head.loss(images).item() - expected) > 1e-3
 
 
 def test_prototypes_are_normalised_before_they_score() -> None:
