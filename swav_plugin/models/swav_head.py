@@ -124,7 +124,7 @@ class SwAVHead(BaseModule):
         for prototypes, scores in zip(self._prototypes,
                                       self(embeddings.flatten(0, 1))):
             scores = scores.view(num_views, num_images, -1)
-            codes = self._codes(coded, prototypes, scores.detach())
+            codes = self._codes(scores[:len(coded)].detach(), prototypes)
             losses.append(
                 swapped_prediction_loss(scores, codes, self.temperature))
         # Codes were made with the old content; only then the batch goes in.
@@ -136,7 +136,8 @@ class SwAVHead(BaseModule):
     def normalize_prototypes(self) -> None:
         """Scale every prototype to unit length, in place."""
         for prototypes in self._prototypes:
-            prototypes.copy_(F.normalize(prototypes, dim=1))
+            norms = prototypes.norm(dim=1, keepdim=True)
+            prototypes.div_(norms.clamp_(min=1e-12))
 
     def start_queue(self) -> None:
         """Fill the queue from the next step on, and use it once full."""
@@ -161,22 +162,20 @@ class SwAVHead(BaseModule):
         return [linear.get_parameter('weight') for linear in self.prototypes]
 
     @torch.no_grad()
-    def _codes(
-        self, coded: Tensor, prototypes: Tensor, scores: Tensor
-    ) -> Tensor:
-        """(A, B, K) codes of (A, B, D) embeddings with (V, B, K) scores."""
+    def _codes(self, scores: Tensor, prototypes: Tensor) -> Tensor:
+        """(A, B, K) codes of the coded views with (A, B, K) scores."""
         if self._uses_queue:
             assert self.queue is not None
             codes = [
-                sinkhorn_with_queue(queued, batch.float(), prototypes,
-                                    self.epsilon, self.num_iters,
-                                    self._buffer(queued, batch, prototypes))
-                for queued, batch in zip(self.queue.shard(), coded)
+                sinkhorn_with_queue(view, queued, prototypes, self.epsilon,
+                                    self.num_iters,
+                                    self._buffer(len(queued), view))
+                for view, queued in zip(scores, self.queue.shard())
             ]
         else:
             codes = [
                 sinkhorn(view, self.epsilon, self.num_iters)
-                for view in scores[:len(coded)]
+                for view in scores
             ]
         if self.hard_assignment:
             codes = [harden(code) for code in codes]
@@ -187,14 +186,12 @@ class SwAVHead(BaseModule):
         return (self.queue is not None and self._queue_started
                 and self.queue.is_full)
 
-    def _buffer(
-        self, queued: Tensor, batch: Tensor, prototypes: Tensor
-    ) -> Tensor:
+    def _buffer(self, num_queued: int, scores: Tensor) -> Tensor:
         """Scratch memory (N + B, K), kept from step to step."""
-        num_rows = len(queued) + len(batch)
+        num_rows = num_queued + len(scores)
         buffer = self._score_buffer
-        if buffer is None or buffer.device != prototypes.device or (
+        if buffer is None or buffer.device != scores.device or (
                 len(buffer) < num_rows * max(self.num_prototypes)):
-            buffer = self._score_buffer = prototypes.new_empty(
+            buffer = self._score_buffer = scores.new_empty(
                 num_rows * max(self.num_prototypes))
-        return buffer[:num_rows * len(prototypes)].view(num_rows, -1)
+        return buffer[:num_rows * scores.shape[1]].view(num_rows, -1)

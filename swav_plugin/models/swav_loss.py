@@ -77,8 +77,8 @@ def sinkhorn(
 @torch.no_grad()
 @_in_full_precision
 def sinkhorn_with_queue(
+    scores: Tensor,
     queued: Tensor,
-    embeddings: Tensor,
     prototypes: Tensor,
     epsilon: float = 0.05,
     num_iters: int = 3,
@@ -86,12 +86,12 @@ def sinkhorn_with_queue(
 ) -> Tensor:
     """Codes of a batch, equalised together with queued embeddings.
 
-    The same as `sinkhorn(cat([queued, embeddings]) @ prototypes.T)`, cut to
-    the batch's rows, in less time and memory.
+    The same as `sinkhorn(cat([queued @ prototypes.T, scores]))`, cut to the
+    batch's rows, in less time and memory.
 
     Args:
+        scores: (B, K) cosines of this rank's batch to the prototypes.
         queued: (N, D) this rank's share of the queue, rows of unit norm.
-        embeddings: (B, D) this rank's batch, rows of unit norm.
         prototypes: (K, D) rows of unit norm.
         epsilon: Entropy weight, > 0.
         num_iters: Sweeps, >= 1.
@@ -104,23 +104,21 @@ def sinkhorn_with_queue(
     Source: SwAV (arXiv:2006.09882), section 3.1, "working with small batches".
     """
     _check_sinkhorn(epsilon, num_iters)
-    num_queued, num_rows = len(queued), len(queued) + len(embeddings)
     steepness = _LOG2_E / epsilon
     # Cosines are in [-1, 1]; their powers fit float32 unless this is steep.
     if steepness > 60:
-        rows = torch.cat([queued, embeddings])
-        return sinkhorn(rows @ prototypes.T, epsilon, num_iters)[num_queued:]
+        every_score = torch.cat([queued @ prototypes.T, scores])
+        return sinkhorn(every_score, epsilon, num_iters)[len(queued):]
     if buffer is None:
-        buffer = embeddings.new_empty(num_rows, len(prototypes))
-    block = _block_rows(buffer)
+        buffer = scores.new_empty(len(queued) + len(scores), len(prototypes))
+    kernel = buffer[:len(queued)]
+    batch_kernel = torch.mul(scores, steepness, out=buffer[len(queued):])
+    mass = batch_kernel.exp2_().sum(0)
     steep_prototypes = (prototypes * steepness).T
-    mass = torch.zeros_like(buffer[0])
-    # Two parts, since joining them would copy the queue.
-    for rows, part in ((queued, buffer[:num_queued]),
-                       (embeddings, buffer[num_queued:])):
-        for x, out in zip(rows.split(block), part.split(block)):
-            mass += torch.exp2(x @ steep_prototypes, out=out).sum(0)
-    return _sweep(buffer, mass, num_iters, num_codes=len(embeddings))
+    block = _block_rows(kernel)
+    for rows, out in zip(queued.split(block), kernel.split(block)):
+        mass += torch.exp2(rows @ steep_prototypes, out=out).sum(0)
+    return _sweep(buffer, mass, num_iters, num_codes=len(scores))
 
 
 def _sweep(

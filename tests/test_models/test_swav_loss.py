@@ -80,23 +80,25 @@ def test_bad_arguments_are_named(arguments: tuple) -> None:
 @pytest.mark.parametrize('epsilon', [0.02, 0.05, 0.5])
 def test_queue_takes_part_but_gets_no_codes(epsilon: float) -> None:
     prototypes, rows = unit(300, 16), unit(700, 16, seed=1)
+    scores = rows[-60:] @ prototypes.T
     expected = reference.sinkhorn((rows @ prototypes.T).double().numpy(),
                                   epsilon, 3)[-60:]
-    codes = sinkhorn_with_queue(rows[:-60], rows[-60:], prototypes, epsilon)
+    codes = sinkhorn_with_queue(scores, rows[:-60], prototypes, epsilon)
     np.testing.assert_allclose(codes.numpy(), expected, atol=2e-6)
     # A buffer is memory only: what it holds does not matter.
     buffer = torch.full((700, 300), float('nan'))
-    again = sinkhorn_with_queue(rows[:-60], rows[-60:], prototypes, epsilon,
-                                3, buffer)
+    again = sinkhorn_with_queue(scores, rows[:-60], prototypes, epsilon, 3,
+                                buffer)
     assert torch.equal(again, codes)
 
 
 def test_blocks_do_not_change_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     prototypes, rows = unit(30, 16), unit(70, 16, seed=1)
-    whole = sinkhorn_with_queue(rows[:60], rows[60:], prototypes)
+    scores = rows[60:] @ prototypes.T
+    whole = sinkhorn_with_queue(scores, rows[:60], prototypes)
     monkeypatch.setattr('swav_plugin.models.swav_loss._CPU_BLOCK_BYTES',
                         7 * 30 * 4)
-    blocks = sinkhorn_with_queue(rows[:60], rows[60:], prototypes)
+    blocks = sinkhorn_with_queue(scores, rows[:60], prototypes)
     torch.testing.assert_close(blocks, whole, atol=1e-6, rtol=0)
 
 
@@ -107,7 +109,7 @@ def _codes_of_rank(rank: int, rows: Tensor, prototypes: Tensor) -> Tensor:
     queued = unit(64, rows.shape[1], seed=2)[rank::world_size]
     return torch.stack([
         sinkhorn(own @ prototypes.T),
-        sinkhorn_with_queue(queued, own, prototypes)
+        sinkhorn_with_queue(own @ prototypes.T, queued, prototypes)
     ])
 
 
@@ -119,7 +121,7 @@ def test_ranks_equal_one_process(world_size: int) -> None:
         run_on_ranks(_codes_of_rank, world_size, rows, prototypes), dim=1)
     one_process = torch.stack([
         sinkhorn(rows @ prototypes.T),
-        sinkhorn_with_queue(queued, rows, prototypes)
+        sinkhorn_with_queue(rows @ prototypes.T, queued, prototypes)
     ])
     torch.testing.assert_close(codes, one_process, atol=1e-6, rtol=0)
     expected = reference.sinkhorn((rows @ prototypes.T).double().numpy(),
