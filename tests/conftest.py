@@ -11,6 +11,7 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 # pytest-xdist runs one process for each core: more threads only wait for
 # each other. One thread also keeps sums in the same order on every machine.
 torch.set_num_threads(1)
+os.environ['OMP_NUM_THREADS'] = '1'
 
 
 @pytest.fixture(scope='session')

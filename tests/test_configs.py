@@ -125,7 +125,7 @@ FACTS = {
           backbone_params=21665664,
           crops=((2, 224, .14, 1.), (4, 96, .05, .14))),
     'swav_demo_digits':
-    Facts(1, 128, 40, None, lr=(.05, .05, 0.), freeze=30, channels=128,
+    Facts(1, 64, 24, None, lr=(.05, .05, 0.), freeze=30, channels=64,
           data_root='data/digits', prototypes=60, epsilon=.03, hidden=128,
           embedding=64, optimizer='SGD',
           crops=((2, 32, .6, 1.), (2, 16, .3, .6))),

@@ -76,7 +76,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         `backbone.*`, `neck.projection.*` and `head.*`. Keys of other heads,
         such as a classifier's, keep their names.
 
-    >>> list(convert_state_dict({'module.prototypes.weight': torch.ones(1)}))
+    >>> list(convert_state_dict({'module.prototypes.weight': Tensor()}))
     ['head.prototypes.0.weight']
     """
     converted = {}

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from swav_plugin.registry import MODELS
 
 from .feature_queue import FeatureQueue
-from .swav_loss import (harden, sinkhorn, sinkhorn_with_queue,
-                        swapped_prediction_loss)
+from .swav_loss import (harden, prototype_loss_, sinkhorn,
+                        sinkhorn_with_queue)
 
 
 @MODELS.register_module()
@@ -110,26 +110,29 @@ class SwAVHead(BaseModule):
             Scalar, the mean over this rank's images and the prototype sets.
 
         Raises:
-            ValueError: If there are fewer than `num_assign_views` views.
+            ValueError: If there are fewer than `num_assign_views` views, or
+                a single one.
         """
         self.normalize_prototypes()
         num_views, num_images, _ = embeddings.shape
-        if num_views < self.num_assign_views:
+        if num_views < max(2, self.num_assign_views):
             raise ValueError(
                 f'got {num_views} views of which num_assign_views='
-                f'{self.num_assign_views} should have codes; add views or '
-                'lower model.head.num_assign_views.')
-        coded = embeddings[:self.num_assign_views].detach()
+                f'{self.num_assign_views} should have codes; give two views '
+                'or more, or lower model.head.num_assign_views.')
+        flat = embeddings.flatten(0, 1).float()
         losses = []
-        for prototypes, scores in zip(self._prototypes,
-                                      self(embeddings.flatten(0, 1))):
+        with torch.no_grad():
+            every_score = self(flat)
+        for prototypes, scores in zip(self._prototypes, every_score):
             scores = scores.view(num_views, num_images, -1)
-            codes = self._codes(scores[:len(coded)].detach(), prototypes)
+            codes = self._codes(scores[:self.num_assign_views], prototypes)
             losses.append(
-                swapped_prediction_loss(scores, codes, self.temperature))
+                prototype_loss_(flat, prototypes, scores, codes,
+                                self.temperature))
         # Codes were made with the old content; only then the batch goes in.
         if self.queue is not None and self._queue_started:
-            self.queue.push(coded)
+            self.queue.push(embeddings[:self.num_assign_views])
         return torch.stack(losses).mean()
 
     @torch.no_grad()

@@ -197,51 +197,100 @@ def swapped_prediction_loss(
     return _SwappedPrediction.apply(scores, codes.to(scores), temperature)
 
 
-class _SwappedPrediction(torch.autograd.Function):
-    """The loss and, while the scores are at hand, its gradient.
+@_in_full_precision
+def prototype_loss_(
+    embeddings: Tensor, prototypes: Tensor, scores: Tensor, codes: Tensor,
+    temperature: float
+) -> Tensor:
+    """`swapped_prediction_loss` of embeddings, whose scores it overwrites.
 
-    Summed over the pairs of one view, the targets are what `codes` sum to
-    without the view's own code; so each view is visited once, not each pair.
+    For a training step, which has the scores from making the codes: nothing
+    of their size is allocated or kept for the backward pass.
+
+    Args:
+        embeddings: (V * B, D), view by view.
+        prototypes: (K, D).
+        scores: (V, B, K) embeddings @ prototypes.T, without a graph.
+        codes: (A, B, K) as for `swapped_prediction_loss`.
+        temperature: T, > 0.
+
+    Returns:
+        Scalar with gradients for `embeddings` and `prototypes`.
     """
+    return _PrototypeLoss.apply(embeddings, prototypes, scores, codes,
+                                temperature)
+
+
+class _SwappedPrediction(torch.autograd.Function):
+    """The loss of scores, keeping its gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, scores: Tensor, codes: Tensor, temperature: float
     ) -> Tensor:
-        num_views, num_images, _ = scores.shape
-        num_coded = len(codes)
-        gradient = torch.empty_like(scores)
-        steepness = _LOG2_E / temperature  # of powers of two, as above
-        # (V, B, K) without ever holding the V - A equal targets.
-        every_code = codes.sum(0)
-        targets = [every_code - code for code in codes]
-        targets += [every_code] * (num_views - num_coded)
-        # How many codes each view predicts: it does not predict its own.
-        num_targets = [num_coded - 1] * num_coded
-        num_targets += [num_coded] * (num_views - num_coded)
-        per_pair = 1 / (num_coded * (num_views - 1) * num_images)
-
-        loss = scores.new_zeros(())
-        for view, target, count, out in zip(scores, targets, num_targets,
-                                            gradient):
-            top = view.amax(1, keepdim=True)
-            power = torch.sub(view, top, out=out).mul_(steepness).exp2_()
-            total = power.sum(1, keepdim=True)
-            loss += count * (top / temperature + total.log()).sum()
-            loss -= torch.dot(view.reshape(-1),
-                              target.reshape(-1)) / temperature
-            # d loss / d score = (softmax * count - target) / T / pairs
-            gradient_scale = per_pair / temperature
-            power.mul_(count * gradient_scale / total)
-            power.sub_(target, alpha=gradient_scale)
+        gradient = scores.clone(memory_format=torch.contiguous_format)
+        loss = _loss_to_gradient_(gradient, codes, temperature)
         ctx.save_for_backward(gradient)
-        return loss * per_pair
+        return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple:
         gradient, = ctx.saved_tensors
         return gradient * grad, None, None
+
+
+class _PrototypeLoss(torch.autograd.Function):
+    """The loss of embeddings, keeping both gradients, which are small."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, embeddings: Tensor, prototypes: Tensor, scores: Tensor,
+        codes: Tensor, temperature: float
+    ) -> Tensor:
+        loss = _loss_to_gradient_(scores, codes, temperature)
+        gradient = scores.flatten(0, 1)
+        ctx.save_for_backward(gradient @ prototypes, gradient.T @ embeddings)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        for_embeddings, for_prototypes = ctx.saved_tensors
+        return for_embeddings * grad, for_prototypes * grad, None, None, None
+
+
+def _loss_to_gradient_(
+    scores: Tensor, codes: Tensor, temperature: float
+) -> Tensor:
+    """Return the loss; leave its gradient in place of (V, B, K) `scores`.
+
+    Summed over the pairs of one view, the targets are what `codes` sum to
+    without the view's own code; so each view is visited once, not each pair.
+    """
+    num_views, num_images, _ = scores.shape
+    num_coded = len(codes)
+    # (V, B, K) without ever holding the V - A equal targets.
+    every_code = codes.sum(0)
+    targets = [every_code - code for code in codes]
+    targets += [every_code] * (num_views - num_coded)
+    # How many codes each view predicts: it does not predict its own.
+    num_targets = [num_coded - 1] * num_coded
+    num_targets += [num_coded] * (num_views - num_coded)
+    per_pair = 1 / (num_coded * (num_views - 1) * num_images)
+    gradient_scale = per_pair / temperature
+
+    loss = scores.new_zeros(())
+    for view, target, count in zip(scores, targets, num_targets):
+        top = view.amax(1, keepdim=True)
+        loss -= torch.dot(view.view(-1), target.view(-1)) / temperature
+        power = view.sub_(top).mul_(_LOG2_E / temperature).exp2_()
+        total = power.sum(1, keepdim=True)
+        loss += count * (top / temperature + total.log()).sum()
+        # d loss / d score = (softmax * count - target) / T / pairs
+        power.mul_(count * gradient_scale / total)
+        power.sub_(target, alpha=gradient_scale)
+    return loss * per_pair
 
 
 def _check_sinkhorn(epsilon: float, num_iters: int) -> None:
