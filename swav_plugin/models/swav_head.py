@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from swav_plugin.registry import MODELS
 
 from .feature_queue import FeatureQueue
-from .swav_loss import (harden, prototype_loss_, sinkhorn,
-                        sinkhorn_with_queue)
+from .swav_loss import harden, prototype_loss_, sinkhorn, sinkhorn_with_queue
 
 
 @MODELS.register_module()
