@@ -116,8 +116,12 @@ def sinkhorn_with_queue(
     mass = batch_kernel.exp2_().sum(0)
     steep_prototypes = (prototypes * steepness).T
     block = _block_rows(kernel)
+    exponents = torch.empty_like(kernel[:block])
     for rows, out in zip(queued.split(block), kernel.split(block)):
-        mass += torch.exp2(rows @ steep_prototypes, out=out).sum(0)
+        # Products stay in cache; only their powers go to memory.
+        product = exponents[:len(rows)]
+        torch.mm(rows, steep_prototypes, out=product)
+        mass += torch.exp2(product, out=out).sum(0)
     return _sweep(buffer, mass, num_iters, num_codes=len(scores))
 
 
