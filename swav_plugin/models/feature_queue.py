@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from mmengine.dist import get_dist_info
 from torch import Tensor, nn
 
 
@@ -49,7 +50,7 @@ class FeatureQueue(nn.Module):
 
     def shard(self) -> Tensor:
         """This rank's rows: (A, about L / number of ranks, D)."""
-        rank, world_size = _rank_and_world_size()
+        rank, world_size = get_dist_info()
         return self.features[:, rank::world_size]
 
     @torch.no_grad()
@@ -63,7 +64,7 @@ class FeatureQueue(nn.Module):
             ValueError: If the batch of all ranks is larger than the queue.
         """
         embeddings = embeddings.detach().float().contiguous()
-        _, world_size = _rank_and_world_size()
+        _, world_size = get_dist_info()
         if world_size > 1:
             parts = [torch.empty_like(embeddings) for _ in range(world_size)]
             dist.all_gather(parts, embeddings)
@@ -109,9 +110,3 @@ class FeatureQueue(nn.Module):
                 f'{prefix}num_rows'].clamp(max=self.length)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._num_rows = int(self.num_rows)
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
