@@ -1,15 +1,14 @@
 """Compile functions of numbers and arrays where numba is installed."""
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Function = TypeVar('_Function', bound=Callable)
 
+NO_NUMBA: str | None = None  # why there is no numba, where there is none
 try:
-    import numba
-except ImportError:
-    numba = None
-
-HAS_NUMBA = numba is not None
+    from numba import njit
+except ImportError as error:  # also where it is too old for this NumPy
+    NO_NUMBA = str(error)
 
 
 def jit(function: _Function) -> _Function:
@@ -19,9 +18,9 @@ def jit(function: _Function) -> _Function:
     where that cannot be written to. Without numba the function stays as it
     is: the same results, at Python's speed.
     """
-    if numba is None:
+    if NO_NUMBA is not None:
         return function
     # nogil: threads can run it side by side. error_model: x / 0 is infinite,
     # which leaves loops without branches.
-    compile_it = numba.njit(cache=True, nogil=True, error_model='numpy')
-    return compile_it(function)
+    compiled: Any = njit(cache=True, nogil=True, error_model='numpy')(function)
+    return compiled

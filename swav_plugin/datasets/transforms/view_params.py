@@ -114,16 +114,16 @@ def _fill_box(row: np.ndarray, numbers: np.ndarray, height: int, width: int,
 def _fill_colours(row: np.ndarray, numbers: np.ndarray, is_jittered: bool,
                   amount_ranges: np.ndarray) -> None:
     """Set ORDER and AMOUNT of the four components."""
-    order = np.arange(4)
-    for last in range(3, 0, -1):  # Fisher-Yates
-        other = math.floor(numbers[last - 1] * (last + 1))
-        order[last], order[other] = order[other], order[last]
     for component in range(4):
         row[ORDER + component] = NOTHING
         row[AMOUNT + component] = _within(amount_ranges[component],
                                           numbers[3 + component])
+    order = np.arange(4)
+    for last in range(3, 0, -1):  # Fisher-Yates
+        other = math.floor(numbers[last - 1] * (last + 1))
+        order[last], order[other] = order[other], order[last]
     place = ORDER
-    for component in order:
+    for component in order.flat:
         low, high = amount_ranges[component]
         if is_jittered and low < high:
             row[place] = component
