@@ -1,10 +1,12 @@
 """The model: algorithm, neck, head, queue and data preprocessor."""
 from .data_preprocessor import MultiViewPreprocessor
 from .feature_queue import FeatureQueue
+from .resnet import ResNetWithStem
 from .swav import SwAV
 from .swav_head import SwAVHead
 from .swav_neck import SwAVNeck
 
 __all__ = [
-    'FeatureQueue', 'MultiViewPreprocessor', 'SwAV', 'SwAVHead', 'SwAVNeck'
+    'FeatureQueue', 'MultiViewPreprocessor', 'ResNetWithStem', 'SwAV',
+    'SwAVHead', 'SwAVNeck'
 ]

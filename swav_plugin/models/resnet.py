@@ -1,0 +1,58 @@
+"""ResNet whose stem is an output too, for Feature1 to Feature5."""
+from typing import Any, Sequence
+
+from mmpretrain.models import ResNet
+from torch import Tensor
+
+from swav_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class ResNetWithStem(ResNet):
+    """mmpretrain's ResNet with the stem as output 0 and stages as 1 to 4.
+
+    Parameters, their names and what the stages give are mmpretrain's: any of
+    its checkpoints fits. The stem's output is taken after its activation and
+    before the max-pooling.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        out_indices: Which outputs: 0 is the stem (Feature1), i is stage i
+            (Feature i + 1). mmselfsup counts the same way; mmpretrain's own
+            `ResNet` has no stem and starts at 0 with the first stage.
+        **kwargs: Of mmpretrain's `ResNet`.
+
+    Raises:
+        ValueError: If an output does not exist.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        out_indices: Sequence[int] = (0, 1, 2, 3, 4),
+        **kwargs: Any,
+    ) -> None:
+        num_stages = kwargs.get('num_stages', 4)
+        if not out_indices or not set(out_indices) <= {*range(num_stages + 1)}:
+            raise ValueError(
+                f'ResNetWithStem got out_indices={tuple(out_indices)}; with '
+                f'num_stages={num_stages} outputs are 0 (the stem) to '
+                f'{num_stages} (the last stage).')
+        super().__init__(depth, out_indices=(num_stages - 1, ), **kwargs)
+        self.out_indices = tuple(out_indices)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Give the chosen feature maps: (N, 3, H, W) -> (N, C_i, h_i, w_i)."""
+        if self.deep_stem:
+            maps = self.stem(images)
+        else:
+            maps = self.relu(self.norm1(self.conv1(images)))
+        outputs = [maps]
+        maps = self.maxpool(maps)
+        for name in self.res_layers:
+            maps = getattr(self, name)(maps)
+            outputs.append(maps)
+        # The order of the network, as mmpretrain's, whatever order was asked.
+        return tuple(
+            output for i, output in enumerate(outputs)
+            if i in self.out_indices)
