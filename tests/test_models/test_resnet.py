@@ -7,6 +7,7 @@ import torchvision
 from swav_plugin.models.resnet import ResNetWithStem
 from swav_plugin.registry import MODELS
 
+
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('deep_stem', [False, True])
 def test_stages_are_mmpretrains(depth: int, deep_stem: bool) -> None:
