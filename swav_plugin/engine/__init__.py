@@ -4,11 +4,13 @@ from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
 from .lars import LARS
 from .log_processor import SwAVLogProcessor
 from .pretrained_hook import PretrainedHook
+from .runtime_info_hook import DeferredRuntimeInfoHook, ScalarHistory
 from .skipped_images_hook import SkippedImagesHook
 from .swav_hook import SwAVHook
 
 __all__ = [
     'LARS', 'AtomicBackend', 'CPUAmpOptimWrapper',
-    'CPUDistributedDataParallel', 'PretrainedHook', 'SkippedImagesHook',
-    'SwAVHook', 'SwAVLogProcessor'
+    'CPUDistributedDataParallel', 'DeferredRuntimeInfoHook',
+    'PretrainedHook', 'ScalarHistory', 'SkippedImagesHook', 'SwAVHook',
+    'SwAVLogProcessor'
 ]

@@ -2,6 +2,9 @@
 default_scope = 'swav_plugin'
 
 default_hooks = dict(
+    # mmengine's own reads the loss from the device in every iteration; this
+    # one when a line is logged.
+    runtime_info=dict(type='DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
