@@ -118,11 +118,9 @@ class LARS(Optimizer):
             grad_norms + decay * param_norms + group['eps'])
         if group['clip']:
             rates = (rates / group['lr']).clamp(max=1)
-        # A branch on the norms would make the host wait for the device.
-        is_scaled = (param_norms > 0) & (grad_norms > 0)
-        rates = torch.where(is_scaled, rates, 1)
-        decays = torch.where(is_scaled, rates * decay, 0)
-        updates = [grad * rate for grad, rate in zip(grads, rates.unbind())]
-        for update, param, amount in zip(updates, params, decays.unbind()):
-            update.addcmul_(param, amount)
-        return updates
+        # A branch on the norms would make the host wait for the device. A
+        # gradient of zeros is left as it is; rate 0 also drops its decay.
+        rates = torch.where(param_norms > 0, rates, 1) * (grad_norms > 0)
+        updates = torch._foreach_add(grads, params, alpha=decay)
+        torch._foreach_mul_(updates, rates.unbind())
+        return list(updates)
