@@ -1,6 +1,10 @@
 """Image folders, list files and the random views of their images."""
 from . import transforms
+from .collate import ImageBatch, collate_views
 from .image_folder import ImageFolder
 from .sampler import KeyedSampler, SampleKey
 
-__all__ = ['ImageFolder', 'KeyedSampler', 'SampleKey', 'transforms']
+__all__ = [
+    'ImageBatch', 'ImageFolder', 'KeyedSampler', 'SampleKey', 'collate_views',
+    'transforms'
+]

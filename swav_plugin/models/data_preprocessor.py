@@ -1,16 +1,22 @@
-"""MultiViewPreprocessor: batches of uint8 views to normalised floats."""
+"""MultiViewPreprocessor: batches of uint8 views to normalised floats.
+
+Views that the loader has not cut yet are cut here, on the model's device.
+"""
 from typing import Any, Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from swav_plugin.datasets.collate import ImageBatch
 from swav_plugin.registry import MODELS
+
+from .batch_augment import cut_views
 
 
 @MODELS.register_module()
 class MultiViewPreprocessor(BaseDataPreprocessor):
-    """Move views to the device and normalise them there.
+    """Move views to the device, or cut them there, and normalise them.
 
     Args:
         mean: Mean of R, G and B in 0..255.
@@ -35,7 +41,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
 
         Args:
             data: 'inputs' is one (B, 3, h, w) RGB tensor or a list of V of
-                them, one for each view; the rest is passed on.
+                them, one for each view, or an `ImageBatch` to cut V views out
+                of; the rest is passed on.
             training: Unused; part of mmengine's interface.
 
         Raises:
@@ -45,6 +52,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         inputs: Any = data['inputs']
         if isinstance(inputs, Tensor):
             return {**data, 'inputs': self._normalise(inputs)}
+        if isinstance(inputs, ImageBatch):
+            inputs = cut_views(inputs)
         return {**data, 'inputs': [self._normalise(x) for x in inputs]}
 
     def _normalise(self, images: Any) -> Tensor:
@@ -55,5 +64,5 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 f'MultiViewPreprocessor got a view of {got}; it expects '
                 '(B, 3, h, w) tensors. Set '
-                "collate_fn=dict(type='default_collate') in the dataloader.")
+                "collate_fn=dict(type='collate_views') in the dataloader.")
         return (images.float() - self.mean) / self.std

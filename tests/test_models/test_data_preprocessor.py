@@ -1,7 +1,12 @@
 """MultiViewPreprocessor: normalisation and what it refuses."""
+import numpy as np
 import pytest
 import torch
 
+from swav_plugin.datasets import collate_views
+from swav_plugin.datasets.transforms.view_params import (HEIGHT, NUM_PARAMS,
+                                                         ORDER, SIZE, WIDTH)
+from swav_plugin.datasets.transforms.whole_image import WholeImage, whole_image
 from swav_plugin.models import MultiViewPreprocessor
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.14, 57.12, 57.375]
@@ -29,10 +34,35 @@ def test_a_single_tensor_and_the_rest_of_the_batch_pass() -> None:
         -0.485 / 0.228, abs=1e-6)
 
 
-@pytest.mark.parametrize('inputs', [[torch.zeros(3, 4, 4)],
-                                    [[torch.zeros(3, 4, 4)]]])
+def test_whole_images_become_normalised_views() -> None:
+    # One view of all of each image, as large as it is: nothing is changed.
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(2, 8, 8, 3), dtype=np.uint8)
+    params = np.zeros((2, NUM_PARAMS))
+    params[:, [SIZE, HEIGHT, WIDTH]] = 8
+    params[:, ORDER:ORDER + 4] = -1
+    data = collate_views([
+        dict(inputs=whole_image(img, params), data_samples=name)
+        for img, name in zip(images, 'ab')
+    ])
+    preprocessor = MultiViewPreprocessor(MEAN, STD)
+    output = preprocessor(data)
+    expected = preprocessor(
+        dict(inputs=torch.from_numpy(images).permute(0, 3, 1, 2)))['inputs']
+    assert len(output['inputs']) == 2
+    for view in output['inputs']:
+        assert view.dtype == torch.float32
+        assert torch.equal(view, expected)
+    assert output['data_samples'] == ['a', 'b']
+
+
+@pytest.mark.parametrize('inputs', [
+    [torch.zeros(3, 4, 4)],
+    [[torch.zeros(3, 4, 4)]],
+    [WholeImage(torch.zeros(4, 4, 3), torch.zeros(2, NUM_PARAMS))],
+])
 def test_a_batch_that_was_not_stacked_names_the_remedy(
     inputs: list
 ) -> None:
-    with pytest.raises(ValueError, match='default_collate'):
+    with pytest.raises(ValueError, match='collate_views'):
         MultiViewPreprocessor(MEAN, STD)({'inputs': inputs})

@@ -1,10 +1,17 @@
 """What only a CUDA device can show."""
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 
+from swav_plugin.datasets import ImageBatch, collate_views
+from swav_plugin.datasets.transforms.view_params import (Recipe,
+                                                         draw_view_params)
+from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.engine import LARS
-from swav_plugin.models import SwAVHead
+from swav_plugin.models import MultiViewPreprocessor, SwAVHead, batch_augment
 from swav_plugin.registry import MODELS
 
 pytestmark = [
@@ -54,3 +61,55 @@ def test_a_mixed_precision_step_never_waits_for_the_device(
         losses.append(loss.detach())
     assert model.head.queue.is_full
     assert torch.isfinite(torch.stack(losses)).all()
+
+
+def image_batch(num_images: int) -> ImageBatch:
+    """Images of noise on coarse colours, of several sizes, and their rows."""
+    rng = np.random.default_rng(0)
+    recipe = Recipe(
+        sizes=np.array([96] * 2 + [48] * 3),
+        crop_ratio_ranges=np.array([[.14, 1.]] * 2 + [[.05, .14]] * 3),
+        aspect_ratio_range=np.array([3 / 4, 4 / 3]),
+        flip_prob=.5,
+        amount_ranges=np.array([[.2, 1.8]] * 3 + [[-.2, .2]]),
+        jitter_prob=.8,
+        grey_prob=.2,
+        sigma_range=np.array([.1, 2.]),
+        blur_prob=.5)
+    samples = []
+    for i in range(num_images):
+        height, width = (int(side) for side in rng.integers(60, 500, size=2))
+        coarse = rng.integers(30, 200, size=(7, 7, 3), dtype=np.uint8)
+        img = np.asarray(Image.fromarray(coarse).resize((width, height)))
+        img = img + rng.integers(30, size=img.shape, dtype=np.uint8)
+        params = draw_view_params(rng, height, width, recipe)
+        samples.append(dict(inputs=whole_image(img, params), data_samples=i))
+    return collate_views(samples)['inputs']
+
+
+def test_views_cut_on_the_device_equal_those_of_the_cpu(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_augment, 'MAX_PIXELS', 2**20)
+    batch = image_batch(12)
+    preprocessor = MultiViewPreprocessor([0.] * 3, [1.] * 3)
+    expected = preprocessor(dict(inputs=batch))['inputs']
+    found = preprocessor.cuda()(dict(inputs=batch))['inputs']
+    assert len(found) == 5
+    for view, other in zip(found, expected):
+        difference = (view.cpu() - other).abs().mean((1, 2, 3))
+        # Resized in float16 on CUDA.
+        assert difference.mean() < .3 and difference.max() < 2
+
+
+def test_cutting_views_never_waits_for_the_device() -> None:
+    batch = pin_memory(image_batch(12))
+    assert batch.pixels.is_pinned()
+    preprocessor = MultiViewPreprocessor([0.] * 3, [1.] * 3).cuda()
+    for mode in ('default', 'error'):
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            with torch.autocast('cuda', dtype=torch.bfloat16):
+                views = preprocessor(dict(inputs=batch))['inputs']
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+    assert all(torch.isfinite(view).all() for view in views)

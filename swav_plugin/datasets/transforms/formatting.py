@@ -1,4 +1,6 @@
 """From a sample to what the model takes. V: views."""
+from typing import Any
+
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -7,13 +9,16 @@ from torch import Tensor
 
 from swav_plugin.registry import TRANSFORMS
 
+from .whole_image import whole_image
+
 
 @TRANSFORMS.register_module()
 class PackViews(BaseTransform):
     """Pack the views of a sample, or its one image, for the model.
 
     Gives {'inputs', 'data_samples'}: the inputs are a list of V uint8
-    (3, h, w) tensors after `MultiView`, else one. The DataSample has the
+    (3, h, w) tensors after `MultiView`, a `WholeImage` where the device is to
+    cut them (results['view_params']), else one tensor. The DataSample has the
     label as `gt_label` if there is one and, as meta information, `img_path`,
     `sample_idx` and `skipped`: the unreadable files, 'path: reason', in whose
     place this image stands.
@@ -22,8 +27,13 @@ class PackViews(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Pack results['img'], (h, w, 3) arrays."""
         img = results['img']
-        inputs = ([_to_tensor(view) for view in img]
-                  if isinstance(img, list) else _to_tensor(img))
+        inputs: Any
+        if 'view_params' in results:
+            inputs = whole_image(img, results['view_params'])
+        elif isinstance(img, list):
+            inputs = [_to_tensor(view) for view in img]
+        else:
+            inputs = _to_tensor(img)
         data_sample = DataSample(
             metainfo=dict(
                 img_path=results.get('img_path'),

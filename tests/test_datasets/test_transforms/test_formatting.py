@@ -4,6 +4,7 @@ import torch
 
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.transforms import PackViews
+from swav_plugin.datasets.transforms.view_params import NUM_PARAMS
 
 
 def test_views_and_meta_information() -> None:
@@ -41,3 +42,15 @@ def test_one_image_without_label() -> None:
 def test_label_zero_is_a_label() -> None:
     packed = PackViews()(dict(img=np.zeros((4, 5, 3), np.uint8), gt_label=0))
     assert packed['data_samples'].gt_label.tolist() == [0]
+
+
+def test_whole_image_and_its_views_for_the_device() -> None:
+    rng = np.random.default_rng(0)
+    img = rng.integers(256, size=(40, 60, 3), dtype=np.uint8)
+    img.flags.writeable = False
+    params = rng.random((5, NUM_PARAMS))
+    packed = PackViews()(dict(img=img, view_params=params, img_path='a.jpg'))
+    np.testing.assert_array_equal(packed['inputs'].pixels, img)
+    np.testing.assert_array_equal(
+        packed['inputs'].params, params.astype(np.float32))
+    assert packed['data_samples'].img_path == 'a.jpg'

@@ -1,0 +1,48 @@
+"""Whole images on their way to the device that cuts their views. V: views."""
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .view_params import HEIGHT, LEFT, SIZE, TOP, WIDTH
+
+# Twice as many pixels as a view needs: a coarser image would show in it.
+_MIN_PIXELS = 2
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """An image and what to cut out of it.
+
+    Not a tuple: collate functions other than `collate_views` refuse it.
+    """
+
+    pixels: Tensor  # (H, W, 3) uint8 RGB
+    params: Tensor  # (V, NUM_PARAMS) float32, see `view_params`
+
+
+def whole_image(img: np.ndarray, params: np.ndarray) -> WholeImage:
+    """Put an image and the rows of its views together, shrunk if it is huge.
+
+    Several pixels are averaged into one as far as every box keeps at least
+    two pixels for each pixel of its view. Photographs of 12,000x9,000 pixels
+    become some megabytes so; with SwAV's crops, those of less than 3
+    megapixels always stay as they are. Views differ by less than 1/255 on
+    average.
+
+    Args:
+        img: (H, W, 3) uint8 RGB; not kept.
+        params: (V, NUM_PARAMS) rows of `draw_view_params` for its size.
+    """
+    sides = params[:, [HEIGHT, WIDTH]].min(axis=1)
+    factor = int((sides / (_MIN_PIXELS * params[:, SIZE])).min())
+    if factor > 1:
+        img = np.asarray(Image.fromarray(img).reduce(factor))
+        params = params.copy()
+        params[:, [TOP, LEFT, HEIGHT, WIDTH]] /= factor
+    # np.array: pixels may be read-only, which torch does not know of.
+    return WholeImage(
+        torch.from_numpy(np.array(img)),
+        torch.from_numpy(params.astype(np.float32)))
