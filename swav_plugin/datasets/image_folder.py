@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 
 from swav_plugin.registry import DATASETS, TRANSFORMS
 
+from .image_memory import ImageMemory
 from .sampler import SampleKey
 from .transforms.loading import UnreadableImage
 from .transforms.randomness import REPLACEMENT, sample_rng
@@ -50,11 +51,14 @@ class ImageFolder(BaseDataset):
         test_mode: Never replace an image.
         lazy_init: Look for images only when the first one is wanted.
         max_refetch: Replacements to try for one sample before giving up.
+        in_memory: Decode all images at the start and keep them in memory, as
+            `ImageMemory` tells, instead of in every epoch. Views are the same.
 
     Raises:
         FileNotFoundError: A root, a list file or its first image is missing.
         ValueError: There are no images, or a list file has a bad line.
         RuntimeError: A sample and all its replacements cannot be read.
+        MemoryError: The images do not fit into memory.
     """
 
     def __init__(self,
@@ -65,7 +69,9 @@ class ImageFolder(BaseDataset):
                  serialize_data: bool = True,
                  test_mode: bool = False,
                  lazy_init: bool = False,
-                 max_refetch: int = 20) -> None:
+                 max_refetch: int = 20,
+                 in_memory: bool = False) -> None:
+        self.in_memory = in_memory
         self.roots = _as_list(data_root)
         self.list_files = _as_list(ann_file)
         if self.list_files and len(self.list_files) != len(self.roots):
@@ -152,12 +158,25 @@ class ImageFolder(BaseDataset):
                 'some have not; give labels in all list files or in none.')
         return data_list
 
+    def filter_data(self) -> list[dict]:
+        """Drop no image, but decode those that are to be kept in memory."""
+        if self.in_memory:
+            wanted = self.data_list
+            if self._indices is not None:
+                wanted = self._get_unserialized_subset(self._indices)
+            self.memory = ImageMemory([info['img_path'] for info in wanted])
+            for slot, info in enumerate(wanted):
+                info['slot'] = slot
+        return self.data_list
+
     def prepare_data(self, idx: int) -> Any:
         """Run the pipeline on a sample or, if unreadable, on another one."""
         skipped: list[str] = []
         for candidate in self._candidates(idx):
             info = dict(self.get_data_info(candidate), skipped=skipped)
             try:
+                if self.in_memory:
+                    info['img'] = self.memory[info.pop('slot')]
                 return self.pipeline(info)
             except UnreadableImage as error:
                 if self.test_mode:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swav_plugin.datasets import ImageFolder, SampleKey, image_folder
-from swav_plugin.datasets.transforms import UnreadableImage
+from swav_plugin.datasets import (ImageFolder, SampleKey, image_folder,
+                                  image_memory)
+from swav_plugin.datasets.transforms import UnreadableImage, loading
 from swav_plugin.registry import DATASETS
 
 from .conftest import write_image
@@ -383,3 +384,127 @@ def test_real_images(test_data: Path) -> None:
     results = dataset[SampleKey(3924, epoch=0, seed=0)]
     assert results['gt_label'] == 9
     assert results['img'].shape[2] == 3 and results['img'].std() > 5
+
+
+# In memory
+
+
+def views_of(dataset: ImageFolder) -> list[tuple]:
+    """Keyed views, label and meta information of all samples."""
+    found = []
+    for index in range(len(dataset)):
+        sample = dataset[SampleKey(index, epoch=2, seed=31)]
+        info = sample['data_samples']
+        found.append(([view.tolist() for view in sample['inputs']],
+                      info.metainfo, info.get('gt_label').tolist()))
+    return found
+
+
+VIEWS = [
+    dict(type='LoadImage'),
+    dict(
+        type='MultiView',
+        num_views=2,
+        transforms=[[dict(type='RandomResizedCrop', scale=8)]]),
+    dict(type='PackViews'),
+]
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> list[Path]:
+    """Two roots with six good images of six sizes and a broken one, last."""
+    for i in range(3):
+        write_image(tmp_path / f'one/cat/{i}.png', i, height=20 + i)
+        write_image(tmp_path / f'two/dog/{i}.jpg', 3 + i, width=30 + i)
+    touch(tmp_path, 'two/dog/3.jpg')
+    return [tmp_path / 'one', tmp_path / 'two']
+
+
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(lazy_init=True),
+    dict(serialize_data=False),
+    dict(indices=4),
+    dict(indices=-4),
+    dict(indices=[6, 0, 4, 6]),
+])
+def test_images_in_memory_are_those_of_the_files(
+        roots: list[Path], options: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = views_of(ImageFolder(roots, VIEWS, **options))
+    dataset = ImageFolder(roots, VIEWS, in_memory=True, **options)
+    dataset.full_init()
+    for module in (loading, image_memory):
+        monkeypatch.setattr(module, 'read_rgb', None)  # no file is read again
+    assert views_of(dataset) == expected
+    assert len(dataset.memory.ends) == len(expected)
+    copied = pickle.loads(pickle.dumps(dataset))
+    assert views_of(copied) == expected
+
+
+def test_list_files_in_memory(roots: list[Path]) -> None:
+    for root, name in zip(roots, ('cat/1.png', 'dog/2.jpg')):
+        (root / 'list.txt').write_text(f'{name} 5\n')
+    lists: Any = dict(ann_file=['list.txt'] * 2)
+    assert views_of(ImageFolder(roots, VIEWS, in_memory=True, **lists)) == (
+        views_of(ImageFolder(roots, VIEWS, **lists)))
+
+
+def test_subsets_share_the_block(roots: list[Path]) -> None:
+    dataset = ImageFolder(roots, VIEWS[:1], in_memory=True)
+    subset = dataset.get_subset([4, 2])
+    assert subset.memory is dataset.memory
+    for i, whole in enumerate([4, 2]):
+        np.testing.assert_array_equal(
+            subset[SampleKey(i, 0, 0)]['img'],
+            dataset[SampleKey(whole, 0, 0)]['img'])
+
+
+def test_nobody_writes_into_the_block(roots: list[Path]) -> None:
+    def blacken(results: dict) -> dict:
+        results['img'][:] = 0
+        return results
+
+    dataset = ImageFolder(roots, [*VIEWS[:1], blacken], in_memory=True)
+    with pytest.raises(ValueError, match='read-only'):
+        dataset[0]
+
+
+def test_broken_image_in_memory_in_test_mode(roots: list[Path]) -> None:
+    dataset = ImageFolder(roots, VIEWS, in_memory=True, test_mode=True)
+    with pytest.raises(UnreadableImage, match='3.jpg: the file is empty'):
+        dataset[6]
+
+
+def test_header_that_is_wrong(roots: list[Path],
+                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_memory, '_header_shape', lambda path: (20, 60))
+    dataset = ImageFolder(
+        roots[0], VIEWS[:1], in_memory=True, test_mode=True)
+    assert dataset[0]['img'].shape == (20, 60, 3)
+    with pytest.raises(UnreadableImage, match=r'1.png: \(21, 60\) pixels, '
+                       r'but its header says \(20, 60\)'):
+        dataset[1]
+
+
+def test_images_that_do_not_fit_into_memory(
+        roots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    num_bytes = 3 * (60 * (20 + 21 + 22) + 40 * (30 + 31 + 32))
+    monkeypatch.setattr(image_memory, 'free_bytes', lambda: 2 * num_bytes)
+    ImageFolder(roots, in_memory=True)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    ImageFolder(roots, in_memory=True)
+    monkeypatch.setattr(image_memory, 'free_bytes', lambda: 2 * num_bytes - 1)
+    monkeypatch.setattr(image_memory, 'read_rgb', None)  # known beforehand
+    with pytest.raises(MemoryError, match=r'needs 0.0 GB in each of 2 ranks '
+                       r'.* but 0.0 GB of memory are free.*`indices`'):
+        ImageFolder(roots, in_memory=True)
+
+
+def test_free_memory_is_that_of_the_machine() -> None:
+    free = image_memory.free_bytes()
+    if not os.path.exists('/proc/meminfo'):
+        assert free is None
+        return
+    total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    assert free is not None and total / 1000 < free < total

@@ -80,11 +80,14 @@ def _reason(path: str | os.PathLike, error: Exception) -> str:
 class LoadImage(BaseTransform):
     """Read results['img_path'] into results['img']: (H, W, 3) uint8 RGB.
 
-    How every kind of file becomes RGB, and what is an error: `read_rgb`.
+    How every kind of file becomes RGB, and what is an error: `read_rgb`. An
+    image that is there already (`ImageFolder(in_memory=True)`) stays.
     """
 
     def transform(self, results: dict) -> dict:
         """Add 'img', and its size as 'ori_shape' and 'img_shape'."""
-        img = read_rgb(results['img_path'])
+        img = results.get('img')
+        if img is None:
+            img = read_rgb(results['img_path'])
         shape = img.shape[:2]
         return dict(results, img=img, ori_shape=shape, img_shape=shape)

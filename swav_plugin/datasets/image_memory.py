@@ -1,0 +1,142 @@
+"""The decoded images of a whole set in one block of memory."""
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from PIL import Image
+
+from .transforms.loading import UnreadableImage, read_rgb
+
+
+class ImageMemory:
+    """Images that are decoded once and then only looked at.
+
+    All pixels lie in one block. Forked workers share it: it is never written
+    to and holds no Python objects, whose counts of references are. Several
+    ranks on a machine have a block each.
+
+    Args:
+        paths: N image files. Those that cannot be read are remembered.
+
+    Raises:
+        MemoryError: The pixels do not fit into the memory that is free.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        num_ranks = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        num_threads = max(1, (os.cpu_count() or 1) // num_ranks)
+        with ThreadPoolExecutor(num_threads) as pool:
+            self.shapes = np.array(list(pool.map(_header_shape, paths)))
+            self.ends = np.cumsum(3 * self.shapes.prod(axis=1))
+            num_bytes = int(self.ends[-1])
+            check_room(num_bytes, num_ranks)
+            # A tensor: if workers are spawned it goes into shared memory.
+            self.block = torch.empty(num_bytes, dtype=torch.uint8)
+            self.errors: dict[int, UnreadableImage] = {}
+            self._decode_all(paths, pool)
+
+    def _decode_all(self, paths: Sequence[str],
+                    pool: ThreadPoolExecutor) -> None:
+        """Fill the block and tell the log how it goes."""
+        start = time.monotonic()
+        tenth = -(-len(paths) // 10)
+        errors = pool.map(self._decode, range(len(paths)), paths)
+        for slot, error in enumerate(errors):
+            if error is not None:
+                self.errors[slot] = error
+            if (slot + 1) % tenth == 0 or slot + 1 == len(paths):
+                print_log(
+                    f'ImageFolder: {slot + 1} of {len(paths)} images are in '
+                    f'memory, {self.ends[slot] / 1e9:.2f} GB of '
+                    f'{self.ends[-1] / 1e9:.2f}, after '
+                    f'{time.monotonic() - start:.0f} s',
+                    logger='current')
+
+    def _decode(self, slot: int, path: str) -> UnreadableImage | None:
+        """Decode one image into its place; give the error if it fails."""
+        try:
+            img = read_rgb(path)
+        except UnreadableImage as error:
+            return error
+        place = self._place(slot)
+        if img.shape != place.shape:
+            return UnreadableImage(
+                path, f'{img.shape[:2]} pixels, but its header says '
+                f'{place.shape[:2]}')
+        place[:] = img
+        return None
+
+    def _place(self, slot: int) -> np.ndarray:
+        """Give the (H, W, 3) part of the block that is an image's."""
+        height, width = self.shapes[slot]
+        end = self.ends[slot]
+        pixels = self.block.numpy()[end - 3 * height * width:end]
+        return pixels.reshape(height, width, 3)
+
+    def __getitem__(self, slot: int) -> np.ndarray:
+        """Give image `slot`, (H, W, 3) uint8 RGB, read-only.
+
+        Raises:
+            UnreadableImage: Its file could not be read.
+        """
+        if slot in self.errors:
+            error = self.errors[slot]
+            raise UnreadableImage(error.path, error.reason)
+        img = self._place(slot)
+        img.flags.writeable = False
+        return img
+
+    def __deepcopy__(self, memo: dict) -> 'ImageMemory':
+        """Share the block with copies of the dataset."""
+        return self
+
+
+def _header_shape(path: str) -> tuple[int, int]:
+    """Height and width as the file says; (0, 0) if it cannot be opened."""
+    try:
+        with Image.open(path) as img:
+            return img.height, img.width
+    except Exception:  # read_rgb will tell what is wrong
+        return 0, 0
+
+
+def check_room(num_bytes: int, num_ranks: int) -> None:
+    """Raise MemoryError unless all ranks of this machine find room."""
+    room = free_bytes()
+    if room is not None and num_bytes * num_ranks > room:
+        of_ranks = f' in each of {num_ranks} ranks' if num_ranks > 1 else ''
+        raise MemoryError(
+            f'ImageFolder: in_memory=True needs {num_bytes / 1e9:.1f} GB'
+            f'{of_ranks} for the decoded images, but {room / 1e9:.1f} GB of '
+            'memory are free. Leave it out to decode them in every epoch, '
+            'take fewer with `indices`, or store smaller images.')
+
+
+def free_bytes() -> int | None:
+    """Memory that can be had, of the machine and of a container on it.
+
+    None where the system does not tell (macOS, Windows).
+    """
+    try:
+        memory = _read_numbers(Path('/proc/meminfo'))
+    except OSError:
+        return None
+    room = memory['MemAvailable:'] * 1024
+    group = Path('/sys/fs/cgroup')
+    try:
+        limit = int((group / 'memory.max').read_text())
+        used = _read_numbers(group / 'memory.stat')
+    except (OSError, ValueError):  # no limit
+        return room
+    return min(room, limit - used['anon'] - used['shmem'])
+
+
+def _read_numbers(file: Path) -> dict[str, int]:
+    """Read lines of a name and a number, and perhaps a unit."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return {name: int(number) for name, number, *_ in lines}
