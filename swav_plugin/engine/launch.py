@@ -356,7 +356,8 @@ def set_mixed_precision(cfg: Config) -> str:
     """Turn on mixed precision for the device at hand; say what was chosen.
 
     On CUDA that is mmengine's ``AmpOptimWrapper`` with the dtype of the
-    config (float16 if none) and dynamic loss scaling; on CPU bfloat16.
+    config (float16 if none) and dynamic loss scaling for float16; on CPU
+    bfloat16.
 
     Raises:
         UsageError: The config has an optimizer wrapper of another kind.
@@ -373,6 +374,14 @@ def set_mixed_precision(cfg: Config) -> str:
         wrapper.type = 'swav_plugin.engine.CPUAmpOptimWrapper'
         return 'Mixed precision: bfloat16 on the CPU.'
     wrapper.type = 'AmpOptimWrapper'
-    wrapper.setdefault('loss_scale', 'dynamic')
+    # bfloat16 has float32's range. Scaling for float16 reads from the device
+    # in each step whether a gradient overflowed.
+    wrapper.setdefault(
+        'loss_scale',
+        dict(enabled=False)
+        if wrapper.get('dtype') == 'bfloat16' else 'dynamic')
+    scale = wrapper.loss_scale
+    if isinstance(scale, dict) and not scale.get('enabled', True):
+        scale = 'none'
     return (f'Mixed precision: {wrapper.get("dtype") or "float16"}, '
-            f'loss_scale {wrapper.loss_scale}.')
+            f'loss_scale {scale}.')

@@ -25,8 +25,10 @@ class SwAV(BaseModel):
         neck: Config of the neck, a `SwAVNeck`.
         head: Config of the head, a `SwAVHead`, without `feat_dim`.
         data_preprocessor: Config of a `MultiViewPreprocessor`.
-        compile: Options of `torch.compile` for the backbone, e.g. `dict()`;
-            None to not compile. Needs torch >= 2.3.
+        compile: Options of `torch.compile` for backbone and neck, e.g.
+            `dict()`; None to not compile. Needs torch >= 2.3.
+        channels_last: Whether the backbone's weights and images lie in memory
+            with the channels innermost, as convolutions like them best.
         init_cfg: As in mmengine.
 
     Source: SwAV (arXiv:2006.09882).
@@ -39,6 +41,7 @@ class SwAV(BaseModel):
         head: dict,
         data_preprocessor: Optional[dict] = None,
         compile: Optional[dict] = None,
+        channels_last: bool = True,
         init_cfg: Optional[dict] = None,
     ) -> None:
         # Built here, because mmengine would look in its own registry alone.
@@ -47,6 +50,9 @@ class SwAV(BaseModel):
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
+        self.memory_format = (
+            torch.channels_last if channels_last else torch.contiguous_format)
+        self.backbone.to(memory_format=self.memory_format)
         head = {'feat_dim': self.neck.out_channels, **head}
         self.head = MODELS.build(head)
         if compile is not None:
@@ -56,7 +62,10 @@ class SwAV(BaseModel):
                 raise ValueError(
                     f'model.compile needs torch >= 2.3 but this is '
                     f'{torch.__version__}; update torch or leave it out.')
-            self.backbone.compile(**compile)
+            # Two view sizes: a graph for each is faster than one for any.
+            options = {'dynamic': False, **compile}
+            self.backbone.compile(**options)
+            self.neck.compile(**options)
 
     def forward(
         self,
@@ -99,6 +108,7 @@ class SwAV(BaseModel):
 
     def extract_feat(self, images: Tensor) -> Tensor:
         """Pooled backbone features: (N, 3, h, w) -> (N, C)."""
+        images = images.contiguous(memory_format=self.memory_format)
         return self.neck.pool(self.backbone(images))
 
     @torch.no_grad()

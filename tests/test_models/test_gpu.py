@@ -63,6 +63,42 @@ def test_a_mixed_precision_step_never_waits_for_the_device(
     assert torch.isfinite(torch.stack(losses)).all()
 
 
+def test_the_loss_step_can_be_replayed_as_a_cuda_graph() -> None:
+    """Shapes are fixed and nothing is read; a queue would be exchanged."""
+    torch.manual_seed(0)
+    head = SwAVHead(128, 300).cuda()
+    batches = [
+        F.normalize(torch.randn(8, 32, 128), dim=-1).cuda() for _ in range(3)
+    ]
+    static = batches[0].clone().requires_grad_()
+    weight = head.prototypes[0].weight
+
+    def step() -> torch.Tensor:
+        loss = head.loss(static)
+        loss.backward()
+        return loss
+
+    warm_up = torch.cuda.Stream()
+    warm_up.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm_up):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(warm_up)
+    static.grad = weight.grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+    for batch in batches:
+        static.data.copy_(batch)
+        graph.replay()
+        replayed = [x.detach().clone() for x in (loss, static.grad)]
+        eager = batch.clone().requires_grad_()
+        expected = head.loss(eager)
+        gradient, = torch.autograd.grad(expected, eager)
+        torch.testing.assert_close(replayed[0], expected.detach())
+        torch.testing.assert_close(replayed[1], gradient)
+
+
 def image_batch(num_images: int) -> ImageBatch:
     """Images of noise on coarse colours, of several sizes, and their rows."""
     rng = np.random.default_rng(0)

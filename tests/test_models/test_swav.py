@@ -1,4 +1,7 @@
 """SwAV: how views are grouped, the three modes, other backbones."""
+import copy
+import io
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -124,13 +127,70 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 
 def test_compile_takes_the_options_and_keeps_names() -> None:
-    # backend='eager' traces the graph but needs no C++ compiler.
-    plain, compiled = make_model(), make_model(compile=dict(backend='eager'))
+    # It runs the traced graph and needs no C++ compiler.
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, examples: list) -> Callable:
+        graphs.append({
+            tuple(x.shape) for x in examples if isinstance(x, Tensor)})
+        return graph.forward
+
+    plain, compiled = make_model(), make_model(compile=dict(backend=backend))
     assert list(plain.state_dict()) == list(compiled.state_dict())
     views = make_views()
     torch.testing.assert_close(
         compiled(views, mode='loss')['loss'],
         plain(views, mode='loss')['loss'])
+    # The backbone at both sizes, and the neck; no size is left open.
+    inputs = [(8, 3, 32, 32), (8, 3, 16, 16), (16, 64)]
+    assert [shape in graph for graph, shape in zip(graphs, inputs)] == [
+        True] * 3 and len(graphs) == 3
+
+
+def strides(model: SwAV) -> list:
+    return [(name, x.stride()) for name, x in model.named_parameters()]
+
+
+def test_channels_last_changes_no_number() -> None:
+    # In float64, for batch norm of few images enlarges rounding.
+    views, results = [view.double() for view in make_views()], []
+    for channels_last in (False, True):
+        model = make_model(channels_last=channels_last)
+        model.backbone.double()
+        model.neck.double()
+        seen = []
+        for conv in (model.backbone.conv1, model.backbone.layer4[1].conv2):
+            conv.register_forward_hook(
+                lambda conv, args, out: seen.extend([args[0], out]))
+        loss = model(views, mode='loss')['loss']
+        loss.backward()
+        assert len(seen) == 8  # in and out of two layers, two sizes
+        assert all(
+            x.is_contiguous(memory_format=torch.channels_last)
+            for x in seen) == channels_last
+        results.append([loss] + [p.grad for p in model.parameters()])
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-5)
+
+
+def test_channels_last_survives_initialising_and_loading() -> None:
+    contiguous, model = make_model(channels_last=False), make_model()
+    before = strides(model)
+    assert before != strides(contiguous)
+    model.init_weights()
+    assert strides(model) == before
+    # Of a run without, and of one that was stored and read.
+    for state in (contiguous.state_dict(), model.state_dict()):
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        model.load_state_dict(torch.load(file, weights_only=True))
+        assert strides(model) == before
+        assert strides(copy.deepcopy(model).float()) == before
+    model.load_state_dict(contiguous.state_dict())
+    torch.testing.assert_close(
+        model.eval()(make_views()[0]), contiguous.eval()(make_views()[0]),
+        atol=1e-6, rtol=1e-5)
 
 
 def test_a_training_step_never_waits_for_the_device() -> None:
