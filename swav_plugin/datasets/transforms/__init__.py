@@ -2,12 +2,14 @@
 from .crop import RandomFlip, RandomResizedCrop, RandomRotation
 from .formatting import PackViews
 from .loading import LoadImage, UnreadableImage, read_rgb
+from .multi_crop import MultiCrop
 from .multi_view import MultiView
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import RandomTransform, sample_rng
 
 __all__ = [
-    'ColorJitter', 'GaussianBlur', 'LoadImage', 'MultiView', 'PackViews',
-    'RandomFlip', 'RandomGrayscale', 'RandomResizedCrop', 'RandomRotation',
-    'RandomTransform', 'UnreadableImage', 'read_rgb', 'sample_rng'
+    'ColorJitter', 'GaussianBlur', 'LoadImage', 'MultiCrop', 'MultiView',
+    'PackViews', 'RandomFlip', 'RandomGrayscale', 'RandomResizedCrop',
+    'RandomRotation', 'RandomTransform', 'UnreadableImage', 'read_rgb',
+    'sample_rng'
 ]

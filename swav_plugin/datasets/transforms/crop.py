@@ -35,6 +35,9 @@ class RandomResizedCrop(RandomTransform):
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
     ) -> None:
         super().__init__()
+        if scale < 1 or scale != int(scale):
+            raise ValueError(f'RandomResizedCrop got scale={scale}; give the '
+                             'side of the output in whole pixels, >= 1.')
         if not 0 < crop_ratio_range[0] <= crop_ratio_range[1] <= 1:
             raise ValueError(
                 f'RandomResizedCrop got crop_ratio_range={crop_ratio_range}; '

@@ -31,9 +31,9 @@ class PackViews(BaseTransform):
         if 'view_params' in results:
             inputs = whole_image(img, results['view_params'])
         elif isinstance(img, list):
-            inputs = [_to_tensor(view) for view in img]
+            inputs = [_view_to_tensor(view) for view in img]
         else:
-            inputs = _to_tensor(img)
+            inputs = torch.from_numpy(img.transpose(2, 0, 1).copy())
         data_sample = DataSample(
             metainfo=dict(
                 img_path=results.get('img_path'),
@@ -44,6 +44,11 @@ class PackViews(BaseTransform):
         return dict(inputs=inputs, data_samples=data_sample)
 
 
-def _to_tensor(img: np.ndarray) -> Tensor:
-    """Give a (3, h, w) tensor of its own for an (h, w, 3) array."""
-    return torch.from_numpy(img.transpose(2, 0, 1).copy())
+def _view_to_tensor(view: np.ndarray) -> Tensor:
+    """Give a (3, h, w) tensor for an (h, w, 3) array.
+
+    Views of `MultiCrop` are planar already and not copied. What `MultiView`
+    lets see of the decoded image is read-only, and copied.
+    """
+    return torch.from_numpy(
+        np.require(view.transpose(2, 0, 1), requirements=['C', 'W']))

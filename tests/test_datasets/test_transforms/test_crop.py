@@ -97,6 +97,12 @@ def test_thin_image_has_at_least_one_pixel() -> None:
     assert (crop.apply(img, box) == 7).all()
 
 
+@pytest.mark.parametrize('scale', [0, -1, 1.5])
+def test_crop_side(scale: int) -> None:
+    with pytest.raises(ValueError, match=f'scale={scale}; give the side'):
+        RandomResizedCrop(scale)
+
+
 @pytest.mark.parametrize('arguments, message', [
     (dict(crop_ratio_range=(.14, 1.4)), r'crop_ratio_range=\(0.14, 1.4\)'),
     (dict(crop_ratio_range=(1., .14)), 'within'),

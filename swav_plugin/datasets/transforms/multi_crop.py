@@ -1,0 +1,200 @@
+"""All random views of an image in one go. V: views."""
+import functools
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
+
+from swav_plugin.registry import TRANSFORMS
+
+from . import jit
+from .crop import RandomFlip, RandomResizedCrop
+from .fused_ops import cut_views
+from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
+from .randomness import FIRST_VIEW, sample_rng
+from .view_params import (AMOUNT, FLIP, GREY, NOTHING, ORDER, SIGMA, TOP,
+                          WIDTH, Recipe, draw_view_params)
+
+COMPONENT_NAMES = ('brightness', 'contrast', 'saturation', 'hue')
+
+
+@TRANSFORMS.register_module()
+class MultiCrop(BaseTransform):
+    """Turn an image into V views by SwAV's recipe, all in one compiled loop.
+
+    The same views in distribution, and the same pixels for the same draws, as
+    `MultiView` with RandomResizedCrop, RandomFlip, ColorJitter,
+    RandomGrayscale and GaussianBlur, several times as fast; use `MultiView`
+    for other transforms. What happens to a view depends on (seed, epoch,
+    index, view) when the samples come from `KeyedSampler`.
+
+    The loops are compiled at the first use after an installation. Without
+    numba Pillow makes the same views of the same draws; a warning says so.
+
+    Args:
+        num_views: How many views each group has.
+        scales: For each group, the side of its views in pixels.
+        crop_ratio_ranges: For each group, least and largest share of the
+            image's area.
+        aspect_ratio_range: Least and largest width / height of a crop.
+        flip_prob: Probability to mirror.
+        brightness: As in `ColorJitter`; so are contrast, saturation and hue.
+        jitter_prob: Probability to change the colours.
+        grayscale_prob: Probability to take the colour out.
+        sigma_range: Least and largest sigma of the blur, in pixels.
+        blur_prob: Probability to blur.
+        on_device: Leave the image as it is and add the rows of numbers by
+            which the data preprocessor cuts the views, results['view_params'].
+
+    Source: multi-crop, SwAV (arXiv:2006.09882), section 3.3 and appendix A.
+
+    >>> from swav_plugin.datasets import SampleKey
+    >>> multi_crop = MultiCrop([2, 6], [224, 96], [(.14, 1.), (.05, .14)])
+    >>> photo = np.zeros((375, 500, 3), np.uint8)
+    >>> key = SampleKey(0, epoch=0, seed=31)
+    >>> views = multi_crop(dict(img=photo, sample_idx=key))['img']
+    >>> [view.shape[0] for view in views]
+    [224, 224, 96, 96, 96, 96, 96, 96]
+    """
+
+    def __init__(self,
+                 num_views: Sequence[int],
+                 scales: Sequence[int],
+                 crop_ratio_ranges: Sequence[tuple[float, float]],
+                 aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+                 flip_prob: float = .5,
+                 brightness: float = .8,
+                 contrast: float = .8,
+                 saturation: float = .8,
+                 hue: float = .2,
+                 jitter_prob: float = .8,
+                 grayscale_prob: float = .2,
+                 sigma_range: tuple[float, float] = (.1, 2.),
+                 blur_prob: float = .5,
+                 on_device: bool = False) -> None:
+        if not len(num_views) == len(scales) == len(crop_ratio_ranges):
+            raise ValueError(
+                f'MultiCrop got {len(num_views)} num_views, {len(scales)} '
+                f'scales and {len(crop_ratio_ranges)} crop_ratio_ranges; give '
+                'one of each for each group, e.g. num_views=[2, 6], '
+                'scales=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
+                '(0.05, 0.14)].')
+        if min(num_views, default=0) < 1:
+            raise ValueError(f'MultiCrop got num_views={num_views}; '
+                             'every group needs at least one view.')
+        # The separate transforms check their arguments, and cut the views
+        # where there is no numba.
+        self.crops = [
+            RandomResizedCrop(scale, ratios, aspect_ratio_range)
+            for num, scale, ratios in zip(
+                num_views, scales, crop_ratio_ranges) for _ in range(num)
+        ]
+        self.flip = RandomFlip(flip_prob)
+        self.jitter = ColorJitter(
+            brightness, contrast, saturation, hue, jitter_prob)
+        self.grayscale = RandomGrayscale(grayscale_prob)
+        self.blur = GaussianBlur(sigma_range, blur_prob)
+        self.recipe = Recipe(
+            sizes=np.array([crop.scale for crop in self.crops], np.int64),
+            crop_ratio_ranges=np.array(
+                [crop.crop_ratio_range for crop in self.crops], float),
+            aspect_ratio_range=np.array(aspect_ratio_range, float),
+            flip_prob=float(flip_prob),
+            amount_ranges=np.array(
+                [self.jitter.ranges.get(name, (0., 0.))
+                 for name in COMPONENT_NAMES], float),
+            jitter_prob=float(jitter_prob),
+            grey_prob=float(grayscale_prob),
+            sigma_range=np.array(sigma_range, float),
+            blur_prob=float(blur_prob))
+        self.on_device = on_device
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile all loops before worker processes would do it, each."""
+        if jit.NO_NUMBA is not None:
+            _warn_once(
+                f'MultiCrop works without numba ({jit.NO_NUMBA}): the same '
+                'views, several times as slow. To get it: pip install numba')
+            return
+        start = time.perf_counter()
+        img = np.zeros((8, 8, 3), np.uint8)
+        params = draw_view_params(np.random.default_rng(0), 8, 8, self.recipe)
+        if not self.on_device:
+            self.cut(img, params)
+        seconds = time.perf_counter() - start
+        if jit.NO_CACHE is not None:
+            _warn_once(
+                'MultiCrop compiles its loops in every run, since they can '
+                f'not be kept: {jit.NO_CACHE}. Set NUMBA_CACHE_DIR to a '
+                'folder that can be written to.')
+        elif seconds > 3:
+            print_log(
+                f'MultiCrop compiled its loops in {seconds:.0f} s; this '
+                'happens once per installation.',
+                logger='current')
+
+    def transform(self, results: dict) -> dict:
+        """Replace results['img'], (H, W, 3), by a list of V views of it."""
+        img = results['img']
+        if (img.dtype != np.uint8 or img.ndim != 3 or img.shape[2] != 3
+                or img.size == 0):
+            raise ValueError(
+                f'MultiCrop got an image of shape {img.shape} and type '
+                f'{img.dtype}; expected (H, W, 3) uint8 RGB as LoadImage '
+                'gives it.')
+        rng = sample_rng(results.get('sample_idx'), FIRST_VIEW)
+        params = draw_view_params(rng, img.shape[0], img.shape[1], self.recipe)
+        if self.on_device:
+            results['view_params'] = params
+        else:
+            results['img'] = self.cut(img, params)
+        return results
+
+    def cut(self, img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
+        """Cut the views of an image by their rows of `draw_view_params`.
+
+        Returns:
+            V uint8 arrays (S, S, 3) that share no memory with the image. They
+            are planar, so that transposing them to (3, S, S) needs no copy.
+        """
+        if jit.NO_NUMBA is not None:
+            return [self._cut_with_pillow(img, crop, row)
+                    for crop, row in zip(self.crops, params.tolist())]
+        # One type of array for numba: another would be compiled again.
+        img = np.ascontiguousarray(img).view()
+        img.flags.writeable = False
+        sizes = self.recipe.sizes
+        ends = np.cumsum(3 * sizes**2)
+        memory = np.empty(ends[-1], np.uint8)
+        cut_views(img, params, memory)
+        return [view.reshape(3, size, size).transpose(1, 2, 0)
+                for view, size in zip(np.split(memory, ends[:-1]), sizes)]
+
+    def _cut_with_pillow(self, img: np.ndarray, crop: RandomResizedCrop,
+                         row: list[float]) -> np.ndarray:
+        """Cut one view, (S, S, 3), by its row."""
+        view = crop.apply(img, tuple(map(int, row[TOP:WIDTH + 1])))
+        if row[FLIP]:
+            view = self.flip.apply(view, None)
+        view = self.jitter.apply(
+            view, [(COMPONENT_NAMES[component], row[AMOUNT + component])
+                   for component in map(int, row[ORDER:ORDER + 4])
+                   if component != NOTHING])
+        if row[GREY]:
+            view = self.grayscale.apply(view, None)
+        if row[SIGMA]:
+            view = self.blur.apply(view, row[SIGMA])
+        return view
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.recipe})'
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Log a warning, once in a process."""
+    print_log(message, logger='current', level=logging.WARNING)
