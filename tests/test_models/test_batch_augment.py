@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.utils import digit_version
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms.functional import adjust_hue
@@ -27,8 +28,8 @@ from swav_plugin.datasets.transforms.view_params import (AMOUNT, COMPONENTS,
                                                          draw_view_params)
 from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.models import batch_augment
-from swav_plugin.models.batch_augment import (blur, crop_and_resize, cut_views,
-                                              jitter_colours, luma, shift_hue)
+from swav_plugin.models.batch_augment import (blur, cut_views, jitter_colours,
+                                              luma, shift_hue)
 
 NAMES = ('brightness', 'contrast', 'saturation', 'hue')
 # SwAV's views, with sides that make a test fast.
@@ -110,6 +111,11 @@ def errors(views: Sequence[Tensor], images: Sequence[np.ndarray],
     ] for v, view in enumerate(views)])
 
 
+def distance(first: Tensor, second: Tensor) -> float:
+    """Mean absolute difference."""
+    return (first.float() - second).abs().mean().item()
+
+
 # The whole chain
 
 
@@ -146,13 +152,13 @@ def test_images_do_not_see_each_other(photos: list[np.ndarray],
         alone = cut_views(batch_of(images[i:i + 1], rows[i:i + 1]))
         for v, view in enumerate(alone):
             # Sums over more zeros are added up in another order.
-            assert (view[0] - together[v][i]).abs().mean() < .01
+            assert distance(view[0], together[v][i]) < .01
     monkeypatch.setattr(batch_augment, 'MAX_PIXELS', 600_000)
     chunks = list(batch_augment._chunks(
         [img.shape[:2] for img in images], view_pixels=11264))
     assert 2 < len(chunks) < 7
     for view, other in zip(cut_views(batch_of(images, rows)), together):
-        assert (view - other).abs().mean() < .01
+        assert distance(view, other) < .01
 
 
 def test_chunks_cover_the_batch_within_bounds() -> None:
@@ -167,6 +173,21 @@ def test_chunks_cover_the_batch_within_bounds() -> None:
         assert num == 1 or (num * (height * width + 1000) <=
                             batch_augment.MAX_PIXELS)
     assert len(chunks) < 50
+
+
+@pytest.mark.skipif(
+    digit_version(torch.__version__) < digit_version('2.3'),
+    reason='no float16 products on the CPU')
+def test_half_precision_is_near(photos: list[np.ndarray],
+                                monkeypatch: pytest.MonkeyPatch) -> None:
+    # What CUDA computes, here on the CPU.
+    images = photos[::3]
+    rows = rows_for(images, RECIPE)
+    pad = batch_augment._pad
+    monkeypatch.setattr(
+        batch_augment, '_pad', lambda *args: pad(*args).half())
+    difference = errors(cut_views(batch_of(images, rows)), images, rows)
+    assert difference.mean() < .5 and difference.max() < 1.5
 
 
 @pytest.mark.parametrize('height, width', [(1, 1), (1, 300), (400, 2),
@@ -186,7 +207,6 @@ def test_autocast_changes_nothing(photos: list[np.ndarray]) -> None:
     with torch.autocast('cpu', dtype=torch.bfloat16):
         views = cut_views(batch)
     for view, expected in zip(views, cut_views(batch)):
-        assert view.dtype == torch.float32
         assert torch.equal(view, expected)
 
 
@@ -219,8 +239,8 @@ def test_edges_stand_where_they_should(height: int, width: int,
         for row, view in zip(params, views):
             size = row[SIZE]
             # The position of an edge is how much of the view lies before it.
-            found_left = size * (1 - view[0, 0].mean().item() / 255)
-            found_top = size * (1 - view[0, 1].mean().item() / 255)
+            found_left = size * (1 - view[0, 0].float().mean().item() / 255)
+            found_top = size * (1 - view[0, 1].float().mean().item() / 255)
             expected_left = np.clip(
                 (left - row[LEFT]) / row[WIDTH] * size, 0, size)
             expected_top = np.clip(
@@ -228,18 +248,8 @@ def test_edges_stand_where_they_should(height: int, width: int,
             assert abs(found_left - expected_left) < .3
             assert abs(found_top - expected_top) < .3
             # And the bright side is to the right, or left if flipped.
-            step = view[0, 0, 0, -1] - view[0, 0, 0, 0]
+            step = view[0, 0, 0, -1].item() - view[0, 0, 0, 0].item()
             assert step * (1 - 2 * row[FLIP]) >= 0
-
-
-def test_half_precision_moves_nothing(photos: list[np.ndarray]) -> None:
-    # What CUDA computes, here on the CPU.
-    for img, params in zip(photos, rows_for(photos, GEOMETRY)):
-        rows = torch.from_numpy(params[None, :2]).float()
-        views = crop_and_resize(as_batch(img).half(), rows, 64)[0].numpy()
-        for row, view in zip(params, views):
-            difference = np.abs(view - planar(crop_of(img, row)))
-            assert difference.max() <= 2 and difference.mean() < .2
 
 
 # Colours

@@ -133,8 +133,8 @@ def test_views_cut_on_the_device_equal_those_of_the_cpu(
     assert len(found) == 5
     for view, other in zip(found, expected):
         difference = (view.cpu() - other).abs().mean((1, 2, 3))
-        # Resized in float16 on CUDA.
-        assert difference.mean() < .3 and difference.max() < 2
+        # In float16 on CUDA.
+        assert difference.mean() < .6 and difference.max() < 2
 
 
 def test_cutting_views_never_waits_for_the_device() -> None:
