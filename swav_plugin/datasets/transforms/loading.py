@@ -62,7 +62,7 @@ def _to_rgb(img: Image.Image) -> Image.Image:
         raise ValueError('floating point values have no known range')
     elif img.mode == 'P' and 'transparency' in img.info:
         img = img.convert('RGBA')  # straight to RGB, Pillow would warn
-    return img.convert('RGB')
+    return img if img.mode == 'RGB' else img.convert('RGB')
 
 
 def _reason(path: str | os.PathLike, error: Exception) -> str:

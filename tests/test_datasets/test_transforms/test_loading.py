@@ -1,5 +1,7 @@
 """Right pixels for every kind of file, and a clear word for broken ones."""
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -107,12 +109,101 @@ def test_cmyk_jpeg_is_not_inverted(tmp_path: Path) -> None:
     assert abs(difference).max() <= 2  # JPEG's rounding
 
 
-def test_exif_orientation_is_not_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize('name', ['b.png', 'b.jpg'])
+def test_exif_orientation_is_not_applied(tmp_path: Path, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to view
     pixels = write_image(tmp_path / 'a.png', seed=0, height=40, width=60)
-    Image.fromarray(pixels).save(tmp_path / 'b.png', exif=exif)
-    np.testing.assert_array_equal(read_rgb(tmp_path / 'b.png'), pixels)
+    Image.fromarray(pixels).save(tmp_path / name, exif=exif, quality=100,
+                                 subsampling=0)
+    found = read_rgb(tmp_path / name)
+    assert abs(found.astype(int) - pixels).max() <= (
+        4 if name == 'b.jpg' else 0)
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(progressive=True), dict(keep_rgb=True), dict(restart_marker_rows=1),
+    dict(optimize=True)])
+def test_kinds_of_jpeg(tmp_path: Path, arguments: dict) -> None:
+    pixels = write_image(tmp_path / 'a.png', seed=0, height=40, width=60)
+    Image.fromarray(pixels).save(
+        tmp_path / 'a.jpg', quality=100, subsampling=0, **arguments)
+    difference = read_rgb(tmp_path / 'a.jpg').astype(int) - pixels
+    assert abs(difference).max() <= 4  # JPEG's rounding
+
+
+def test_greyscale_jpeg(tmp_path: Path) -> None:
+    values = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    Image.fromarray(values).save(tmp_path / 'a.jpg', quality=100)
+    pixels = read_rgb(tmp_path / 'a.jpg')
+    assert abs(pixels.astype(int) - grey(values)).max() <= 2
+    assert (pixels == pixels[..., :1]).all()
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.jpg'])
+def test_one_pixel(tmp_path: Path, name: str) -> None:
+    Image.new('RGB', (1, 1), (200, 200, 200)).save(tmp_path / name)
+    np.testing.assert_array_equal(
+        read_rgb(tmp_path / name), np.full((1, 1, 3), 200))
+
+
+def test_what_follows_the_image_is_ignored(tmp_path: Path) -> None:
+    write_image(tmp_path / 'a.jpg', seed=0)
+    content = (tmp_path / 'a.jpg').read_bytes()
+    (tmp_path / 'b.jpg').write_bytes(content + b'\xff\xd8\xffgarbage' * 99)
+    np.testing.assert_array_equal(
+        read_rgb(tmp_path / 'b.jpg'), read_rgb(tmp_path / 'a.jpg'))
+
+
+@pytest.mark.parametrize('arguments', [{}, dict(progressive=True)])
+def test_jpeg_cut_anywhere_is_never_half_an_image(tmp_path: Path,
+                                                  arguments: dict) -> None:
+    pixels = write_image(tmp_path / 'a.png', seed=0)
+    Image.fromarray(pixels).save(tmp_path / 'a.jpg', **arguments)
+    content = (tmp_path / 'a.jpg').read_bytes()
+    # Whether the last bytes, the marker of the end, are missed is Pillow's.
+    for length in range(1, len(content) - 8, 7):
+        (tmp_path / 'b.jpg').write_bytes(content[:length])
+        with pytest.raises(UnreadableImage):
+            read_rgb(tmp_path / 'b.jpg')
+
+
+def test_header_that_claims_a_giant_image(tmp_path: Path) -> None:
+    write_image(tmp_path / 'a.jpg', seed=0)
+    content = bytearray((tmp_path / 'a.jpg').read_bytes())
+    frame = content.index(b'\xff\xc0')
+    content[frame + 5:frame + 9] = b'\xff' * 4  # 65535 x 65535 pixels
+    (tmp_path / 'a.jpg').write_bytes(content)
+    with pytest.raises(UnreadableImage, match='exceeds limit'):
+        read_rgb(tmp_path / 'a.jpg')
+
+
+def test_memory_of_a_huge_image_and_its_views(tmp_path: Path) -> None:
+    pytest.importorskip('resource')  # not on Windows
+    path = tmp_path / 'a.jpg'
+    Image.new('RGB', (12000, 9000), (10, 200, 90)).save(path)
+    code = f"""
+import resource, warnings
+import numpy as np
+from swav_plugin.datasets import SampleKey
+from swav_plugin.datasets.transforms import MultiCrop, read_rgb
+warnings.simplefilter('ignore')  # Pillow's, of images above 89 Mpx
+multi_crop = MultiCrop([2, 6], [224, 96], [(.14, 1.), (.05, .14)],
+                       jitter_prob=0., grayscale_prob=0.)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+img = read_rgb({str(path)!r})
+assert img.shape == (9000, 12000, 3)
+views = multi_crop(dict(img=img, sample_idx=SampleKey(0, 0, 0)))['img']
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for view in views:
+    assert (view == img[0, 0]).all()
+print(after - before)
+"""
+    output = subprocess.run([sys.executable, '-c', code], check=True,
+                            stdout=subprocess.PIPE, text=True).stdout
+    unit = 1 if sys.platform == 'darwin' else 1024
+    # Pillow's image has 4 bytes for each pixel, two copies 3 each.
+    assert int(output) * unit < 11 * 12000 * 9000
 
 
 def broken_file(folder: Path, kind: str) -> Path:
