@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from mmengine.dataset import default_collate
 from mmengine.registry import FUNCTIONS
@@ -51,21 +52,23 @@ def _collate_images(images: list[WholeImage]) -> ImageBatch:
     """Write the pixels of all images one after another."""
     sizes = [(height, width) for height, width, _ in (
         image.pixels.shape for image in images)]
-    params = torch.stack([image.params for image in images])
-    view_sizes = params[..., SIZE].int()
+    params = np.stack([image.params for image in images])
+    view_sizes = params[..., SIZE].astype(int)
     if (view_sizes != view_sizes[0]).any():
         raise ValueError(
             'collate_views got samples with views of different sizes: '
-            f'{view_sizes.unique(dim=0).tolist()} px; each view has to be of '
-            'one size in all samples.')
-    num_pixels = torch.tensor([height * width for height, width in sizes])
-    widths = torch.tensor([width for _, width in sizes])
+            f'{np.unique(view_sizes, axis=0).tolist()} px; each view has to '
+            'be of one size in all samples.')
+    num_pixels = np.prod(sizes, axis=1, dtype=np.int64)
     pixels = _empty_block(3 * int(num_pixels.sum())).view(-1, 3)
-    torch.cat([image.pixels.flatten(0, 1) for image in images], out=pixels)
+    np.concatenate([image.pixels.reshape(-1, 3) for image in images],
+                   out=pixels.numpy())
+    places = np.stack(
+        [num_pixels.cumsum() - num_pixels, [width for _, width in sizes]], 1)
     return ImageBatch(
         pixels=pixels,
-        places=torch.stack([num_pixels.cumsum(0) - num_pixels, widths], 1),
-        params=params,
+        places=torch.from_numpy(places),
+        params=torch.from_numpy(params.astype(np.float32)),
         sizes=sizes,
         view_sizes=view_sizes[0].tolist())
 

@@ -31,7 +31,8 @@ class ImageMemory:
         num_ranks = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         num_threads = max(1, (os.cpu_count() or 1) // num_ranks)
         with ThreadPoolExecutor(num_threads) as pool:
-            self.shapes = np.array(list(pool.map(_header_shape, paths)))
+            self.shapes = np.array(
+                list(pool.map(_header_shape, paths)), dtype=np.int64)
             self.ends = np.cumsum(3 * self.shapes.prod(axis=1))
             num_bytes = int(self.ends[-1])
             check_room(num_bytes, num_ranks)

@@ -59,8 +59,10 @@ def test_images_one_after_another() -> None:
     assert batch.sizes == SHAPES and batch.view_sizes == [8, 4]
     assert len(batch.pixels) == 2400 + 600 + 1
     for i, sample in enumerate(samples):
-        assert torch.equal(image_of(batch, i), sample['inputs'].pixels)
-        assert torch.equal(batch.params[i], sample['inputs'].params)
+        np.testing.assert_array_equal(
+            image_of(batch, i), sample['inputs'].pixels)
+        np.testing.assert_array_equal(
+            batch.params[i], sample['inputs'].params.astype(np.float32))
 
 
 def test_views_are_collated_as_ever() -> None:

@@ -59,7 +59,7 @@ def test_whole_images_become_normalised_views() -> None:
 @pytest.mark.parametrize('inputs', [
     [torch.zeros(3, 4, 4)],
     [[torch.zeros(3, 4, 4)]],
-    [WholeImage(torch.zeros(4, 4, 3), torch.zeros(2, NUM_PARAMS))],
+    [WholeImage(np.zeros((4, 4, 3)), np.zeros((2, NUM_PARAMS)))],
 ])
 def test_a_batch_that_was_not_stacked_names_the_remedy(
     inputs: list

@@ -2,9 +2,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from .view_params import HEIGHT, LEFT, SIZE, TOP, WIDTH
 
@@ -19,8 +17,8 @@ class WholeImage:
     Not a tuple: collate functions other than `collate_views` refuse it.
     """
 
-    pixels: Tensor  # (H, W, 3) uint8 RGB
-    params: Tensor  # (V, NUM_PARAMS) float32, see `view_params`
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB, not to be written to
+    params: np.ndarray  # (V, NUM_PARAMS), see `view_params`
 
 
 def whole_image(img: np.ndarray, params: np.ndarray) -> WholeImage:
@@ -33,7 +31,7 @@ def whole_image(img: np.ndarray, params: np.ndarray) -> WholeImage:
     average.
 
     Args:
-        img: (H, W, 3) uint8 RGB; not kept.
+        img: (H, W, 3) uint8 RGB; it is not copied.
         params: (V, NUM_PARAMS) rows of `draw_view_params` for its size.
     """
     sides = params[:, [HEIGHT, WIDTH]].min(axis=1)
@@ -42,7 +40,4 @@ def whole_image(img: np.ndarray, params: np.ndarray) -> WholeImage:
         img = np.asarray(Image.fromarray(img).reduce(factor))
         params = params.copy()
         params[:, [TOP, LEFT, HEIGHT, WIDTH]] /= factor
-    # np.array: pixels may be read-only, which torch does not know of.
-    return WholeImage(
-        torch.from_numpy(np.array(img)),
-        torch.from_numpy(params.astype(np.float32)))
+    return WholeImage(img, params)
