@@ -165,10 +165,22 @@ def build_without_memory(cfg: Config) -> SwAV:
         return MODELS.build(cfg.model)
 
 
-def multi_view(cfg: Config) -> dict:
-    """The MultiView of a recipe's pipeline."""
+def views_transform(cfg: Config) -> dict:
+    """The transform of a recipe's pipeline that makes the views."""
     return next(t for t in cfg.train_dataloader.dataset.pipeline
-                if t.type == 'MultiView')
+                if t.type in ('MultiCrop', 'MultiView'))
+
+
+def crops(cfg: Config) -> tuple:
+    """(views, px, least and most share of the area) of each group."""
+    views = views_transform(cfg)
+    if views.type == 'MultiCrop':
+        return tuple((num, scale, *ratios) for num, scale, ratios in zip(
+            views.num_views, views.scales, views.crop_ratio_ranges))
+    boxes = [next(t for t in group if t.type == 'RandomResizedCrop')
+             for group in views.transforms]
+    return tuple((num, box.scale, *box.crop_ratio_range)
+                 for num, box in zip(views.num_views, boxes))
 
 
 def base_depth(path: Path) -> int:
@@ -210,13 +222,7 @@ def test_facts(name: str) -> None:
         freeze_prototypes_iters=facts.freeze,
         queue_begin_epoch=facts.queue_begin)
     assert skipped_hook == dict(type='SkippedImagesHook')
-    views = multi_view(cfg)
-    crops = [(num, group[0]) for num, group in zip(
-        views.num_views, ([t for t in group if t.type == 'RandomResizedCrop']
-                          for group in views.transforms))]
-    assert tuple(
-        (num, crop.scale, *crop.crop_ratio_range)
-        for num, crop in crops) == facts.crops
+    assert crops(cfg) == facts.crops
 
 
 @pytest.mark.parametrize('name', FACTS)
@@ -275,17 +281,13 @@ def test_upstream_where_mmselfsup_differs(name: str) -> None:
     assert cfg.optim_wrapper.optimizer == dict(
         type='LARS', lr=FACTS[name].lr[1], momentum=.9, weight_decay=1e-6,
         trust_coefficient=1e-3, clip=False, eps=1e-8)
-    for group in multi_view(cfg).transforms:
-        crop, *others = group
-        assert crop.type == 'RandomResizedCrop'
-        assert crop.aspect_ratio_range == (3 / 4, 4 / 3)
-        assert others == [
-            dict(type='RandomFlip', prob=.5),
-            dict(type='ColorJitter', brightness=.8, contrast=.8,
-                 saturation=.8, hue=.2, prob=.8),
-            dict(type='RandomGrayscale', prob=.2),
-            dict(type='GaussianBlur', sigma_range=(.1, 2.), prob=.5),
-        ]
+    views = views_transform(cfg).to_dict()
+    for part in ('num_views', 'scales', 'crop_ratio_ranges'):
+        views.pop(part)  # in the table of facts
+    assert views == dict(
+        type='MultiCrop', aspect_ratio_range=(3 / 4, 4 / 3), flip_prob=.5,
+        brightness=.8, contrast=.8, saturation=.8, hue=.2, jitter_prob=.8,
+        grayscale_prob=.2, sigma_range=(.1, 2.), blur_prob=.5)
 
 
 @pytest.mark.parametrize('name', FACTS)

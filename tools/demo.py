@@ -119,9 +119,12 @@ def make_config(data: Path, is_digits: bool, work_dir: Path) -> Config:
 
 def evaluated_images(cfg: Config) -> Subset:
     """At most MAX_EVALUATED images, spread evenly over the sorted set."""
-    multi_view = cfg.train_dataloader.dataset.pipeline[1]
-    side = next(transform.scale for transform in multi_view.transforms[0]
-                if 'scale' in transform)
+    views = cfg.train_dataloader.dataset.pipeline[1]
+    if views.type == 'MultiCrop':
+        side = views.scales[0]
+    else:
+        side = next(transform.scale for transform in views.transforms[0]
+                    if 'scale' in transform)
     dataset = ImageFolder(
         cfg.train_dataloader.dataset.data_root,
         pipeline=[

@@ -16,27 +16,6 @@ images and a GPU use the Imagenette recipe instead.
 """
 _base_ = ['../_base_/models/swav_resnet18.py', '../_base_/default_runtime.py']
 
-
-def view(scale: int, crop_ratio_range: tuple) -> list:
-    """Transforms of one view: `scale` px from a share of the image."""
-    return [
-        dict(
-            type='RandomResizedCrop',
-            scale=scale,
-            crop_ratio_range=crop_ratio_range,
-            aspect_ratio_range=(3 / 4, 4 / 3)),
-        dict(type='RandomFlip', prob=0.5),
-        dict(
-            type='ColorJitter',
-            brightness=0.4,
-            contrast=0.4,
-            saturation=0.4,
-            hue=0.1,
-            prob=0.8),
-        dict(type='RandomGrayscale', prob=0.1),
-    ]
-
-
 model = dict(
     backbone=dict(stem_channels=32, base_channels=32),
     neck=dict(in_channels=256, hid_channels=256, out_channels=64),
@@ -58,12 +37,19 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImage'),
             dict(
-                type='MultiView',
+                type='MultiCrop',
                 num_views=[2, 2],
-                transforms=[
-                    view(64, (0.3, 1.0)),
-                    view(32, (0.1, 0.3)),
-                ]),
+                scales=[64, 32],
+                crop_ratio_ranges=[(0.3, 1.0), (0.1, 0.3)],
+                aspect_ratio_range=(3 / 4, 4 / 3),
+                flip_prob=0.5,
+                brightness=0.4,
+                contrast=0.4,
+                saturation=0.4,
+                hue=0.1,
+                jitter_prob=0.8,
+                grayscale_prob=0.1,
+                blur_prob=0.0),
             dict(type='PackViews'),
         ]))
 

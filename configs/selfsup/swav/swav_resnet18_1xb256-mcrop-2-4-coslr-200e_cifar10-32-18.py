@@ -27,27 +27,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-
-def view(scale: int, crop_ratio_range: tuple) -> list:
-    """Transforms of one view: `scale` px from a share of the image."""
-    return [
-        dict(
-            type='RandomResizedCrop',
-            scale=scale,
-            crop_ratio_range=crop_ratio_range,
-            aspect_ratio_range=(3 / 4, 4 / 3)),
-        dict(type='RandomFlip', prob=0.5),
-        dict(
-            type='ColorJitter',
-            brightness=0.6,
-            contrast=0.6,
-            saturation=0.6,
-            hue=0.2,
-            prob=0.8),
-        dict(type='RandomGrayscale', prob=0.2),
-    ]
-
-
 model = dict(
     data_preprocessor=dict(
         mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255]),
@@ -69,12 +48,19 @@ train_dataloader = dict(
         download=False,
         pipeline=[
             dict(
-                type='MultiView',
+                type='MultiCrop',
                 num_views=[2, 4],
-                transforms=[
-                    view(32, (0.2, 1.0)),
-                    view(18, (0.08, 0.5)),
-                ]),
+                scales=[32, 18],
+                crop_ratio_ranges=[(0.2, 1.0), (0.08, 0.5)],
+                aspect_ratio_range=(3 / 4, 4 / 3),
+                flip_prob=0.5,
+                brightness=0.6,
+                contrast=0.6,
+                saturation=0.6,
+                hue=0.2,
+                jitter_prob=0.8,
+                grayscale_prob=0.2,
+                blur_prob=0.0),
             dict(type='PackViews'),
         ]))
 

@@ -21,28 +21,6 @@ stable-pretraining on one A100. No time published.
 """
 _base_ = ['../_base_/default_runtime.py']
 
-
-def view(scale: int, crop_ratio_range: tuple) -> list:
-    """Transforms of one view: `scale` px from a share of the image."""
-    return [
-        dict(
-            type='RandomResizedCrop',
-            scale=scale,
-            crop_ratio_range=crop_ratio_range,
-            aspect_ratio_range=(3 / 4, 4 / 3)),
-        dict(type='RandomFlip', prob=0.5),
-        dict(
-            type='ColorJitter',
-            brightness=0.8,
-            contrast=0.8,
-            saturation=0.8,
-            hue=0.2,
-            prob=0.8),
-        dict(type='RandomGrayscale', prob=0.2),
-        dict(type='GaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
-    ]
-
-
 model = dict(
     type='SwAV',
     data_preprocessor=dict(
@@ -86,12 +64,20 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImage'),
             dict(
-                type='MultiView',
+                type='MultiCrop',
                 num_views=[2, 4],
-                transforms=[
-                    view(224, (0.14, 1.0)),
-                    view(96, (0.05, 0.14)),
-                ]),
+                scales=[224, 96],
+                crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
+                aspect_ratio_range=(3 / 4, 4 / 3),
+                flip_prob=0.5,
+                brightness=0.8,
+                contrast=0.8,
+                saturation=0.8,
+                hue=0.2,
+                jitter_prob=0.8,
+                grayscale_prob=0.2,
+                sigma_range=(0.1, 2.0),
+                blur_prob=0.5),
             dict(type='PackViews'),
         ]))
 

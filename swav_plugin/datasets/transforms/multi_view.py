@@ -15,6 +15,9 @@ from .randomness import (FIRST_VIEW, RandomTransform, global_generators_from,
 class MultiView(BaseTransform):
     """Turn an image into V views, each by random transforms of its own.
 
+    For pipelines of your own. `MultiCrop` makes views by SwAV's recipe, with
+    whatever numbers, several times as fast.
+
     All views are cut from the one decoded image, which is not copied: a
     transform that writes into it gets NumPy's error for read-only arrays.
     Each view has its own random numbers, keyed by (seed, epoch, index, view)

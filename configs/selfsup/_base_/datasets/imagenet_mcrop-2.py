@@ -1,28 +1,5 @@
 """ImageNet, 2 views of 224 px."""
 
-
-def view(scale: int, crop_ratio_range: tuple) -> list:
-    """Transforms of one view: `scale` px from a share of the image."""
-    return [
-        dict(
-            type='RandomResizedCrop',
-            scale=scale,
-            crop_ratio_range=crop_ratio_range,
-            aspect_ratio_range=(3 / 4, 4 / 3)),
-        # Before the colours, as upstream; mmselfsup flips last.
-        dict(type='RandomFlip', prob=0.5),
-        dict(
-            type='ColorJitter',
-            brightness=0.8,
-            contrast=0.8,
-            saturation=0.8,
-            hue=0.2,
-            prob=0.8),
-        dict(type='RandomGrayscale', prob=0.2),
-        dict(type='GaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
-    ]
-
-
 train_dataloader = dict(
     batch_size=64,  # per GPU
     num_workers=8,
@@ -37,10 +14,19 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImage'),
             dict(
-                type='MultiView',
+                type='MultiCrop',
                 num_views=[2],
-                transforms=[
-                    view(224, (0.08, 1.0)),
-                ]),
+                scales=[224],
+                crop_ratio_ranges=[(0.08, 1.0)],
+                aspect_ratio_range=(3 / 4, 4 / 3),
+                flip_prob=0.5,
+                brightness=0.8,
+                contrast=0.8,
+                saturation=0.8,
+                hue=0.2,
+                jitter_prob=0.8,
+                grayscale_prob=0.2,
+                sigma_range=(0.1, 2.0),
+                blur_prob=0.5),
             dict(type='PackViews'),
         ]))
