@@ -263,7 +263,7 @@ def test_what_all_recipes_share(name: str) -> None:
     assert checkpoint.backend_args == dict(backend='atomic')
     assert checkpoint.max_keep_ckpts == 3
     assert loader.sampler == dict(type='KeyedSampler', shuffle=True)
-    assert loader.collate_fn == dict(type='default_collate')
+    assert loader.collate_fn == dict(type='collate_views')
     assert loader.drop_last and loader.pin_memory
     assert loader.persistent_workers and loader.num_workers > 0
 

@@ -7,7 +7,7 @@ train_dataloader = dict(
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='KeyedSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='collate_views'),
     dataset=dict(
         type='ImageFolder',
         data_root='data/imagenet/train',
