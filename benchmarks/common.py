@@ -4,12 +4,21 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+from torch.utils.data import DataLoader
 
+import swav_plugin  # noqa: F401  makes mmengine find our classes
+
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / 'results'
 
 
@@ -48,8 +57,8 @@ def summary(times: dict[str, list[float]], baseline: str) -> list[dict]:
     return rows
 
 
-def hardware() -> dict[str, object]:
-    """Processor, versions, date and commit."""
+def hardware(packages: Sequence[str] = ()) -> dict[str, object]:
+    """Processor, GPU, versions, also of `packages`, date and commit."""
     cpu = platform.processor()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.exists():
@@ -60,14 +69,75 @@ def hardware() -> dict[str, object]:
                             capture_output=True,
                             text=True,
                             cwd=RESULTS.parent).stdout.strip()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return dict(
         cpu=cpu,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        gpu=gpu,
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         torch=torch.__version__,
+        **{name: version(name) for name in packages},
         date=datetime.date.today().isoformat(),
         commit=commit)
+
+
+def version(*names: str) -> str:
+    """Version of the first of these packages that is installed."""
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            pass
+    return 'not installed'
+
+
+def find_photos(folder: str, num: int, pixels: int = 500 * 375) -> list[str]:
+    """Give the paths of those `num` JPEG files that are nearest to a size."""
+    distances = {}
+    for path in sorted(Path(folder).rglob('*')):
+        if path.suffix.lower() in ('.jpg', '.jpeg'):
+            with Image.open(path) as img:
+                distances[str(path)] = abs(img.width * img.height - pixels)
+    if len(distances) < num:
+        raise SystemExit(
+            f'--data {folder}: found {len(distances)} JPEG files, {num} are '
+            'needed; give a folder of photographs, such as those of '
+            'github.com/EliSchwartz/imagenet-sample-images')
+    return sorted(sorted(distances, key=distances.__getitem__)[:num])
+
+
+def build_loader(
+    files: Sequence[str], batch_size: int, num_workers: int,
+    on_device: bool = False, num_views: Sequence[int] = (2, 6),
+    scales: Sequence[int] = (224, 96)
+) -> DataLoader:
+    """Our ImageNet loader with other files, each many times in an epoch.
+
+    Args:
+        files: Images.
+        batch_size: Images in a batch.
+        num_workers: Processes that load.
+        on_device: Whether the device is to cut the views.
+        num_views: Of each of the two groups.
+        scales: Side of the views of each group.
+    """
+    loader = Config.fromfile(
+        ROOT / 'configs/selfsup/_base_/datasets/imagenet_mcrop-2-6.py'
+    ).train_dataloader
+    loader.update(
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=dict(type='collate_views'))
+    multi_crop = loader.dataset.pipeline[1]
+    multi_crop.update(
+        num_views=num_views, scales=scales, on_device=on_device)
+    with TemporaryDirectory() as folder:
+        file_list = Path(folder, 'files.txt')
+        num_repeats = 100_000 // len(files)
+        file_list.write_text('\n'.join([*files] * num_repeats))
+        loader.dataset.update(data_root='/', ann_file=str(file_list))
+        return Runner.build_dataloader(loader, seed=0)
 
 
 def write_json(name: str, content: dict) -> Path:

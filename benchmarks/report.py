@@ -1,0 +1,158 @@
+"""Write the newest results into the READMEs and draw views.svg.
+
+A table replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    python benchmarks/report.py
+"""
+import json
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+README = FOLDER.parent / 'README.md'
+
+
+def newest(kind: str) -> dict[str, dict]:
+    """The last record of each machine: file name -> content."""
+    found = {}
+    for path in sorted(FOLDER.glob(f'results/{kind}_*.json')):
+        found[path.stem.rpartition('_')[0]] = path
+    return {path.name: json.loads(path.read_text())
+            for path in found.values()}
+
+
+def where(name: str, content: dict, prefix: str) -> str:
+    """Hardware, date and a link to the record."""
+    hardware = content['hardware']
+    device = hardware.get('gpu') or hardware['cpu']
+    return (f'{device}, torch {hardware["torch"]}, {hardware["date"]} '
+            f'([record]({prefix}results/{name})).')
+
+
+def with_range(row: dict) -> str:
+    """Median of the ratios of single rounds, and their range."""
+    low, high = row['speedup_range']
+    return f'{row["speedup"]:.2f} [{low:.2f}-{high:.2f}]'
+
+
+def table(head: str, rows: list[list]) -> list[str]:
+    """Markdown; `head` is the first line, its numbers end in ':'."""
+    columns = [column.strip() for column in head.split('|')]
+    lines = [
+        '| ' + ' | '.join(column.rstrip(':') for column in columns) + ' |',
+        '|' + '|'.join(
+            '--:' if column.endswith(':') else '---' for column in columns) +
+        '|'
+    ]
+    return lines + [
+        '| ' + ' | '.join(map(str, row)) + ' |' for row in rows
+    ]
+
+
+def views_table(prefix: str = '') -> str:
+    """Images/s of one core for each pipeline."""
+    lines = []
+    for name, content in newest('views').items():
+        lines += table(
+            'pipeline | images/s: | ratio, median [range of rounds]: | '
+            'swav_plugin is: | output',
+            [[row['name'], f'{row["images_per_s"]:.0f}', with_range(row),
+              f'{row["ours_speedup"]:.2f}x', row['output']]
+             for row in content['results']] +
+            [[missing, 'not installed', '', '', '']
+             for missing in content['missing']])
+        pixels = content['pixels']
+        lines += [
+            '', f'Largest difference from torchvision over '
+            f'{pixels["num_crops"]:,} views of the same draws: '
+            f'{pixels["max_difference"]} of 255. '
+            f'{where(name, content, prefix)}'
+        ]
+    for name, content in newest('workers').items():
+        speeds = ', '.join(
+            f'{row["num_workers"]}: {row["images_per_s"]:.0f} images/s '
+            f'({row["speedup"]:.2f}x)' for row in content['workers'])
+        lines += ['', f'Our loader by number of workers: {speeds}. '
+                  f'{where(name, content, prefix)}']
+    return '\n'.join(lines)
+
+
+def steps_table() -> str:
+    """Training steps and runs from files, for each machine."""
+    lines = []
+    for name, content in newest('step').items():
+        options = content['options']
+        views = ' + '.join(
+            f'{num}x{size}'
+            for num, size in zip(options['views'], options['scales']))
+        lines += [
+            f'ResNet-{options["depth"]}, {views} px, batch '
+            f'{options["batch_size"]}. {where(name, content, "")}', ''
+        ]
+        lines += table(
+            'step | ms: | images/s: | of peak: | GiB: | ratio:', [[
+                row['name'], f'{row["median_ms"]:.1f}',
+                f'{row["images_per_s"]:.1f}', f'{row["share_of_peak"]:.1%}',
+                row['memory_gib'] or '-', with_range(row)
+            ] for row in content.get('steps', ())]) + ['']
+        for row in content.get('optimizers', ())[1:]:
+            lines += [f'LARS alone: {row["median_ms"]:.2f} ms, '
+                      f'{with_range(row)} times as fast as mmpretrain\'s.', '']
+        lines += table(
+            'views cut by | workers: | images/s: | data wait: | GiB:', [[
+                dict(cpu='the workers', device='the device')[row['path']],
+                row['num_workers'], f'{row["images_per_s"]:.1f}',
+                f'{row["data_wait"]:.1%}', row['memory_gib'] or '-'
+            ] for row in content.get('end_to_end', ())]) + ['']
+    return '\n'.join(lines).rstrip()
+
+
+def put(path: Path, name: str, text: str) -> None:
+    """Replace what stands between two markers."""
+    content = path.read_text()
+    replaced, count = re.subn(
+        f'(<!-- {name} -->\n).*?(<!-- /{name} -->)',
+        lambda match: f'{match[1]}{text}\n{match[2]}', content, flags=re.S)
+    if count != 1:
+        raise ValueError(f'{path} needs <!-- {name} --> and <!-- /{name} -->, '
+                         f'once each; found {count} pairs.')
+    path.write_text(replaced)
+
+
+def draw_views(path: Path, width: int = 720, line: int = 26) -> None:
+    """Bars of images/s; greys that can be read on white and on black."""
+    content, = newest('views').values()
+    rows = content['results']
+    left, scale = 270, (width - 330) / max(r['images_per_s'] for r in rows)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
+        f'height="{line * len(rows) + 34}" font-family="sans-serif" '
+        'font-size="13" fill="#808080">',
+        '<text x="0" y="16">From JPEG to 2x224 + 6x96 views, images/s of one '
+        f'core ({content["hardware"]["cpu"]})</text>'
+    ]
+    for number, row in enumerate(rows):
+        top = 30 + line * number
+        colour = '#2f81f7' if row['name'].startswith('swav') else '#a0a0a0'
+        bar = scale * row['images_per_s']
+        parts += [
+            f'<text x="{left - 8}" y="{top + 14}" text-anchor="end">'
+            f'{row["name"]}</text>',
+            f'<rect x="{left}" y="{top}" width="{bar:.0f}" height="18" '
+            f'fill="{colour}"/>',
+            f'<text x="{left + bar + 6:.0f}" y="{top + 14}">'
+            f'{row["images_per_s"]:.0f}</text>'
+        ]
+    path.write_text('\n'.join([*parts, '</svg>']) + '\n')
+
+
+def main() -> None:
+    """Replace all tables and the plot."""
+    put(FOLDER / 'README.md', 'views', views_table())
+    put(FOLDER / 'README.md', 'steps', steps_table())
+    put(README, 'views', views_table('benchmarks/'))
+    draw_views(FOLDER / 'views.svg')
+
+
+if __name__ == '__main__':
+    main()
