@@ -12,6 +12,7 @@ from swav_plugin.datasets.collate import ImageBatch
 from swav_plugin.registry import MODELS
 
 from .batch_augment import cut_views
+from .batch_decode import decode_images
 
 
 @MODELS.register_module()
@@ -53,7 +54,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         if isinstance(inputs, Tensor):
             return {**data, 'inputs': self._normalise(inputs)}
         if isinstance(inputs, ImageBatch):
-            inputs = cut_views(inputs)
+            inputs = cut_views(decode_images(inputs))
         return {**data, 'inputs': [self._normalise(x) for x in inputs]}
 
     def _normalise(self, images: Any) -> Tensor:

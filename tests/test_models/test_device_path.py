@@ -112,9 +112,11 @@ def test_training_by_one_key(images: Path, tmp_path: Path) -> None:
 
 
 def loaded(images: Path, on_device: bool, num_workers: int,
-           in_memory: bool = False) -> list[dict]:
+           in_memory: bool = False,
+           decode_on_device: bool = False) -> list[dict]:
     """The batches of one epoch."""
     cfg = config(images, images, num_workers=num_workers).train_dataloader
+    cfg.dataset.pipeline[0].decode_on_device = decode_on_device
     cfg.dataset.pipeline[1].on_device = on_device
     cfg.dataset.in_memory = in_memory
     return list(Runner.build_dataloader(cfg, seed=31))
@@ -148,6 +150,16 @@ def test_views_are_those_of_the_workers(images: Path) -> None:
     difference = torch.cat(differences)
     assert len(difference) == 5 * (NUM_IMAGES + 1)
     assert difference.mean() < .25 and difference.max() < 1.2
+
+
+def test_device_that_decodes_as_well(images: Path) -> None:
+    preprocessor = MultiViewPreprocessor([0.] * 3, [1.] * 3)
+    for batch, other in zip(loaded(images, True, 1, decode_on_device=True),
+                            loaded(images, True, 0)):
+        assert batch['inputs'].encoded is not None
+        for view, wanted in zip(preprocessor(batch)['inputs'],
+                                preprocessor(other)['inputs']):
+            assert torch.equal(view, wanted)
 
 
 class NoiseCIFAR10(CIFAR10):

@@ -1,4 +1,6 @@
 """What only a CUDA device can show."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,13 @@ from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from swav_plugin.datasets import ImageBatch, collate_views
-from swav_plugin.datasets.transforms.view_params import (Recipe,
+from swav_plugin.datasets.transforms import LoadImage
+from swav_plugin.datasets.transforms.view_params import (NUM_PARAMS, Recipe,
                                                          draw_view_params)
 from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.engine import LARS
 from swav_plugin.models import MultiViewPreprocessor, SwAVHead, batch_augment
+from swav_plugin.models.batch_decode import decode_images
 from swav_plugin.registry import MODELS
 
 pytestmark = [
@@ -149,3 +153,24 @@ def test_cutting_views_never_waits_for_the_device() -> None:
         finally:
             torch.cuda.set_sync_debug_mode('default')
     assert all(torch.isfinite(view).all() for view in views)
+
+
+def test_files_decoded_by_the_device(tmp_path: Path) -> None:
+    # Smooth colours: nvJPEG enlarges them in another way than libjpeg.
+    img = Image.linear_gradient('L').resize((300, 200))
+    img = Image.merge('RGB', [img, img.rotate(180), img])
+    samples = []
+    for name in ('0.png', '1.jpg', '2.jpg'):
+        img.convert('L' if name[0] == '2' else 'RGB').save(tmp_path / name)
+        file = LoadImage(decode_on_device=True)(
+            dict(img_path=str(tmp_path / name)))['img']
+        params = np.full((1, NUM_PARAMS), 50.)
+        samples.append(
+            dict(inputs=whole_image(file, params), data_samples=None))
+    batch = collate_views(samples)['inputs']
+    assert len(batch.encoded.paths) == 2
+    found = decode_images(MultiViewPreprocessor([0.], [1.]).cuda().cast_data(
+        batch)).pixels
+    expected = decode_images(batch).pixels
+    assert found.is_cuda and found.shape == expected.shape
+    assert (found.cpu().float() - expected.float()).abs().mean() < 2

@@ -7,6 +7,8 @@ from PIL import Image, UnidentifiedImageError
 
 from swav_plugin.registry import TRANSFORMS
 
+from .encoded_image import read_encoded
+
 
 class UnreadableImage(RuntimeError):
     """An image file that cannot be turned into RGB pixels.
@@ -82,11 +84,22 @@ class LoadImage(BaseTransform):
 
     How every kind of file becomes RGB, and what is an error: `read_rgb`. An
     image that is there already (`ImageFolder(in_memory=True)`) stays.
+
+    Args:
+        decode_on_device: Leave JPEG files as they are where `MultiCrop` has
+            on_device=True: the data preprocessor decodes them, on CUDA by
+            nvJPEG. Pixels then differ a little, and a file that is damaged
+            inside stops the run instead of being replaced.
     """
+
+    def __init__(self, decode_on_device: bool = False) -> None:
+        self.decode_on_device = decode_on_device
 
     def transform(self, results: dict) -> dict:
         """Add 'img', and its size as 'ori_shape' and 'img_shape'."""
         img = results.get('img')
+        if img is None and self.decode_on_device:
+            img = read_encoded(results['img_path'])
         if img is None:
             img = read_rgb(results['img_path'])
         shape = img.shape[:2]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from .encoded_image import EncodedImage
+from .loading import read_rgb
 from .view_params import HEIGHT, LEFT, SIZE, TOP, WIDTH
 
 # Twice as many pixels as a view needs: a coarser image would show in it.
@@ -17,11 +19,13 @@ class WholeImage:
     Not a tuple: collate functions other than `collate_views` refuse it.
     """
 
-    pixels: np.ndarray  # (H, W, 3) uint8 RGB, not to be written to
+    # (H, W, 3) uint8 RGB, not to be written to, or the file that has them
+    pixels: np.ndarray | EncodedImage
     params: np.ndarray  # (V, NUM_PARAMS), see `view_params`
 
 
-def whole_image(img: np.ndarray, params: np.ndarray) -> WholeImage:
+def whole_image(img: np.ndarray | EncodedImage,
+                params: np.ndarray) -> WholeImage:
     """Put an image and the rows of its views together, shrunk if it is huge.
 
     Several pixels are averaged into one as far as every box keeps at least
@@ -31,12 +35,15 @@ def whole_image(img: np.ndarray, params: np.ndarray) -> WholeImage:
     average.
 
     Args:
-        img: (H, W, 3) uint8 RGB; it is not copied.
+        img: (H, W, 3) uint8 RGB; it is not copied. A file is decoded only if
+            it is to be shrunk.
         params: (V, NUM_PARAMS) rows of `draw_view_params` for its size.
     """
     sides = params[:, [HEIGHT, WIDTH]].min(axis=1)
     factor = int((sides / (_MIN_PIXELS * params[:, SIZE])).min())
     if factor > 1:
+        if isinstance(img, EncodedImage):
+            img = read_rgb(img.path)
         img = np.asarray(Image.fromarray(img).reduce(factor))
         params = params.copy()
         params[:, [TOP, LEFT, HEIGHT, WIDTH]] /= factor
