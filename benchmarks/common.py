@@ -125,10 +125,7 @@ def build_loader(
     loader = Config.fromfile(
         ROOT / 'configs/selfsup/_base_/datasets/imagenet_mcrop-2-6.py'
     ).train_dataloader
-    loader.update(
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=dict(type='collate_views'))
+    loader.update(batch_size=batch_size, num_workers=num_workers)
     multi_crop = loader.dataset.pipeline[1]
     multi_crop.update(
         num_views=num_views, scales=scales, on_device=on_device)

@@ -77,6 +77,12 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     cfg.merge_from_dict(changes)
     check_keys(cfg)
     cfg.setdefault('default_scope', 'swav_plugin')
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or {}
+        if loader.get('num_workers') == 0:
+            # Without workers torch refuses these, which are about them.
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
     return cfg
 
 

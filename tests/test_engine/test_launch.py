@@ -47,6 +47,19 @@ def test_options_change_the_config(path: str) -> None:
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=1)
 
 
+def test_without_workers_there_are_no_options_of_theirs(path: str) -> None:
+    options = [
+        'train_dataloader.prefetch_factor=4',
+        'train_dataloader.persistent_workers=True'
+    ]
+    loader = load_config(path, options).train_dataloader
+    assert loader.prefetch_factor == 4 and loader.persistent_workers
+    loader = load_config(
+        path, [*options, 'train_dataloader.num_workers=0']).train_dataloader
+    # torch would refuse them.
+    torch.utils.data.DataLoader(**{**loader, 'dataset': [1]})
+
+
 @pytest.mark.parametrize('option, message', [
     ('train_dataloader', "KEY=VALUE, but got 'train_dataloader'"),
     ('train_dataloder.batch_size=4',

@@ -36,6 +36,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=256,
     num_workers=8,
+    prefetch_factor=2,  # batches that each worker has ready
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,

@@ -3,6 +3,7 @@
 train_dataloader = dict(
     batch_size=256,  # per GPU
     num_workers=8,
+    prefetch_factor=2,  # batches that each worker has ready
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
