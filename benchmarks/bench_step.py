@@ -4,11 +4,11 @@
    SwAV on views that lie on the device; share of the device's peak; ours with
    each key switched. All take turns in one run.
 2. The same step fed by our loader from JPEG files: images/s and the share of
-   the time that it waits for data, for numbers of workers and both paths (the
-   loader cuts the views, or the device does).
+   the time that it waits for data, for numbers of workers and each path (the
+   loader cuts the views, the device does, or it also decodes the files).
 
     python benchmarks/bench_step.py --data PHOTOS --batch-size 64 \
---dtype bfloat16 --compile --workers 4 8 16 --path cpu device
+--dtype bfloat16 --compile --workers 4 8 16 --path cpu device decode
 
 A dry run on a CPU:
 
@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from statistics import median
-from typing import Any
+from typing import Any, Optional
 
 import cv2
 import torch
@@ -132,28 +132,38 @@ def our_lars(model: nn.Module) -> torch.optim.Optimizer:
     return LARS(model.parameters(), lr=.6, momentum=.9, weight_decay=1e-6)
 
 
-def make_steps(args: argparse.Namespace) -> dict[str, tuple[Step, nn.Module]]:
-    """All that are compared; the key that differs stands in the name."""
+def make_steps(
+    args: argparse.Namespace, data: dict
+) -> tuple[dict[str, Step], dict[str, float]]:
+    """All that are compared, warm, and the GiB that each takes on a GPU.
+
+    The key that differs stands in the name.
+    """
     short = str(args.dtype).removeprefix('torch.')
-    made = {}
+    steps, memory = {}, {}
 
-    def add(name: str, model: nn.Module, dtype: torch.dtype, lars: Any):
-        made[name] = (
-            training_step(model, lars(model), dtype, args.device), model)
+    def add(name: str, build: Any, lars: Any, dtype: torch.dtype = args.dtype,
+            **changes: Any) -> None:
+        held = start_of_memory(args)
+        model = build(args, **changes)
+        steps[name] = training_step(model, lars(model), dtype, args.device)
+        for _ in range(3):  # compiles and chooses kernels
+            steps[name](data)
+        start_of_memory(args)
+        steps[name](data)
+        memory[name] = peak_memory_gib(args, held)
 
-    add(f'{PEER} float32', their_model(args), torch.float32, their_lars)
-    add('swav_plugin float32', our_model(args), torch.float32, our_lars)
+    add(f'{PEER} float32', their_model, their_lars, torch.float32)
+    add('swav_plugin float32', our_model, our_lars, torch.float32)
     if args.dtype != torch.float32:
-        add(f'{PEER} {short}', their_model(args), args.dtype, their_lars)
-        add(f'swav_plugin {short}', our_model(args), args.dtype, our_lars)
-    add(f'swav_plugin {short}, channels_last=False',
-        our_model(args, channels_last=False), args.dtype, our_lars)
-    add(f'swav_plugin {short}, LARS of mmpretrain', our_model(args),
-        args.dtype, their_lars)
+        add(f'{PEER} {short}', their_model, their_lars)
+        add(f'swav_plugin {short}', our_model, our_lars)
+    add(f'swav_plugin {short}, channels_last=False', our_model, our_lars,
+        channels_last=False)
+    add(f'swav_plugin {short}, LARS of mmpretrain', our_model, their_lars)
     if args.compile:
-        add(f'swav_plugin {short}, compile', our_model(args, compile={}),
-            args.dtype, our_lars)
-    return made
+        add(f'swav_plugin {short}, compile', our_model, our_lars, compile={})
+    return steps, memory
 
 
 def synthetic_views(args: argparse.Namespace) -> dict:
@@ -172,35 +182,41 @@ def wait_for_device(args: argparse.Namespace) -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory_gib() -> float:
-    """Most that tensors took on the GPU since the last reset."""
-    return round(torch.cuda.max_memory_allocated() / 2**30, 2)
+def start_of_memory(args: argparse.Namespace) -> int:
+    """Bytes that tensors take on the GPU; from here on their peak counts."""
+    if args.device == 'cpu':
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def peak_memory_gib(
+    args: argparse.Namespace, held: int
+) -> Optional[float]:
+    """Most that was taken beyond `held` bytes; None on a CPU."""
+    if args.device == 'cpu':
+        return None
+    return round((torch.cuda.max_memory_allocated() - held) / 2**30, 2)
 
 
 def compare_steps(args: argparse.Namespace) -> list[dict]:
     """Time all steps in turn; images/s, share of peak and memory."""
-    data, steps, memory = synthetic_views(args), {}, {}
-    made = make_steps(args)
-    for name, (step, _) in made.items():
-        # Compiles, chooses kernels, fills the queue.
-        for _ in range(3):
-            step(data)
-        if args.device == 'cuda':
-            torch.cuda.reset_peak_memory_stats()
-            step(data)
-            memory[name] = peak_memory_gib()
+    data = synthetic_views(args)
+    steps, memory = make_steps(args, data)
+    runs = {}
+    for name, step in steps.items():
 
         def run(step: Step = step) -> None:
             for _ in range(args.steps):
                 step(data)
             wait_for_device(args)
 
-        steps[name] = run
+        runs[name] = run
     times = {
         name: [ms / args.steps for ms in rounds]
-        for name, rounds in interleave(steps, args.rounds, warmup=1).items()
+        for name, rounds in interleave(runs, args.rounds, warmup=1).items()
     }
-    flops = count_flops(made['swav_plugin float32'][0], data)
+    flops = count_flops(steps['swav_plugin float32'], data)
     peaks = {dtype: measure_peak(args, dtype)
              for dtype in {torch.float32, args.dtype}}
     rows = summary(times, baseline=f'{PEER} float32')
@@ -214,7 +230,7 @@ def compare_steps(args: argparse.Namespace) -> list[dict]:
             peak_tflops=round(peaks[dtype] / 1e12, 2),
             share_of_peak=round(flops * per_s / peaks[dtype], 3),
             gflop_per_image=round(flops / args.batch_size / 1e9, 2),
-            memory_gib=memory.get(name))
+            memory_gib=memory[name])
     return rows
 
 
@@ -276,13 +292,12 @@ def end_to_end(args: argparse.Namespace, files: list[str]) -> list[dict]:
         for num_workers in args.workers:
             batches = iter(
                 build_loader(files, args.batch_size, num_workers,
-                             path == 'device', args.views, args.scales))
+                             path, args.views, args.scales))
             # Those made while the workers started, and the first steps.
             for _ in range(2 * num_workers + 2):
                 step(next(batches))
             wait_for_device(args)
-            if args.device == 'cuda':
-                torch.cuda.reset_peak_memory_stats()
+            start_of_memory(args)
             waited, start = 0., time.perf_counter()
             for _ in range(args.e2e_steps):
                 asked = time.perf_counter()
@@ -297,8 +312,7 @@ def end_to_end(args: argparse.Namespace, files: list[str]) -> list[dict]:
                 images_per_s=round(
                     args.batch_size * args.e2e_steps / seconds, 1),
                 data_wait=round(waited / seconds, 4),
-                memory_gib=peak_memory_gib()
-                if args.device == 'cuda' else None))
+                memory_gib=peak_memory_gib(args, held=0)))
             print_end_to_end(rows[-1])
             del batches  # ends its workers
     return rows
@@ -349,7 +363,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--e2e-steps', type=int, default=40)
     parser.add_argument('--workers', type=int, nargs='+', default=[1])
     parser.add_argument('--path', nargs='+', default=['cpu', 'device'],
-                        choices=('cpu', 'device'))
+                        choices=('cpu', 'device', 'decode'),
+                        help='the loader cuts the views; or the device does; '
+                        'or it also decodes the files')
     parser.add_argument('--only', choices=('step', 'end-to-end'))
     parser.add_argument('--threads', type=int,
                         help='of torch on a CPU; default: all cores but one')

@@ -109,7 +109,7 @@ def find_photos(folder: str, num: int, pixels: int = 500 * 375) -> list[str]:
 
 def build_loader(
     files: Sequence[str], batch_size: int, num_workers: int,
-    on_device: bool = False, num_views: Sequence[int] = (2, 6),
+    path: str = 'cpu', num_views: Sequence[int] = (2, 6),
     scales: Sequence[int] = (224, 96)
 ) -> DataLoader:
     """Our ImageNet loader with other files, each many times in an epoch.
@@ -118,7 +118,8 @@ def build_loader(
         files: Images.
         batch_size: Images in a batch.
         num_workers: Processes that load.
-        on_device: Whether the device is to cut the views.
+        path: What the device has to do: 'cpu' nothing, 'device' cut the
+            views, 'decode' also decode JPEG.
         num_views: Of each of the two groups.
         scales: Side of the views of each group.
     """
@@ -126,9 +127,10 @@ def build_loader(
         ROOT / 'configs/selfsup/_base_/datasets/imagenet_mcrop-2-6.py'
     ).train_dataloader
     loader.update(batch_size=batch_size, num_workers=num_workers)
-    multi_crop = loader.dataset.pipeline[1]
+    load_image, multi_crop, _ = loader.dataset.pipeline
+    load_image.update(decode_on_device=path == 'decode')
     multi_crop.update(
-        num_views=num_views, scales=scales, on_device=on_device)
+        num_views=num_views, scales=scales, on_device=path != 'cpu')
     with TemporaryDirectory() as folder:
         file_list = Path(folder, 'files.txt')
         num_repeats = 100_000 // len(files)

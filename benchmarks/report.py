@@ -99,8 +99,9 @@ def steps_table() -> str:
             lines += [f'LARS alone: {row["median_ms"]:.2f} ms, '
                       f'{with_range(row)} times as fast as mmpretrain\'s.', '']
         lines += table(
-            'views cut by | workers: | images/s: | data wait: | GiB:', [[
-                dict(cpu='the workers', device='the device')[row['path']],
+            'on the device | workers: | images/s: | data wait: | GiB:', [[
+                dict(cpu='training', device='training, cutting views',
+                     decode='training, cutting views, decoding')[row['path']],
                 row['num_workers'], f'{row["images_per_s"]:.1f}',
                 f'{row["data_wait"]:.1%}', row['memory_gib'] or '-'
             ] for row in content.get('end_to_end', ())]) + ['']

@@ -43,14 +43,15 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         Args:
             data: 'inputs' is one (B, 3, h, w) RGB tensor or a list of V of
                 them, one for each view, or an `ImageBatch` to cut V views out
-                of; the rest is passed on.
+                of; the rest is passed on, and stays where it is.
             training: Unused; part of mmengine's interface.
 
         Raises:
             ValueError: If the batch was not collated into such tensors.
         """
-        data = self.cast_data(data)
-        inputs: Any = data['inputs']
+        # Not the labels, which nothing here needs: a copy of each, from
+        # memory that is not pinned, would make the host wait for the device.
+        inputs: Any = self.cast_data(data['inputs'])
         if isinstance(inputs, Tensor):
             return {**data, 'inputs': self._normalise(inputs)}
         if isinstance(inputs, ImageBatch):

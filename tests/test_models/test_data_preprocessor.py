@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from mmpretrain.structures import DataSample
 
 from swav_plugin.datasets import collate_views
 from swav_plugin.datasets.transforms.view_params import (HEIGHT, NUM_PARAMS,
@@ -32,6 +33,15 @@ def test_a_single_tensor_and_the_rest_of_the_batch_pass() -> None:
     assert output['data_samples'] == ['a', 'b']
     assert output['inputs'][0, 0, 0, 0].item() == pytest.approx(
         -0.485 / 0.228, abs=1e-6)
+
+
+def test_labels_stay_where_they_are() -> None:
+    preprocessor = MultiViewPreprocessor(MEAN, STD).to('meta')
+    sample = DataSample().set_gt_label(3)
+    output = preprocessor(
+        dict(inputs=[torch.zeros(1, 3, 4, 4)], data_samples=[sample]))
+    assert output['inputs'][0].device.type == 'meta'
+    assert output['data_samples'][0].gt_label.device.type == 'cpu'
 
 
 def test_whole_images_become_normalised_views() -> None:
