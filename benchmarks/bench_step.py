@@ -8,7 +8,7 @@
    loader cuts the views, the device does, or it also decodes the files).
 
     python benchmarks/bench_step.py --data PHOTOS --batch-size 64 \
---dtype bfloat16 --compile --workers 4 8 16 --path cpu device decode
+--compile --workers 4 8 16 --path cpu device decode
 
 A dry run on a CPU:
 
@@ -350,8 +350,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-files', type=int, default=48)
     parser.add_argument('--depth', type=int, default=50, choices=(18, 34, 50))
     parser.add_argument('--batch-size', type=int, default=64)
-    parser.add_argument('--dtype', default='bfloat16',
-                        choices=('float32', 'bfloat16', 'float16'))
+    parser.add_argument('--dtype',
+                        choices=('float32', 'bfloat16', 'float16'),
+                        help='default: bfloat16, on a CPU float32')
     parser.add_argument('--views', type=int, nargs=2, default=[2, 6])
     parser.add_argument('--scales', type=int, nargs=2, default=[224, 96])
     parser.add_argument('--num-prototypes', type=int, default=3000)
@@ -370,8 +371,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int,
                         help='of torch on a CPU; default: all cores but one')
     args = parser.parse_args()
-    args.dtype = getattr(torch, args.dtype)
     args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    args.dtype = getattr(torch, args.dtype or (
+        'float32' if args.device == 'cpu' else 'bfloat16'))
     if args.queue_length % args.batch_size:
         parser.error(f'--queue-length {args.queue_length} is no multiple of '
                      f'--batch-size {args.batch_size}')

@@ -222,10 +222,14 @@ def compare(files: list[str], num_rounds: int) -> tuple[list, dict]:
     for name, (build, _, package) in PIPELINES.items():
         try:
             pipeline = build()
-        except ImportError as error:
+            for file in files[:FILES_IN_TURN]:
+                pipeline(file)
+        except Exception as error:
             if not package:
                 raise
-            missing[name] = f'not installed: pip install {package} ({error})'
+            missing[name] = f'{error!r}; pip install {package}'
+            if not isinstance(error, ImportError):
+                missing[name] = f'{package} does not run here: {error!r}'
             continue
         turns = cycle([files[turn::num_turns] for turn in range(num_turns)])
         steps[name] = lambda pipeline=pipeline, turns=turns: [

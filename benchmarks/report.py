@@ -59,8 +59,8 @@ def views_table(prefix: str = '') -> str:
             [[row['name'], f'{row["images_per_s"]:.0f}', with_range(row),
               f'{row["ours_speedup"]:.2f}x', row['output']]
              for row in content['results']] +
-            [[missing, 'not installed', '', '', '']
-             for missing in content['missing']])
+            [[name, '-', reason, '', '']
+             for name, reason in content['missing'].items()])
         pixels = content['pixels']
         lines += [
             '', f'Largest difference from torchvision over '

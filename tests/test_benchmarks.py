@@ -34,8 +34,10 @@ def test_views(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows, missing = bench.compare(files, num_rounds=1)
     names = {row['name'] for row in rows} | set(missing)
     assert names == set(bench.PIPELINES)
-    # A peer that is not installed is told, with the command.
-    assert all('pip install' in reason for reason in missing.values())
+    # A peer that is not installed is told, with the command; mmcv 2.1 does
+    # not run with numpy 2.
+    assert all('pip install' in reason or 'does not run here' in reason
+               for reason in missing.values())
     assert {row['name'] for row in rows} > {bench.UPSTREAM, 'swav_plugin'}
     assert all(row['images_per_s'] > 0 for row in rows)
     assert bench.largest_difference(files, 16)['max_difference'] <= 1
