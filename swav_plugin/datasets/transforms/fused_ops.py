@@ -4,6 +4,10 @@ Every value equals that of torchvision's functional operations on images of
 Pillow 13, rounding included: the tests compare each operation. A view is
 planar, (3, S, S) uint8, and changed in place. S: side of a view; n, m: any
 numbers.
+
+numba makes sums and products of integers 64 bits wide. Inner loops cast them
+back to 32 at once, wherever they are: otherwise they take twice as long. Rows
+are passed to functions of their own so that LLVM sees plain arrays.
 """
 import math
 
@@ -132,19 +136,21 @@ def _resize_columns(rows: np.ndarray, top: int, left: int, height: int,
     columns = np.empty((strip.shape[1], _STRIP), np.uint8)
     pixels = columns[:3 * width].reshape(width, 3 * _STRIP)
     mixed = np.zeros((pitch, 3 * _STRIP), np.uint8)
+    strip_words, columns_words = strip.view(np.uint64), columns.view(np.uint64)
     mixed_words, planes_words = mixed.view(np.uint64), planes.view(np.uint64)
     for start in range(0, height, _STRIP):
         for y in range(min(_STRIP, height - start)):
             row = rows[top + start + y]
             _copy(row[left:left + 3 * width], strip[y])
-        _transpose(strip.view(np.uint64), columns.view(np.uint64))
+        _transpose_blocks(strip_words)
+        _move_blocks(strip_words, columns_words)
         _resize_rows(pixels, 0, 0, across, mixed[:size])
+        _transpose_blocks(mixed_words)
         for channel in range(3):
             source = channel * _STRIP // 8
             target = channel * pitch // 8
-            _transpose(
-                mixed_words[:, source:source + _STRIP // 8],
-                planes_words[start:, target:target + pitch // 8])
+            _move_blocks(mixed_words[:, source:source + _STRIP // 8],
+                         planes_words[start:, target:target + pitch // 8])
     return planes
 
 
@@ -162,37 +168,40 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
 
 
 @jit
-def _transpose(source: np.ndarray, target: np.ndarray) -> None:
-    """Transpose (8 n, 8 m) bytes into (8 m, 8 n), both seen as uint64 words.
-
-    In each block of 8 x 8 bytes, two corners change places: in all pairs of
-    rows those of 2 x 2 bytes, then those of 4 x 4, then those of 8 x 8.
-    """
-    odd1, odd2, odd4 = 0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0xffffffff
-    for i in range(source.shape[1]):
-        for j in range(target.shape[1]):
-            rows = source[8 * j:8 * j + 8, i]
-            a, b = _swap(rows[0], rows[1], 8, odd1)
-            c, d = _swap(rows[2], rows[3], 8, odd1)
-            e, f = _swap(rows[4], rows[5], 8, odd1)
-            g, h = _swap(rows[6], rows[7], 8, odd1)
-            a, c = _swap(a, c, 16, odd2)
-            b, d = _swap(b, d, 16, odd2)
-            e, g = _swap(e, g, 16, odd2)
-            f, h = _swap(f, h, 16, odd2)
-            rows = target[8 * i:8 * i + 8, j]
-            rows[0], rows[4] = _swap(a, e, 32, odd4)
-            rows[1], rows[5] = _swap(b, f, 32, odd4)
-            rows[2], rows[6] = _swap(c, g, 32, odd4)
-            rows[3], rows[7] = _swap(d, h, 32, odd4)
+def _transpose_blocks(words: np.ndarray) -> None:
+    """Transpose every 8 x 8 bytes of (8 n, m) uint64 words, in place."""
+    for y in range(0, len(words), 8):
+        rows = words[y:y + 8]
+        for i in range(0, 8, 2):
+            _swap_corners(rows[i], rows[i + 1], 8, 0x00ff00ff00ff00ff)
+        for i in range(0, 8, 4):
+            _swap_corners(rows[i], rows[i + 2], 16, 0x0000ffff0000ffff)
+            _swap_corners(rows[i + 1], rows[i + 3], 16, 0x0000ffff0000ffff)
+        for i in range(4):
+            _swap_corners(rows[i], rows[i + 4], 32, 0x00000000ffffffff)
 
 
 @jit
-def _swap(upper: int, lower: int, shift: int, mask: int) -> tuple:
-    """Exchange the odd parts of a word with the even ones of the next."""
-    bits, even = np.uint64(shift), np.uint64(mask)
-    changed = ((upper >> bits) ^ lower) & even
-    return upper ^ (changed << bits), lower ^ changed
+def _move_blocks(source: np.ndarray, target: np.ndarray) -> None:
+    """Move blocks of 8 words, which are columns, from (8 n, m) to (8 m, n)."""
+    for x in range(source.shape[1]):
+        for y in range(target.shape[1]):
+            for i in range(8):
+                target[8 * x + i, y] = source[8 * y + i, x]
+
+
+@jit
+def _swap_corners(upper: np.ndarray, lower: np.ndarray, bits: int,
+                  mask: int) -> None:
+    """Swap the odd parts of (m,) words with the even parts below them.
+
+    In squares of two by two parts of 1, 2 or 4 bytes that is transposing.
+    """
+    shift, even = np.uint64(bits), np.uint64(mask)
+    for x in range(len(upper)):
+        change = ((upper[x] >> shift) ^ lower[x]) & even
+        upper[x] ^= change << shift
+        lower[x] ^= change
 
 
 @jit
@@ -553,4 +562,4 @@ def _add_bytes(values: np.ndarray, sums: np.ndarray) -> None:
 @jit
 def _top_byte(total: np.uint32) -> np.uint8:
     """Round a sum in units of 2 ** -24 to a byte."""
-    return np.uint8((total + np.uint32(2**23)) >> np.uint32(24))
+    return np.uint8(np.uint32(total + 2**23) >> np.uint32(24))
