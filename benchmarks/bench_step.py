@@ -225,7 +225,7 @@ def compare_steps(args: argparse.Namespace) -> list[dict]:
         dtype = torch.float32 if 'float32' in name else args.dtype
         per_s = 1000 / median(times[name])
         row.update(
-            images_per_s=round(args.batch_size * per_s, 1),
+            images_per_s=round(args.batch_size * per_s, 2),
             tflops=round(flops * per_s / 1e12, 2),
             peak_tflops=round(peaks[dtype] / 1e12, 2),
             share_of_peak=round(flops * per_s / peaks[dtype], 3),
@@ -310,7 +310,7 @@ def end_to_end(args: argparse.Namespace, files: list[str]) -> list[dict]:
                 path=path,
                 num_workers=num_workers,
                 images_per_s=round(
-                    args.batch_size * args.e2e_steps / seconds, 1),
+                    args.batch_size * args.e2e_steps / seconds, 2),
                 data_wait=round(waited / seconds, 4),
                 memory_gib=peak_memory_gib(args, held=0)))
             print_end_to_end(rows[-1])
@@ -327,7 +327,7 @@ def print_steps(rows: list[dict]) -> None:
         ratio = f'{row["speedup"]:.2f} [{low:.2f}-{high:.2f}]'
         memory = '-' if row['memory_gib'] is None else row['memory_gib']
         print(f'{row["name"]:<42} {row["median_ms"]:9.1f} '
-              f'{row["images_per_s"]:9.1f} {row["share_of_peak"]:7.1%} '
+              f'{row["images_per_s"]:9.2f} {row["share_of_peak"]:7.1%} '
               f'{memory:>6} {ratio:>18}')
 
 
@@ -336,7 +336,7 @@ def print_end_to_end(row: dict) -> None:
     memory = '' if row['memory_gib'] is None else (
         f', {row["memory_gib"]:.1f} GiB')
     print(f'{row["path"]:>6} path, {row["num_workers"]:2} workers: '
-          f'{row["images_per_s"]:8.1f} images/s, data wait '
+          f'{row["images_per_s"]:8.2f} images/s, data wait '
           f'{row["data_wait"]:.1%}{memory}', flush=True)
 
 

@@ -92,7 +92,7 @@ def steps_table() -> str:
         lines += table(
             'step | ms: | images/s: | of peak: | GiB: | ratio:', [[
                 row['name'], f'{row["median_ms"]:.1f}',
-                f'{row["images_per_s"]:.1f}', f'{row["share_of_peak"]:.1%}',
+                f'{row["images_per_s"]:.2f}', f'{row["share_of_peak"]:.1%}',
                 row['memory_gib'] or '-', with_range(row)
             ] for row in content.get('steps', ())]) + ['']
         for row in content.get('optimizers', ())[1:]:
@@ -102,7 +102,7 @@ def steps_table() -> str:
             'on the device | workers: | images/s: | data wait: | GiB:', [[
                 dict(cpu='training', device='training, cutting views',
                      decode='training, cutting views, decoding')[row['path']],
-                row['num_workers'], f'{row["images_per_s"]:.1f}',
+                row['num_workers'], f'{row["images_per_s"]:.2f}',
                 f'{row["data_wait"]:.1%}', row['memory_gib'] or '-'
             ] for row in content.get('end_to_end', ())]) + ['']
     return '\n'.join(lines).rstrip()
