@@ -275,8 +275,11 @@ def _round(sums: np.ndarray, out: np.ndarray) -> None:
 
 @jit
 def _rounded(total: np.int32) -> np.uint8:
-    """Give the byte of a sum in units of 2 ** -22, half a unit added."""
-    return np.uint8(min(total >> 22, 255))
+    """Give the byte of a sum in units of 2 ** -22, to which .5 was added.
+
+    It is one: weights add up to 2 ** 22 within 1,000, and 8,000 would do.
+    """
+    return np.uint8(total >> 22)
 
 
 # Colour, in float32 as Pillow has it.
