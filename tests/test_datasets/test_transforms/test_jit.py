@@ -29,8 +29,9 @@ def test_missing_numba_is_no_error() -> None:
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
+@pytest.mark.skipif(jit.NO_NUMBA is not None, reason='nothing is compiled')
 def test_nowhere_to_keep_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    caching = pytest.importorskip('numba.core.caching')
+    from numba.core import caching
     monkeypatch.setattr(caching.CacheImpl, '_locator_classes', [])
     monkeypatch.setattr(jit, 'NO_CACHE', None)
     compiled = jit.jit(double)
