@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from swav_plugin.datasets.transforms import (LoadImage, UnreadableImage,
-                                             read_rgb)
+                                             loading, read_rgb)
 
 from ..conftest import write_image
 
@@ -166,6 +166,41 @@ def test_jpeg_cut_anywhere_is_never_half_an_image(tmp_path: Path,
         (tmp_path / 'b.jpg').write_bytes(content[:length])
         with pytest.raises(UnreadableImage):
             read_rgb(tmp_path / 'b.jpg')
+
+
+@pytest.mark.parametrize('arguments', [{}, dict(progressive=True)])
+def test_damaged_jpeg_is_what_pillow_makes_of_it(
+        test_data: Path, tmp_path: Path, arguments: dict,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    # OpenCV fills up with grey where Pillow raises; the end tells them apart.
+    rng = np.random.default_rng(0)
+    photo = sorted((test_data / 'imagenette160/train').rglob('*.*'))[0]
+    Image.open(photo).save(tmp_path / 'whole.jpg', **arguments)
+    whole = (tmp_path / 'whole.jpg').read_bytes()
+    num_read = 0
+    for kind in 60 * ['flipped', 'hole', 'cut', 'cut and ended']:
+        content = bytearray(whole)
+        start, stop = sorted(rng.integers(2, len(whole) - 2, size=2))
+        if kind == 'flipped':
+            content[start] ^= 1 << rng.integers(8)
+        elif kind == 'hole':
+            del content[start:stop]
+        else:
+            end = b'\xff\xd9' if kind == 'cut and ended' else b''
+            content[start:] = end
+        path = tmp_path / 'damaged.jpg'
+        path.write_bytes(content)
+        shown = []
+        for flag in (loading._CV2_RGB, None):  # None: Pillow alone
+            with monkeypatch.context() as patch:
+                patch.setattr(loading, '_CV2_RGB', flag)
+                try:
+                    shown.append(read_rgb(path))
+                except UnreadableImage as error:
+                    shown.append(str(error))
+        np.testing.assert_array_equal(*shown)
+        num_read += isinstance(shown[0], np.ndarray)
+    assert 60 < num_read < 200
 
 
 def test_header_that_claims_a_giant_image(tmp_path: Path) -> None:
