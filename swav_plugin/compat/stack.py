@@ -6,6 +6,7 @@ declares that the other must not be there.
 
 import os.path as osp
 import sys
+import warnings
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
@@ -73,8 +74,12 @@ def setup_configs() -> None:
 def setup_stack() -> None:
     """Make every checkpoint that mmengine reads be read safely.
 
-    Called by `swav_plugin.registry`, so by whatever uses our classes.
+    Also leaves out the word that every import of mmpretrain's models has
+    about an operator which none of ours uses. Called by
+    `swav_plugin.registry`, so by whatever uses our classes.
     """
+    warnings.filterwarnings(
+        'ignore', 'Fail to import ``MultiScaleDeformableAttention``')
     from swav_plugin.compat.safe_load import use_in_mmengine
     use_in_mmengine()
 

@@ -48,12 +48,15 @@ class ImageBatch(NamedTuple):
 
 # Straight into mmengine's: it looks for collate functions there alone.
 @FUNCTIONS.register_module()
-def collate_views(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate_views(samples: Sequence[dict[str, Any]],
+                  _scope_: str | None = None) -> dict[str, Any]:
     """Put samples of `PackViews` into a batch.
 
     Args:
         samples: Dicts of 'inputs' and 'data_samples', with views cut already
             or with whole images whose views the device will cut.
+        _scope_: Unused; mmengine passes it on where a config builds on one of
+            another package.
 
     Returns:
         'data_samples', a list of B, and 'inputs': V tensors (B, 3, h, w), or

@@ -78,6 +78,9 @@ class ImageFolder(BaseDataset):
             raise ValueError(
                 f'ImageFolder got {len(self.roots)} roots but '
                 f'{len(self.list_files)} list files; give one for each root.')
+        if isinstance(indices, int) and indices == 0:
+            raise ValueError('ImageFolder got indices=0, which leaves no '
+                             'image; give None for all of them.')
         super().__init__(
             # Built here: mmengine would look in its default scope only.
             pipeline=[

@@ -10,7 +10,8 @@ import pytest
 
 from swav_plugin.datasets import (ImageFolder, SampleKey, image_folder,
                                   image_memory)
-from swav_plugin.datasets.transforms import UnreadableImage, loading
+from swav_plugin.datasets.transforms import (UnreadableImage, loading,
+                                             randomness)
 from swav_plugin.registry import DATASETS
 
 from .conftest import write_image
@@ -351,6 +352,7 @@ def test_replacement_depends_on_the_key_only(tmp_path: Path) -> None:
 
 def test_plain_index_is_replaced_as_well(tmp_path: Path) -> None:
     dataset = with_broken_images(tmp_path, num_good=3, num_broken=1)
+    randomness._warn_not_keyed.cache_clear()  # another test may have seen it
     with pytest.warns(UserWarning, match='KeyedSampler'):
         results = dataset[3]
     assert type(results['sample_idx']) is int

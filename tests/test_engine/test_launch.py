@@ -87,6 +87,17 @@ def test_scope_of_the_config_is_kept(path: str) -> None:
     assert load_config(path).default_scope == 'mmdet'
 
 
+def test_config_that_builds_on_the_package(tmp_path: Path) -> None:
+    recipe = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
+    config = tmp_path / 'mine.py'
+    config.write_text(f"_base_ = 'swav_plugin::selfsup/swav/{recipe}'\n"
+                      'train_cfg = dict(max_epochs=7)\n')
+    cfg = load_config(str(config), ['model.head.num_prototypes=300'])
+    assert cfg.train_cfg.max_epochs == 7
+    assert cfg.model.head.num_prototypes == 300
+    assert cfg.default_hooks.checkpoint.max_keep_ckpts == 3
+
+
 def test_missing_base_names_both_files(path: str) -> None:
     Path(path).write_text("_base_ = 'nowhere.py'")
     with pytest.raises(UsageError, match='config.py builds on .*nowhere.py'):

@@ -77,9 +77,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path: Path, images: Path) -> Callable[..., str]:
     """Write the small config for some number of epochs; 10 steps each."""
 
-    def write(epochs: int = 1, more: str = '') -> str:
+    def write(
+        epochs: int = 1, more: str = '', bases: Path | str = BASES
+    ) -> str:
         path = tmp_path / 'small.py'
-        text = CONFIG.format(bases=BASES, images=images, epochs=epochs)
+        text = CONFIG.format(bases=bases, images=images, epochs=epochs)
         path.write_text(text + more)
         return str(path)
 
@@ -168,6 +170,16 @@ def test_two_processes_give_the_losses_of_one(
     assert [*one] == [*two] == [*range(1, 21)]
     np.testing.assert_allclose([*two.values()], [*one.values()], atol=1e-3)
     assert max(one.values()) - min(one.values()) > .1  # it moves
+
+
+def test_config_that_builds_on_the_package(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    # mmengine then adds _scope_ to dicts, which not everything takes.
+    train_here(config(), tmp_path / 'checkout')
+    train_here(
+        config(bases='swav_plugin::selfsup/_base_'), tmp_path / 'package')
+    assert losses(tmp_path / 'package') == losses(tmp_path / 'checkout')
 
 
 def test_resumed_run_equals_uninterrupted(

@@ -1,12 +1,13 @@
 """Where to look: crops, flips and rotations."""
 import math
+from numbers import Integral
 
 import numpy as np
 from PIL import Image
 
 from swav_plugin.registry import TRANSFORMS
 
-from .randomness import RandomTransform
+from .randomness import RandomTransform, check_bounds
 
 
 @TRANSFORMS.register_module()
@@ -35,17 +36,14 @@ class RandomResizedCrop(RandomTransform):
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
     ) -> None:
         super().__init__()
-        if scale < 1 or scale != int(scale):
+        if not isinstance(scale, Integral) or scale < 1:
             raise ValueError(f'RandomResizedCrop got scale={scale}; give the '
                              'side of the output in whole pixels, >= 1.')
-        if not 0 < crop_ratio_range[0] <= crop_ratio_range[1] <= 1:
-            raise ValueError(
-                f'RandomResizedCrop got crop_ratio_range={crop_ratio_range}; '
-                'give (least, largest) share of the area within (0, 1].')
-        if not 0 < aspect_ratio_range[0] <= aspect_ratio_range[1]:
-            raise ValueError(
-                'RandomResizedCrop got aspect_ratio_range='
-                f'{aspect_ratio_range}; give (least, largest) width / height.')
+        tiny = 1e-9
+        check_bounds(self, 'crop_ratio_range', crop_ratio_range, tiny, 1,
+                     'share of the area within (0, 1]')
+        check_bounds(self, 'aspect_ratio_range', aspect_ratio_range, tiny,
+                     1 / tiny, 'width / height, > 0')
         self.scale = scale
         self.crop_ratio_range = crop_ratio_range
         self.aspect_ratio_range = aspect_ratio_range

@@ -31,7 +31,10 @@ class EncodedImage:
         raise TypeError(self._message())
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(self._message())
+        # Python looks for methods of its own, also before there is a path.
+        raise AttributeError(
+            name if name[0] == '_' or 'path' not in vars(self) else
+            self._message())
 
     def _message(self) -> str:
         return (f'{self.path} is not decoded yet, since LoadImage has '

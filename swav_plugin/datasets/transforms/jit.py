@@ -7,8 +7,11 @@ _Function = TypeVar('_Function', bound=Callable)
 NO_NUMBA: str | None = None  # why there is no numba, where there is none
 NO_CACHE: str | None = None  # why machine code is not kept, where it is not
 try:
-    from numba import njit
-except ImportError as error:  # also where it is too old for this NumPy
+    from numba import config, njit
+    if config.DISABLE_JIT:
+        NO_NUMBA = 'NUMBA_DISABLE_JIT is set'
+# OSError: its compiler is broken; also where it is too old for this NumPy.
+except (ImportError, OSError) as error:
     NO_NUMBA = str(error)
 
 

@@ -77,14 +77,17 @@ class MultiCrop(BaseTransform):
                  sigma_range: tuple[float, float] = (.1, 2.),
                  blur_prob: float = .5,
                  on_device: bool = False) -> None:
-        if not len(num_views) == len(scales) == len(crop_ratio_ranges):
+        groups = (num_views, scales, crop_ratio_ranges)
+        if not all(isinstance(group, (list, tuple)) for group in groups) or (
+                not len(num_views) == len(scales) == len(crop_ratio_ranges)):
             raise ValueError(
-                f'MultiCrop got {len(num_views)} num_views, {len(scales)} '
-                f'scales and {len(crop_ratio_ranges)} crop_ratio_ranges; give '
-                'one of each for each group, e.g. num_views=[2, 6], '
+                f'MultiCrop got num_views={num_views}, scales={scales} and '
+                f'crop_ratio_ranges={crop_ratio_ranges}; give lists with one '
+                'of each for each group, e.g. num_views=[2, 6], '
                 'scales=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
                 '(0.05, 0.14)].')
-        if min(num_views, default=0) < 1:
+        if not num_views or not all(
+                isinstance(num, int) and num >= 1 for num in num_views):
             raise ValueError(f'MultiCrop got num_views={num_views}; '
                              'every group needs at least one view.')
         # The separate transforms check their arguments, and cut the views
@@ -142,11 +145,13 @@ class MultiCrop(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Replace results['img'], (H, W, 3), by a list of V views of it."""
         img = results['img']
-        if (img.dtype != np.uint8 or img.ndim != 3 or img.shape[2] != 3
-                or img.size == 0):
+        shape, dtype = (getattr(img, name, None) for name in (
+            'shape', 'dtype'))
+        if dtype != np.uint8 or len(shape) != 3 or (
+                shape[2] != 3 or img.size == 0):
             raise ValueError(
-                f'MultiCrop got an image of shape {img.shape} and type '
-                f'{img.dtype}; expected (H, W, 3) uint8 RGB as LoadImage '
+                f'MultiCrop got a {type(img).__name__} of shape {shape} and '
+                f'type {dtype}; expected (H, W, 3) uint8 RGB as LoadImage '
                 'gives it.')
         rng = sample_rng(results.get('sample_idx'), FIRST_VIEW)
         params = draw_view_params(rng, img.shape[0], img.shape[1], self.recipe)

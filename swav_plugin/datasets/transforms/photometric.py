@@ -1,11 +1,13 @@
 """How it looks: colour, greyscale and blur, with Pillow's arithmetic."""
+from numbers import Real
+
 import numpy as np
 import torchvision.transforms.functional as F
 from PIL import Image, ImageFilter
 
 from swav_plugin.registry import TRANSFORMS
 
-from .randomness import RandomTransform
+from .randomness import RandomTransform, check_bounds
 
 _ADJUST = dict(
     brightness=F.adjust_brightness,
@@ -40,11 +42,13 @@ class ColorJitter(RandomTransform):
                  hue: float = 0.,
                  prob: float = 1.) -> None:
         super().__init__(prob)
-        if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= .5:
+        strengths = (brightness, contrast, saturation, hue)
+        if not all(isinstance(strength, Real) and 0 <= strength <= limit
+                   for strength, limit in zip(strengths, (1e6, 1e6, 1e6, .5))):
             raise ValueError(
                 f'ColorJitter got brightness={brightness}, '
                 f'contrast={contrast}, saturation={saturation}, hue={hue}; '
-                'the first three must be >= 0 and hue in [0, .5].')
+                'each is one number: the first three >= 0 and hue in [0, .5].')
         self.ranges = {
             name: (max(0., 1 - strength), 1 + strength)
             for name, strength in (('brightness', brightness),
@@ -102,9 +106,9 @@ class GaussianBlur(RandomTransform):
                  sigma_range: tuple[float, float] = (.1, 2.),
                  prob: float = .5) -> None:
         super().__init__(prob)
-        if not 0 <= sigma_range[0] <= sigma_range[1]:
-            raise ValueError(f'GaussianBlur got sigma_range={sigma_range}; '
-                             'give (least, largest) in pixels, >= 0.')
+        # More than any view has pixels, and the work grows with sigma.
+        check_bounds(self, 'sigma_range', sigma_range, 0, 1000,
+                     'in pixels, within [0, 1000]')
         self.sigma_range = sigma_range
 
     def draw(self, rng: np.random.Generator, height: int,

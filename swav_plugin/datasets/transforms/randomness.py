@@ -98,6 +98,24 @@ class RandomTransform(BaseTransform):
         return results
 
 
+def check_bounds(owner: object, name: str, bounds: Any, low: float,
+                 high: float, meaning: str) -> None:
+    """Raise unless `bounds` are two numbers, low <= least <= largest <= high.
+
+    Raises:
+        ValueError: What was given to which argument of `owner`, and what
+            numbers are expected.
+    """
+    try:
+        least, largest = bounds
+        is_right = low <= least <= largest <= high
+    except (TypeError, ValueError):
+        is_right = False
+    if not is_right:
+        raise ValueError(f'{type(owner).__name__} got {name}={bounds}; give '
+                         f'(least, largest) {meaning}.')
+
+
 @contextmanager
 def global_generators_from(rng: np.random.Generator) -> Iterator[None]:
     """Seed random, numpy and torch (CPU) from `rng`, and restore them after.

@@ -1,4 +1,6 @@
 """Which files the device may decode, and what happens to the others."""
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,8 @@ def test_who_needs_pixels_says_what_to_do(tmp_path: Path,
     with pytest.raises(
             Exception, match='a.jpg is not decoded yet.*on_device=True'):
         PackViews()(TRANSFORMS.build(transform)(results))
+
+
+def test_it_survives_the_way_from_a_worker(tmp_path: Path) -> None:
+    img = read_encoded(jpeg(tmp_path / 'a.jpg'))
+    assert pickle.loads(pickle.dumps(img)) == copy.deepcopy(img) == img

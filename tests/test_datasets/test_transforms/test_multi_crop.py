@@ -2,9 +2,11 @@
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.transforms import (MultiCrop, PackViews, jit,
@@ -197,11 +199,21 @@ def test_no_warnings() -> None:
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(scales=[224]), 'got 2 num_views, 1 scales and 2 crop_ratio_ranges'),
-    (dict(num_views=[]), 'got 0 num_views, 2 scales'),
+    (dict(scales=[224]), r'scales=\[224\] and .* one of each for each group'),
+    (dict(num_views=[]), r'num_views=\[\], .* one of each for each group'),
+    (dict(num_views=8, scales=224), 'num_views=8, scales=224 and'),
+    (dict(num_views=[2., 6.]), r'num_views=\[2.0, 6.0\]; every group'),
     (dict(num_views=[2, 0]), 'every group needs at least one view'),
     (dict(num_views=[], scales=[], crop_ratio_ranges=[]), 'at least one view'),
     (dict(scales=[224, 0]), 'scale=0'),
+    (dict(scales=[(224, 224), 96]), r'scale=\(224, 224\)'),
+    (dict(crop_ratio_ranges=[.14, 1.]), 'crop_ratio_range=0.14'),
+    (dict(crop_ratio_ranges=[(.1, .2, .3), (0., .1)]), 'least, largest'),
+    (dict(aspect_ratio_range=1.), 'aspect_ratio_range=1.0'),
+    (dict(brightness=(.5, 1.5)), r'brightness=\(0.5, 1.5\)'),
+    (dict(contrast=float('nan')), 'contrast=nan'),
+    (dict(sigma_range=(.1, float('inf'))), 'within .0, 1000.'),
+    (dict(sigma_range=2.), 'sigma_range=2.0'),
     (dict(crop_ratio_ranges=[(.14, 1.), (0., .1)]), 'crop_ratio_range='),
     (dict(aspect_ratio_range=(2., 1.)), 'width / height'),
     (dict(flip_prob=1.5), 'RandomFlip got prob=1.5'),
@@ -215,7 +227,8 @@ def test_arguments(arguments: dict, message: str) -> None:
 
 @pytest.mark.parametrize('img', [
     np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8),
-    np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)])
-def test_images_that_are_none(img: np.ndarray) -> None:
+    np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8),
+    Image.new('RGB', (8, 8)), None])
+def test_images_that_are_none(img: Any) -> None:
     with pytest.raises(ValueError, match=r'expected \(H, W, 3\) uint8 RGB'):
         views_of(swav_crops(), img)
