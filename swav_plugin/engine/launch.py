@@ -206,7 +206,9 @@ def check_keys(cfg: Config) -> None:
     if checkpoint.get('type') == 'CheckpointHook':
         # It would pass them on and fail at the first checkpoint, hours later.
         known = {*inspect.signature(CheckpointHook.__init__).parameters}
-        unknown = sorted({*checkpoint} - known - {'type', 'priority'})
+        # mmengine writes _scope_ into what a base of another package brings.
+        unknown = sorted(
+            {*checkpoint} - known - {'type', 'priority', '_scope_'})
         if unknown:
             raise UsageError(
                 f'default_hooks.checkpoint: CheckpointHook has no {unknown}; '
@@ -352,7 +354,8 @@ def leave_cores_to_workers(cfg: Config) -> None:
     Several processes get their threads from torchrun.
     """
     if get_device() == 'cpu' and 'OMP_NUM_THREADS' not in os.environ:
-        num_workers = cfg.train_dataloader.get('num_workers', 0)
+        loader = cfg.get('train_dataloader') or cfg.test_dataloader
+        num_workers = loader.get('num_workers', 0)
         num_cores = len(os.sched_getaffinity(0)) if hasattr(
             os, 'sched_getaffinity') else os.cpu_count() or 1
         torch.set_num_threads(max(1, num_cores - num_workers))

@@ -145,8 +145,7 @@ class MultiCrop(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Replace results['img'], (H, W, 3), by a list of V views of it."""
         img = results['img']
-        shape, dtype = (getattr(img, name, None) for name in (
-            'shape', 'dtype'))
+        shape, dtype = getattr(img, 'shape', ()), getattr(img, 'dtype', None)
         if dtype != np.uint8 or len(shape) != 3 or (
                 shape[2] != 3 or img.size == 0):
             raise ValueError(
