@@ -43,6 +43,8 @@ MODEL_WRAPPERS = _child(
     mmpretrain.registry.MODEL_WRAPPERS, 'swav_plugin.engine')
 LOG_PROCESSORS = _child(
     mmpretrain.registry.LOG_PROCESSORS, 'swav_plugin.engine')
+LOOPS = _child(mmpretrain.registry.LOOPS, 'swav_plugin.evaluation')
+METRICS = _child(mmpretrain.registry.METRICS, 'swav_plugin.evaluation')
 
 # We fill none of these, but mmengine looks for a child of the default scope:
 # without one it warns and searches the root alone, where mmpretrain's
@@ -51,12 +53,10 @@ LOG_PROCESSORS = _child(
 for _parent in (
         mmpretrain.registry.RUNNERS,
         mmpretrain.registry.RUNNER_CONSTRUCTORS,
-        mmpretrain.registry.LOOPS,
         mmpretrain.registry.OPTIM_WRAPPER_CONSTRUCTORS,
         mmpretrain.registry.PARAM_SCHEDULERS,
         mmpretrain.registry.WEIGHT_INITIALIZERS,
         mmpretrain.registry.TASK_UTILS,
-        mmpretrain.registry.METRICS,
         mmpretrain.registry.EVALUATORS,
         mmpretrain.registry.VISUALIZERS,
         mmpretrain.registry.VISBACKENDS,

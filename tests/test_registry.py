@@ -43,6 +43,7 @@ def test_every_root_registry_finds_our_scope(
 
 @pytest.mark.parametrize('name, key, owner', [
     ('METRICS', 'Accuracy', 'mmpretrain.evaluation'),
+    ('METRICS', 'KNN', 'swav_plugin.evaluation'),
     ('METRICS', 'DumpResults', 'mmengine.evaluator'),
     ('MODELS', 'ResNet', 'mmpretrain.models'),
     ('MODELS', 'SwAV', 'swav_plugin.models'),
@@ -55,6 +56,7 @@ def test_every_root_registry_finds_our_scope(
     ('OPTIMIZERS', 'SGD', 'torch.optim'),
     ('DATA_SAMPLERS', 'DefaultSampler', 'mmengine.dataset'),
     ('LOOPS', 'EpochBasedTrainLoop', 'mmengine.runner'),
+    ('LOOPS', 'FeatureEvalLoop', 'swav_plugin.evaluation'),
 ])
 def test_names_are_ours_then_mmpretrains_then_mmengines(
         name: str, key: str, owner: str) -> None:

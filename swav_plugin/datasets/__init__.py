@@ -3,8 +3,9 @@ from . import transforms
 from .collate import ImageBatch, collate_views
 from .image_folder import ImageFolder
 from .sampler import KeyedSampler, SampleKey
+from .voc07 import VOC07
 
 __all__ = [
-    'ImageBatch', 'ImageFolder', 'KeyedSampler', 'SampleKey', 'collate_views',
-    'transforms'
+    'VOC07', 'ImageBatch', 'ImageFolder', 'KeyedSampler', 'SampleKey',
+    'collate_views', 'transforms'
 ]

@@ -1,4 +1,10 @@
 """How good features are: protocols of the benchmark page."""
-from .knn import knn_predict
+from .feature_loop import FeatureEvalLoop
+from .feature_store import FeatureSet, Labels, Result
+from .knn import KNN, knn_predict, nearest_neighbours
+from .svm import VOC07SVM, low_shot_map, svm_map
 
-__all__ = ['knn_predict']
+__all__ = [
+    'KNN', 'VOC07SVM', 'FeatureEvalLoop', 'FeatureSet', 'Labels', 'Result',
+    'knn_predict', 'low_shot_map', 'nearest_neighbours', 'svm_map'
+]

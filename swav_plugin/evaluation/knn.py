@@ -1,10 +1,133 @@
-"""Weighted nearest-neighbour votes, as DINO and mmselfsup count them."""
+"""Weighted nearest-neighbour votes, as DINO and mmselfsup count them.
+
+M bank features, N queries, D their width, C classes.
+"""
+from collections.abc import Iterator, Sequence
+from typing import Union
+
 import torch
 import torch.nn.functional as F
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_rank, get_world_size
 from torch import Tensor
 
-# Similarities held at once: 256 MB in float32.
-_MAX_SIMILARITIES = 2**26
+from swav_plugin.registry import METRICS
+
+from .feature_store import FeatureSet, Labels, Result, ShardedRows
+
+# Queries in one matrix product. A constant, so that products have the same
+# shapes, and the same rounding, however many ranks share the queries.
+_QUERY_ROWS = 2048
+# Bank features in one product on the CPU: 128 MB of similarities.
+_BANK_ROWS = 2**14
+
+
+@torch.no_grad()
+def nearest_neighbours(
+    bank: Union[Tensor, ShardedRows], queries: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """Find the k features of a bank with the largest cosine to each query.
+
+    Neighbours are ordered from near to far; of equally near ones the first
+    in the bank comes first, and counts. Works in float32 on the device of the
+    queries, where the bank need not be: it is brought there and normalised
+    block by block, so memory does not grow with M. On a GPU blocks are as
+    large as its free memory allows.
+
+    Args:
+        bank: (M, D) of any float type.
+        queries: (N, D).
+        k: 1 <= k <= M.
+
+    Returns:
+        (N, k) float32 cosines and (N, k) int64 places in the bank.
+
+    Raises:
+        ValueError: If k does not fit the bank.
+    """
+    _check_k(k, len(bank))
+    blocks = [
+        F.normalize(block.float(), dim=1)
+        for block in queries.split(_QUERY_ROWS)
+    ]
+    best = [(block.new_empty(len(block), 0),
+             torch.empty(len(block), 0, dtype=torch.long, device=block.device))
+            for block in blocks]
+    step = _bank_rows(queries)
+    for start in range(0, len(bank), step):
+        part = bank[start:start + step].to(queries.device)
+        part = F.normalize(part.float(), dim=1).T
+        for i, block in enumerate(blocks):
+            cosines, places = _largest(block @ part, k)
+            # Earlier places stand to the left, and a stable sort keeps them
+            # there among equals.
+            cosines = torch.cat([best[i][0], cosines], dim=1)
+            places = torch.cat([best[i][1], places + start], dim=1)
+            cosines, order = cosines.sort(dim=1, descending=True, stable=True)
+            best[i] = cosines[:, :k], places.gather(1, order[:, :k])
+    if not blocks:
+        return queries.new_empty(0, k), queries.new_empty(0, k).long()
+    return (torch.cat([cosines for cosines, _ in best]),
+            torch.cat([places for _, places in best]))
+
+
+def _check_k(k: int, bank_size: int) -> None:
+    if not 1 <= k <= bank_size:
+        raise ValueError(f'got k={k} neighbours and a bank of {bank_size} '
+                         'features; k must lie between 1 and the bank size.')
+
+
+def _bank_rows(queries: Tensor) -> int:
+    """How many features of the bank to take at once."""
+    if not queries.is_cuda:
+        return _BANK_ROWS
+    # For each: itself in up to float32, as it came and normalised, and its
+    # similarities with a place (int64) for each while the largest are sought.
+    bytes_each = 12 * queries.shape[1] + 16 * _QUERY_ROWS
+    free = torch.cuda.mem_get_info(queries.device)[0]
+    return max(1024, min(2**20, free // 2 // bytes_each))
+
+
+def _largest(cosines: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row, (N, k), and their columns.
+
+    Of equal values the leftmost are taken and come first.
+    """
+    num = cosines.shape[1]
+    values, columns = cosines.topk(min(k + 1, num), dim=1)
+    # topk takes any of equal values: where the first one left out equals the
+    # last one taken, it may have taken the wrong ones.
+    if num > k:
+        is_open = values[:, k] == values[:, k - 1]
+        if is_open.any():
+            values[is_open], columns[is_open] = [
+                result[:, :k + 1] for result in cosines[is_open].sort(
+                    dim=1, descending=True, stable=True)
+            ]
+    columns, order = columns[:, :k].sort(dim=1)
+    values = values[:, :k].gather(1, order)
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
+
+
+def count_votes(
+    cosines: Tensor, labels: Tensor, temperature: float, num_classes: int
+) -> Tensor:
+    """Sum exp(cosine / T) of the neighbours of each class.
+
+    Args:
+        cosines: (N, k) of the neighbours.
+        labels: (N, k) their classes.
+        temperature: T, > 0.
+        num_classes: C.
+
+    Returns:
+        (N, C) float64.
+    """
+    # In float64 exp(1 / T) is finite down to T = 0.0015.
+    weights = (cosines.double() / temperature).exp()
+    votes = weights.new_zeros(len(cosines), num_classes)
+    return votes.scatter_add_(1, labels, weights)
 
 
 @torch.no_grad()
@@ -29,7 +152,8 @@ def knn_predict(
         num_classes: C.
 
     Returns:
-        (N, C) votes; the class with the most is the prediction.
+        (N, C) float64 votes; the class with the most is the prediction, and
+        of several such classes the first.
 
     Raises:
         ValueError: If k does not fit the bank or a label its range.
@@ -41,20 +165,123 @@ def knn_predict(
     >>> knn_predict(bank, labels, queries, 1, 0.07, num_classes=2).argmax(1)
     tensor([1])
     """
-    if not 1 <= k <= len(bank):
-        raise ValueError(f'got k={k} neighbours and a bank of {len(bank)} '
-                         'features; k must lie between 1 and the bank size.')
+    _check_k(k, len(bank))
     low, high = int(bank_labels.min()), int(bank_labels.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f'bank_labels lie between {low} and {high}; expected '
                          f'0 to num_classes - 1 = {num_classes - 1}.')
-    bank = F.normalize(bank.float(), dim=1)
-    votes = []
-    for block in queries.split(max(1, _MAX_SIMILARITIES // len(bank))):
-        cosines = F.normalize(block.float(), dim=1) @ bank.T
-        nearest, places = cosines.topk(k, dim=1)
-        block_votes = cosines.new_zeros(len(block), num_classes)
-        block_votes.scatter_add_(1, bank_labels[places],
-                                 (nearest / temperature).exp())
-        votes.append(block_votes)
-    return torch.cat(votes)
+    cosines, places = nearest_neighbours(bank, queries, k)
+    return count_votes(cosines, bank_labels[places], temperature, num_classes)
+
+
+def count_hits(votes: Tensor, labels: Tensor, top: int) -> int:
+    """How many queries have their class among the `top` with most votes.
+
+    Of classes with equal votes the lower number comes first. A class without
+    a vote is not predicted, even if fewer than `top` have some.
+
+    Args:
+        votes: (N, C).
+        labels: (N,).
+        top: >= 1.
+
+    >>> count_hits(torch.tensor([[2., 0., 2., 1.]]), torch.tensor([2]), top=1)
+    0
+    """
+    own = votes.gather(1, labels[:, None])
+    lower = torch.arange(votes.shape[1], device=votes.device) < labels[:, None]
+    ahead = (votes > own) | ((votes == own) & lower)
+    return int(((ahead.sum(1) < top) & (own[:, 0] > 0)).sum())
+
+
+@METRICS.register_module()
+class KNN:
+    """Top-1 and top-5 accuracy of weighted nearest-neighbour votes.
+
+    All k come from one search for neighbours. Ranks share the queries; hits
+    are counted, so any number of ranks gives the same accuracy.
+
+    Args:
+        k: Numbers of neighbours.
+        temperature: T of the weights exp(cosine / T), > 0.
+        features: Which of the loop's features; None for all.
+
+    Source: DINO (arXiv:2104.14294); k and T are those of the page.
+    """
+
+    def __init__(
+        self,
+        k: Sequence[int] = (10, 20, 100, 200),
+        temperature: float = 0.07,
+        features: Union[Sequence[str], None] = None,
+    ) -> None:
+        if temperature < 0.0015:
+            raise ValueError(
+                f'KNN got temperature={temperature}; exp(1 / T) overflows '
+                'below 0.0015. The page has 0.07.')
+        self.k = sorted(k)
+        self.temperature = temperature
+        self.features = features
+
+    def check(self, bank: Labels, test: Labels) -> None:
+        """Refuse sets that can not be evaluated, before features are made.
+
+        Raises:
+            ValueError: If k exceeds the bank or labels are not classes.
+        """
+        _check_k(self.k[0], len(bank.values))
+        _check_k(self.k[-1], len(bank.values))
+        for labels in (bank, test):
+            labels.check_single()
+        if test.num_classes > bank.num_classes:
+            raise ValueError(
+                f'{test.name} has labels up to {test.num_classes - 1}, but '
+                f'{bank.name} only up to {bank.num_classes - 1}; both sets '
+                'need the same classes.')
+
+    def evaluate(self, bank: FeatureSet, test: FeatureSet) -> list[Result]:
+        """Accuracies in %, for each feature and k."""
+        results = []
+        for name in self.features or test.features:
+            hits = self._count(bank, test, name)
+            for k, (top1, top5) in zip(self.k, hits.tolist()):
+                protocol = (
+                    f'{name}, k={k}, T={self.temperature:g}, cosine, votes '
+                    f'exp(cos/T), bank of {len(bank.labels.values)}, '
+                    f'{len(test.labels.values)} test images')
+                for top, count in ((1, top1), (5, top5)):
+                    results.append(
+                        Result(f'{name}/knn{k}_top{top}',
+                               100 * count / len(test.labels.values),
+                               protocol))
+        return results
+
+    def _count(self, bank: FeatureSet, test: FeatureSet, name: str) -> Tensor:
+        """Hits of all ranks, (number of k, 2), for top-1 and top-5."""
+        device = get_device()
+        num_classes = bank.labels.num_classes
+        bank_labels = bank.labels.values.to(device)
+        hits = torch.zeros(len(self.k), 2, dtype=torch.long, device=device)
+        own = [*_own_rows(len(test.labels.values))]
+        if own:
+            queries = torch.cat([test.features[name][rows] for rows in own])
+            cosines, places = nearest_neighbours(
+                bank.features[name], queries.to(device), self.k[-1])
+            labels = torch.cat([test.labels.values[rows] for rows in own])
+            parts = zip(cosines.split(_QUERY_ROWS), places.split(_QUERY_ROWS),
+                        labels.to(device).split(_QUERY_ROWS))
+            for near, where, true in parts:
+                for counts, k in zip(hits, self.k):
+                    votes = count_votes(near[:, :k], bank_labels[where[:, :k]],
+                                        self.temperature, num_classes)
+                    counts[0] += count_hits(votes, true, top=1)
+                    counts[1] += count_hits(votes, true, top=5)
+        all_reduce(hits)
+        return hits
+
+
+def _own_rows(num_queries: int) -> Iterator[slice]:
+    """This rank's blocks of queries."""
+    step = _QUERY_ROWS * get_world_size()
+    for start in range(_QUERY_ROWS * get_rank(), num_queries, step):
+        yield slice(start, min(start + _QUERY_ROWS, num_queries))

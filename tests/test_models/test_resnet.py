@@ -56,15 +56,15 @@ def test_outputs_are_torchvisions_in_training_mode() -> None:
 
 def test_outputs_come_in_the_order_of_the_network() -> None:
     backbone = ResNetWithStem(
-        18, out_indices=(4, 0), stem_channels=4, base_channels=4)
+        18, out_indices=(4, 0), stem_channels=8, base_channels=8)
     assert [maps.shape[1] for maps in backbone(torch.ones(1, 3, 64, 64))] == [
-        4, 32
+        8, 64
     ]
 
 
 def test_freezing_covers_the_stem() -> None:
     backbone = ResNetWithStem(
-        18, frozen_stages=4, stem_channels=4, base_channels=4)
+        18, frozen_stages=4, stem_channels=8, base_channels=8)
     backbone.train()
     assert not any(p.requires_grad for p in backbone.parameters())
     before = {k: v.clone() for k, v in backbone.state_dict().items()}

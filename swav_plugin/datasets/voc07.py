@@ -1,0 +1,98 @@
+"""VOC images with a mark for each class: present, absent or difficult."""
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from swav_plugin.registry import DATASETS, TRANSFORMS
+
+CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car',
+           'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike',
+           'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
+# What the lists say, and what we and the reference call it.
+_MARKS = {'1': 1, '-1': 0, '0': -1}
+
+
+@DATASETS.register_module()
+class VOC07(BaseDataset):
+    """Image classification of Pascal VOC, from its own lists.
+
+    Reads ``ImageSets/Main/<class>_<split>.txt``. `gt_label` is a (20,) int8
+    array in alphabetical order of classes: 1 present, 0 absent, -1 where all
+    objects of the class are marked as difficult.
+
+    Args:
+        data_root: The folder VOC2007, or of another year, which has
+            ImageSets and JPEGImages.
+        split: 'trainval' or 'test' in VOC2007.
+        pipeline: Transforms; names are looked up in swav_plugin first.
+        test_mode: Has no effect: an unreadable image is an error.
+
+    Raises:
+        FileNotFoundError: A list or its first image is missing.
+        ValueError: Lists disagree about the images, or have a bad line.
+    """
+
+    METAINFO = dict(classes=CLASSES)
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str,
+        pipeline: Any = (),
+        test_mode: bool = True,
+    ) -> None:
+        self.split = split
+        self.root = Path(data_root)
+        # Built here: mmengine would look in its default scope only.
+        transforms = [
+            TRANSFORMS.build(transform)
+            if isinstance(transform, dict) else transform
+            for transform in pipeline
+        ]
+        super().__init__(pipeline=transforms, test_mode=test_mode)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the lists of all classes."""
+        columns = [self._read(name) for name in CLASSES]
+        images = list(columns[0])
+        for name, column in zip(CLASSES, columns):
+            if list(column) != images:
+                raise ValueError(
+                    f'{self._list_file(name)} has other images than '
+                    f'{self._list_file(CLASSES[0])}; get the lists again.')
+        folder = self.root / 'JPEGImages'
+        first = folder / f'{images[0]}.jpg'
+        if not first.is_file():
+            raise FileNotFoundError(
+                f'VOC07: {first}, the first image of split '
+                f'{self.split!r}, does not exist.')
+        marks = np.array([list(column.values()) for column in columns],
+                         dtype=np.int8).T
+        return [
+            dict(img_path=str(folder / f'{image}.jpg'), gt_label=row)
+            for image, row in zip(images, marks)
+        ]
+
+    def _list_file(self, name: str) -> Path:
+        return self.root / f'ImageSets/Main/{name}_{self.split}.txt'
+
+    def _read(self, name: str) -> dict[str, int]:
+        """Marks of one class by image."""
+        path = self._list_file(name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'VOC07: there is no {path}; data_root is the folder that '
+                'has ImageSets and JPEGImages, such as VOCdevkit/VOC2007.')
+        marks = {}
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            words = line.split()
+            if len(words) != 2 or words[1] not in _MARKS:
+                raise ValueError(
+                    f'{path}, line {number}: {line!r}; expected an image and '
+                    '1, -1 or 0.')
+            marks[words[0]] = _MARKS[words[1]]
+        if not marks:
+            raise ValueError(f'VOC07: {path} has no lines.')
+        return marks

@@ -1,0 +1,278 @@
+"""Features of a whole set on disk, and what evaluators get to see of them.
+
+Each rank writes the features of its own images to a file of its own; all
+ranks then map the files of all. Nothing is gathered through memory.
+
+N images, D width of a feature, C classes.
+"""
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Union
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_rank, get_world_size
+from torch import Tensor, nn
+
+META = 'meta.json'
+
+
+class Result(NamedTuple):
+    """A number and how it came about."""
+
+    name: str
+    value: float
+    protocol: str
+
+
+@dataclass
+class Labels:
+    """What is known of a set without looking at its images.
+
+    Args:
+        name: For messages, such as 'bank_dataloader'.
+        values: (N,) int64 classes or (N, C) int8: 1 present, 0 absent, -1
+            difficult.
+        classes: Names, if known.
+    """
+
+    name: str
+    values: Tensor
+    classes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """C: as many as there are names, else the highest label plus 1."""
+        if self.values.dim() == 2:
+            return self.values.shape[1]
+        return len(self.classes) or int(self.values.max()) + 1
+
+    def check_single(self) -> None:
+        """Make sure that each image has one class.
+
+        Raises:
+            ValueError: If not, or a class has no name.
+        """
+        if self.values.dim() != 1:
+            raise ValueError(
+                f'images of {self.name} have several labels each; use a set '
+                'with one class for each image.')
+        low, high = int(self.values.min()), int(self.values.max())
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(
+                f'labels of {self.name} lie between {low} and {high}; '
+                f'expected 0 to {self.num_classes - 1}, one for each of its '
+                f'{self.num_classes} classes.')
+
+    def check_several(self) -> None:
+        """Make sure that each image has a mark for every class.
+
+        Raises:
+            ValueError: If not.
+        """
+        if self.values.dim() != 2:
+            raise ValueError(
+                f'images of {self.name} have one class each; use a set that '
+                "marks every class for each image, such as type='VOC07'.")
+        marks = set(self.values.unique().tolist())
+        if not marks <= {-1, 0, 1}:
+            raise ValueError(
+                f'marks of {self.name} are {sorted(marks)}; expected 1 for '
+                'present, 0 for absent and -1 for difficult.')
+
+
+class ShardedRows:
+    """Rows of several files, one after the other, read when asked for."""
+
+    def __init__(self, shards: Sequence[Tensor]) -> None:
+        self._shards = shards
+        self._ends = np.cumsum([len(shard) for shard in shards]).tolist()
+        self.shape = torch.Size([self._ends[-1], shards[0].shape[1]])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Rows start to stop, (n, D); a step is not supported."""
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise ValueError(f'rows are read in order, without step {step}.')
+        parts = []
+        for shard, end in zip(self._shards, self._ends):
+            begin = end - len(shard)
+            part = shard[max(start - begin, 0):max(stop - begin, 0)]
+            if len(part):
+                parts.append(part)
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts) if parts else self._shards[0][:0]
+
+
+@dataclass
+class FeatureSet:
+    """A set as evaluators get it: the rows of `features` belong to `labels`.
+
+    Features are (N, D) and mapped from disk: slices are read when used.
+    """
+
+    labels: Labels
+    features: dict[str, ShardedRows] = field(default_factory=dict)
+
+
+def share(num_images: int, batch_size: int) -> range:
+    """The images of this rank: whole batches, in the order of the set.
+
+    Every image is in one share, and batches are those of a single rank.
+
+    >>> share(10, 4)
+    range(0, 10)
+    """
+    num_batches = -(-num_images // batch_size)
+    rank, world_size = get_rank(), get_world_size()
+    first, last = [
+        batch_size * (num_batches * r // world_size) for r in (rank, rank + 1)
+    ]
+    return range(min(first, num_images), min(last, num_images))
+
+
+@contextmanager
+def writing(folder: Path, token: str) -> Iterator[Path]:
+    """Let all ranks fill a folder that then appears whole, or not at all.
+
+    Args:
+        folder: Its final place. If another run has put it there meanwhile,
+            that one stays.
+        token: The same on all ranks and nowhere else.
+
+    Yields:
+        The folder to write to.
+    """
+    unfinished = folder.with_name(f'.{folder.name}.{token}')
+    unfinished.mkdir(parents=True, exist_ok=True)
+    barrier()
+    try:
+        yield unfinished
+        barrier()
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    if get_rank() == 0:
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not (folder / META).is_file():
+                raise
+            shutil.rmtree(unfinished)
+    barrier()
+
+
+class ShardWriter:
+    """Write this rank's rows of one feature, batch by batch.
+
+    Args:
+        folder: Where the ranks put their files.
+        num_rows: How many rows this rank will write.
+        dtype: 'float16' or 'float32'.
+    """
+
+    def __init__(self, folder: Path, num_rows: int, dtype: str) -> None:
+        self._path = folder / f'{get_rank():05}.npy'
+        self._num_rows = num_rows
+        self._dtype = dict(float16=torch.float16, float32=torch.float32)[dtype]
+        self._array: Union[np.memmap, None] = None
+        self._done = 0
+
+    def write(self, rows: Tensor) -> None:
+        """Append (n, D) rows.
+
+        Raises:
+            ValueError: If a number is not finite in the file's type.
+        """
+        numbers = rows.to(self._dtype).cpu().numpy()
+        if not np.isfinite(numbers).all():
+            raise ValueError(
+                f'a feature for {self._path.parent} is not finite in '
+                f'{numbers.dtype}: its largest number is '
+                f'{float(rows.abs().max()):.3g}. If that is a number, set '
+                "dtype='float32'; else the weights are broken.")
+        if self._array is None:
+            self._array = np.lib.format.open_memmap(
+                self._path, 'w+', numbers.dtype,
+                (self._num_rows, numbers.shape[1]))
+        self._array[self._done:self._done + len(numbers)] = numbers
+        self._done += len(numbers)
+
+    def close(self) -> None:
+        """Bring all rows to the disk."""
+        assert self._done == self._num_rows, (self._done, self._num_rows)
+        if self._array is not None:
+            self._array.flush()
+            self._array = None
+
+
+def write_meta(folder: Path, num_rows: int, about: dict) -> None:
+    """Describe the files of a folder; done last, when all are complete."""
+    meta = dict(about, num_rows=num_rows)
+    (folder / META).write_text(json.dumps(meta, indent=2) + '\n')
+
+
+def open_rows(folder: Path) -> ShardedRows:
+    """Map the rows of a folder.
+
+    Raises:
+        FileNotFoundError: If files of some ranks are not there.
+    """
+    meta = json.loads((folder / META).read_text())
+    # Copy-on-write: torch warns of tensors on read-only memory.
+    shards = [
+        torch.from_numpy(np.load(path, mmap_mode='c'))
+        for path in sorted(folder.glob('*.npy'))
+    ]
+    found = sum(len(shard) for shard in shards)
+    if found != meta['num_rows']:
+        raise FileNotFoundError(
+            f'{folder} has {found} of {meta["num_rows"]} features; all '
+            'machines of a run must share that folder. Set work_dir or '
+            'cache_dir to one that they do.')
+    return ShardedRows(shards)
+
+
+def hash_modules(modules: Iterable[nn.Module]) -> str:
+    """Hash of what modules compute: structure, parameters and buffers."""
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(repr(module).encode())
+        for tensors in (module.named_parameters(), module.named_buffers()):
+            for name, tensor in tensors:
+                digest.update(f'{name} {tensor.dtype} {tensor.shape}'.encode())
+                raw = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(raw.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def hash_images(paths: Sequence[str], labels: Tensor) -> str:
+    """Hash of names, sizes, times and labels of image files.
+
+    A file that was changed in place has another time. In threads, since on
+    network disks each look takes a while.
+    """
+
+    def status(chunk: Sequence[str]) -> str:
+        found = [os.stat(path) for path in chunk]
+        return '\n'.join(f'{path} {of.st_size} {of.st_mtime_ns}'
+                         for path, of in zip(chunk, found))
+
+    chunks = [paths[i:i + 1000] for i in range(0, len(paths), 1000)]
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(16) as pool:
+        for text in pool.map(status, chunks):
+            digest.update(f'{text}\n'.encode(errors='surrogateescape'))
+    digest.update(labels.numpy().data)
+    return digest.hexdigest()

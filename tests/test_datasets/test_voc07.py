@@ -1,0 +1,66 @@
+"""VOC07: marks of classes, and lists that can not be right."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from swav_plugin.datasets.voc07 import CLASSES, VOC07
+from swav_plugin.registry import DATASETS
+
+
+def write_lists(root: Path, marks: dict[str, list[str]]) -> Path:
+    """Lists of all classes for images 1.jpg, 2.jpg, ...; -1 by default."""
+    (root / 'ImageSets/Main').mkdir(parents=True)
+    (root / 'JPEGImages').mkdir()
+    (root / 'JPEGImages/000001.jpg').touch()
+    for name in CLASSES:
+        lines = [f'{i:06} {mark:>2}'
+                 for i, mark in enumerate(marks.get(name, ['-1'] * 3), 1)]
+        path = root / f'ImageSets/Main/{name}_trainval.txt'
+        path.write_text('\n'.join(lines) + '\n')
+    return root
+
+
+def test_marks_are_the_references(tmp_path: Path) -> None:
+    root = write_lists(
+        tmp_path, dict(bird=['1', '-1', '0'], tvmonitor=['-1', '1', '1']))
+    dataset = VOC07(str(root), 'trainval')
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    expected = np.zeros((3, 20), np.int8)
+    expected[:, 2], expected[:, 19] = [1, 0, -1], [0, 1, 1]
+    np.testing.assert_array_equal([i['gt_label'] for i in infos], expected)
+    assert infos[1]['img_path'] == str(root / 'JPEGImages/000002.jpg')
+    assert dataset.metainfo['classes'] == CLASSES == tuple(sorted(CLASSES))
+
+
+def test_counts_of_real_lists(test_data: Path) -> None:
+    root = test_data / 'voc2012_mini/VOCdevkit/VOC2012'
+    pipeline = [dict(type='LoadImage'), dict(type='PackViews')]
+    dataset = DATASETS.build(
+        dict(type='swav_plugin.VOC07', data_root=str(root), split='val',
+             pipeline=pipeline))
+    marks = np.array([
+        dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))
+    ])
+    assert marks.shape == (240, 20)
+    # Counted with grep -c ' 1$' in the lists.
+    counts = dict(zip(CLASSES, (marks == 1).sum(0).tolist()))
+    assert [counts[name] for name in ('aeroplane', 'cat', 'person', 'train',
+                                      'tvmonitor')] == [5, 22, 83, 11, 10]
+    packed = dataset[0]
+    assert packed['data_samples'].gt_label.tolist() == marks[0].tolist()
+
+
+def test_bad_lists_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='plane_trainval.txt; data'):
+        VOC07(str(tmp_path), 'trainval')
+    root = write_lists(tmp_path / 'a', dict(cow=['1', '-1', '2']))
+    with pytest.raises(ValueError, match="cow_trainval.txt, line 3: '000003"):
+        VOC07(str(root), 'trainval')
+    root = write_lists(tmp_path / 'b', dict(cow=['1', '-1']))
+    with pytest.raises(ValueError, match='cow_trainval.txt has other images'):
+        VOC07(str(root), 'trainval')
+    root = write_lists(tmp_path / 'c', {})
+    (root / 'JPEGImages/000001.jpg').unlink()
+    with pytest.raises(FileNotFoundError, match='000001.jpg, the first image'):
+        VOC07(str(root), 'trainval')
