@@ -1,6 +1,5 @@
 """Where to look: crops, flips and rotations."""
 import math
-from numbers import Integral
 
 import numpy as np
 from PIL import Image
@@ -36,7 +35,7 @@ class RandomResizedCrop(RandomTransform):
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
     ) -> None:
         super().__init__()
-        if not isinstance(scale, Integral) or scale < 1:
+        if not isinstance(scale, (int, np.integer)) or scale < 1:
             raise ValueError(f'RandomResizedCrop got scale={scale}; give the '
                              'side of the output in whole pixels, >= 1.')
         tiny = 1e-9

@@ -8,7 +8,7 @@ NO_NUMBA: str | None = None  # why there is no numba, where there is none
 NO_CACHE: str | None = None  # why machine code is not kept, where it is not
 try:
     from numba import config, njit
-    if config.DISABLE_JIT:
+    if getattr(config, 'DISABLE_JIT', 0):
         NO_NUMBA = 'NUMBA_DISABLE_JIT is set'
 # OSError: its compiler is broken; also where it is too old for this NumPy.
 except (ImportError, OSError) as error:

@@ -145,7 +145,8 @@ class MultiCrop(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Replace results['img'], (H, W, 3), by a list of V views of it."""
         img = results['img']
-        shape, dtype = getattr(img, 'shape', ()), getattr(img, 'dtype', None)
+        shape: tuple = getattr(img, 'shape', ())
+        dtype = getattr(img, 'dtype', None)
         if dtype != np.uint8 or len(shape) != 3 or (
                 shape[2] != 3 or img.size == 0):
             raise ValueError(
