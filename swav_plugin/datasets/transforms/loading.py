@@ -1,6 +1,6 @@
 """Read an image file into RGB, whatever its kind."""
 import os
-from typing import Any
+import struct
 
 import cv2
 import numpy as np
@@ -10,6 +10,10 @@ from PIL import Image, UnidentifiedImageError
 from swav_plugin.registry import TRANSFORMS
 
 from .encoded_image import read_encoded
+
+# Of a JPEG file: marker and length and, if it is a frame header, bits, height,
+# width and number of components.
+_SEGMENT = struct.Struct('>BHBHHB')
 
 # Since OpenCV 4.11; older ones leave JPEG files to Pillow.
 _CV2_RGB = getattr(cv2, 'IMREAD_COLOR_RGB', None)
@@ -47,9 +51,12 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
             an image, or has values of unknown range.
     """
     try:
-        with Image.open(path) as img:
-            pixels = _decode_jpeg(img)
-            return np.array(_to_rgb(img)) if pixels is None else pixels
+        with open(path, 'rb') as file:
+            pixels = _decode_jpeg(file.read())
+            if pixels is not None:
+                return pixels
+            with Image.open(file) as img:
+                return np.array(_to_rgb(img))
     except MemoryError:
         raise
     # Pillow's decoders raise nearly anything on damaged files.
@@ -57,23 +64,36 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
         raise UnreadableImage(os.fspath(path), _reason(path, error)) from error
 
 
-def _decode_jpeg(img: Any) -> np.ndarray | None:
-    """Decode an opened JPEG file by OpenCV, or give None.
+def _decode_jpeg(data: bytes) -> np.ndarray | None:
+    """Decode a plain JPEG file by OpenCV, or give None.
 
     To Pillow's pixels, since both use libjpeg-turbo, and a quarter faster.
     Left to Pillow are files that do not end as they should: it tells if they
     are cut off, where some versions of OpenCV fill up with grey.
     """
-    if _CV2_RGB is None or img.format != 'JPEG' or (
-            img.mode not in ('RGB', 'L')):
-        return None
-    img.fp.seek(0)
-    data = img.fp.read()
-    if not data.endswith(b'\xff\xd9'):  # JPEG's end of image
+    if _CV2_RGB is None or not _is_plain_jpeg(data):
         return None
     return cv2.imdecode(
         np.frombuffer(data, np.uint8),
         _CV2_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether this is a complete JPEG file of 8 bits, in grey or colours.
+
+    And not one of so many pixels that Pillow would have a word to say.
+    """
+    if not (data.startswith(b'\xff\xd8') and data.endswith(b'\xff\xd9')):
+        return False
+    place = 2
+    while data[place:place + 1] == b'\xff' and place + 10 < len(data):
+        marker, length, precision, height, width, components = _SEGMENT.unpack(
+            data[place + 1:place + 10])
+        if marker in (0xc0, 0xc1, 0xc2):  # baseline, extended, progressive
+            return (precision == 8 and components in (1, 3) and
+                    height * width <= (Image.MAX_IMAGE_PIXELS or 2**32))
+        place += 2 + length
+    return False
 
 
 def _to_rgb(img: Image.Image) -> Image.Image:
