@@ -3,6 +3,7 @@
 N training images, M test images, D width of a feature, C classes, P SVMs that
 are trained side by side.
 """
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional
@@ -74,12 +75,14 @@ def fit_svms(
         residual = 2 * weights * targets * margins - beta
         images = gram @ residual
         distance, length = _dot(residual, images), _dot(beta, scores)
-        is_open = ~(distance <= tolerance**2 * length)
-        is_open = is_open.flatten(0, -2).any(0)
+        is_done = distance <= tolerance**2 * length
         solved[..., columns] = beta
-        if not is_open.any():
+        if is_done.all():
             return solved
-        # Go on with the others only.
+        # Go on with the others only. Of a column that is done in part of the
+        # batch that part rests: what is left of it is no more than rounding.
+        residual, images = residual * ~is_done, images * ~is_done
+        is_open = ~is_done.flatten(0, -2).all(0)
         columns = columns[is_open]
         beta, scores, targets, weights, margins, residual, images = [
             x[..., is_open] for x in (beta, scores, targets, weights, margins,
@@ -432,8 +435,16 @@ def low_shot_map(
     Source: Goyal et al. (arXiv:1905.01235), section 4, in the form of
     mmselfsup's svm_voc07, whose samples have no seed.
     """
+    return _low_shot(*_gram_matrices(train_x, test_x), train_y, test_y, k,
+                     costs, num_samples, seed)
+
+
+def _low_shot(
+    gram: Tensor, test_gram: Tensor, train_y: Tensor, test_y: Tensor, k: int,
+    costs: Sequence[float], num_samples: int, seed: int
+) -> LowShotResult:
+    """As `low_shot_map`, with (N, N) and (M, N) inner products."""
     samples = draw_samples(train_y, k, num_samples, seed)
-    gram, test_gram = _gram_matrices(train_x, test_x)
     train_y, test_y = train_y.to(gram.device), test_y.to(gram.device)
     samples = samples.to(gram.device)
     marked = torch.stack([_marks(sample, len(train_y)) for sample in samples])
@@ -558,16 +569,16 @@ class VOC07SVM:
     def evaluate(self, bank: FeatureSet, test: FeatureSet) -> list[Result]:
         """MAP in %, for each feature and then for each k."""
 
-        def sets(name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            return (bank.features[name][:], bank.labels.values,
-                    test.features[name][:], test.labels.values)
+        def full_map(name: str) -> FullResult:
+            return svm_map(bank.features[name][:], bank.labels.values,
+                           test.features[name][:], test.labels.values,
+                           self.costs)
 
         names = list(self.features or test.features)
         size = (f'{len(self.costs)} costs, all-point AP, '
                 f'{len(bank.labels.values)} training and '
                 f'{len(test.labels.values)} test images')
-        full = dict(zip(names, _shared_by_ranks(
-            lambda name: svm_map(*sets(name), self.costs), names)))
+        full = dict(zip(names, _shared_by_ranks(full_map, names)))
         results = [
             Result(f'{name}/svm_map', result.map_cv,
                    f'{name}, SVM on all labels, cost of each class by 3-fold '
@@ -583,9 +594,16 @@ class VOC07SVM:
                 results.append(
                     Result(f'svm_map_best_by_{suffix}', full[name].map_cv,
                            f'{name}, the best feature {how}; else as above'))
+
+        @functools.cache
+        def matrices() -> tuple[Tensor, Tensor]:
+            return _gram_matrices(bank.features[best][:],
+                                  test.features[best][:])
+
         low_shot = _shared_by_ranks(
-            lambda k: low_shot_map(*sets(best), k, self.costs,
-                                   self.num_samples, self.seed),
+            lambda k: _low_shot(*matrices(), bank.labels.values,
+                                test.labels.values, k, self.costs,
+                                self.num_samples, self.seed),
             self.low_shot_k)
         for k, result in zip(self.low_shot_k, low_shot):
             for suffix, maps, how in (

@@ -86,6 +86,21 @@ def test_side_by_side_is_one_by_one() -> None:
                 gram @ warm[:, c:c + 1], scores, rtol=0, atol=1e-3)
 
 
+def test_what_is_solved_rests_while_the_others_go_on() -> None:
+    # Else conjugate gradients chase the rounding of a solution for long.
+    train_x, train_y, _, _ = make_voc()
+    x = torch.tensor(unit(train_x))
+    gram = torch.stack([x @ x.T + 1] * 2)
+    targets = torch.where(train_y == 1, 1., -1.).double().expand(2, -1, -1)
+    weights = torch.full_like(targets, 10)
+    start = fit_svms(gram, targets, weights, tolerance=1e-7)
+    start[1] = 0
+    again = fit_svms(gram, targets, weights, start)
+    assert torch.equal(again[0], start[0])
+    torch.testing.assert_close(
+        gram @ again, gram @ start[[0, 0]], rtol=0, atol=1e-3)
+
+
 def test_svms_that_did_not_converge_are_an_error() -> None:
     train_x, train_y, test_x, test_y = make_voc()
     x = torch.tensor(unit(train_x))
