@@ -121,7 +121,7 @@ def sinkhorn_with_queue(
         # Products stay in cache; only their powers go to memory.
         product = exponents[:len(rows)]
         torch.mm(rows, steep_prototypes, out=product)
-        mass += torch.exp2(product, out=out).sum(0)
+        mass += _powers_of_2(product, out)
     return _sweep(buffer, mass, num_iters, num_codes=len(scores))
 
 
@@ -140,11 +140,35 @@ def _sweep(
         # There and back: a sweep starts with what is still in cache.
         blocks = blocks[::-1]
         for rows in blocks:
-            sample_scale = (rows @ prototype_scale).clamp_(tiny).reciprocal_()
-            mass += sample_scale @ rows
+            mass += _sums_of_equalised_rows(rows, prototype_scale)
         prototype_scale = _prototype_scale(mass)
     codes = kernel[len(kernel) - num_codes:] * prototype_scale
     return codes.div_(codes.sum(1, keepdim=True).clamp_(tiny))
+
+
+def _powers_of_2(exponents: Tensor, out: Tensor) -> Tensor:
+    """Set `out` (N, K) to 2 ** `exponents`; return its column sums (K,)."""
+    kernels = _cpu_kernels(out)
+    if kernels is None:
+        return torch.exp2(exponents, out=out).sum(0)
+    sums = out.new_empty(out.shape[1])
+    kernels.powers_of_2(exponents.numpy(), out.numpy(), sums.numpy())
+    return sums
+
+
+def _sums_of_equalised_rows(
+    kernel: Tensor, prototype_scale: Tensor
+) -> Tensor:
+    """Column sums (K,) after dividing each row of (N, K) by its scaled sum."""
+    kernels = _cpu_kernels(kernel)
+    if kernels is None:
+        tiny = torch.finfo(kernel.dtype).tiny
+        sample_scale = (kernel @ prototype_scale).clamp_(tiny).reciprocal_()
+        return sample_scale @ kernel
+    sums = torch.empty_like(prototype_scale)
+    kernels.sums_of_equalised_rows(kernel.numpy(), prototype_scale.numpy(),
+                                   sums.numpy())
+    return sums
 
 
 def _prototype_scale(mass: Tensor) -> Tensor:
@@ -313,6 +337,16 @@ def _reduce(tensor: Tensor, op: Any) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(tensor, op)
     return tensor
+
+
+def _cpu_kernels(matrix: Tensor) -> Any:
+    """The compiled loops, where numba is and (N, K) `matrix` is large."""
+    if matrix.device.type != 'cpu' or matrix.dtype != torch.float32 or (
+            matrix.nbytes < _CPU_BLOCK_BYTES // 4
+            or not matrix.is_contiguous()):
+        return None
+    from . import cpu_kernels  # here, for numba takes a second to import
+    return cpu_kernels if cpu_kernels.HAS_NUMBA else None
 
 
 def _block_rows(matrix: Tensor) -> int:
