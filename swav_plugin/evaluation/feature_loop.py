@@ -11,7 +11,8 @@ from typing import Any, Optional, Union
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast, broadcast_object_list, is_main_process
+from mmengine.dist import (barrier, broadcast, broadcast_object_list,
+                           is_main_process)
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
@@ -150,8 +151,8 @@ class FeatureEvalLoop(BaseLoop):
             results: list[Result] = []
             for evaluator in self.evaluators:
                 results += evaluator.evaluate(*sets)
+            barrier()
         finally:
-            # Files stay readable for ranks that have them mapped.
             if is_main_process():
                 shutil.rmtree(folder, ignore_errors=True)
         for result in results:

@@ -259,6 +259,8 @@ class KNN:
     def _count(self, bank: FeatureSet, test: FeatureSet, name: str) -> Tensor:
         """Hits of all ranks, (number of k, 2), for top-1 and top-5."""
         device = get_device()
+        if device == 'mps':
+            device = 'cpu'  # Apple's GPUs have no float64
         num_classes = bank.labels.num_classes
         bank_labels = bank.labels.values.to(device)
         hits = torch.zeros(len(self.k), 2, dtype=torch.long, device=device)
