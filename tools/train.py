@@ -5,24 +5,21 @@
 Several processes: tools/dist_train.sh and tools/slurm_train.sh.
 """
 import argparse
-import os
-import sys
 from pathlib import Path
 
 import swav_plugin  # noqa: F401 isort:skip  says what is not installed
 
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
-from swav_plugin.engine.launch import (UsageError, check_batches,
-                                       find_checkpoint, init_cpu_group,
-                                       leave_cores_to_workers, leave_cpu_group,
-                                       load_config, set_launcher,
-                                       set_mixed_precision)
+from swav_plugin.engine.launch import (UsageError, add_common_arguments,
+                                       check_batches, end_processes,
+                                       find_checkpoint, load_config,
+                                       prepare_processes, run_command,
+                                       set_common, set_mixed_precision)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -30,11 +27,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train what a config describes.')
     parser.add_argument('config', metavar='CONFIG', help='config file (.py)')
-    parser.add_argument(
-        '--work-dir',
-        metavar='D',
-        help='folder for logs and checkpoints (default: work_dir of the '
-        'config, or work_dirs/<name of the config>)')
     parser.add_argument(
         '--resume',
         metavar='CKPT',
@@ -53,24 +45,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='mixed precision: float16 (or optim_wrapper.dtype) on GPUs, '
         'bfloat16 on CPU')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes (default: none = a single one)')
-    parser.add_argument(
-        '--cfg-options',
-        metavar='K=V',
-        nargs='+',
-        action='extend',
-        default=[],
-        help='change the config: model.head.num_prototypes=300 '
-        'custom_hooks.0.queue_begin_epoch=5 "a.b=[2, 6]"')
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        help='set by older launchers of torch')
+    add_common_arguments(
+        parser,
+        results='checkpoints',
+        example='model.head.num_prototypes=300 '
+        'custom_hooks.0.queue_begin_epoch=5')
     return parser.parse_args(argv)
 
 
@@ -82,13 +61,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """
     cfg = load_config(args.config, args.cfg_options)
     notes = []
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
-    if args.local_rank is not None:
-        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    set_launcher(cfg, args.launcher)
+    set_common(cfg, args)
     wrapper = cfg.get('optim_wrapper') or {}
     is_amp = wrapper.get('type') == 'AmpOptimWrapper'
     if args.amp or (is_amp and get_device() == 'cpu'):
@@ -136,32 +109,19 @@ def _set_resume(cfg: Config, checkpoint: str) -> str:
 def train(args: argparse.Namespace) -> None:
     """Build everything, look it over and train."""
     cfg, notes = build_config(args)
-    if args.launcher != 'none' and get_device() == 'cpu':
-        init_cpu_group(cfg)
-    else:
-        leave_cores_to_workers(cfg)
+    prepare_processes(cfg)
     runner = Runner.from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)
     check_batches(runner)
     runner.train()
-    if torch.distributed.is_initialized():
-        if get_device() == 'cpu':
-            leave_cpu_group()
-        torch.distributed.destroy_process_group()
+    end_processes()
 
 
 @record  # torchrun's summary, its last lines, then holds the error
 def main() -> None:
     """Train; a mistake of the user's ends in one line."""
-    args = parse_args()
-    try:
-        train(args)
-    except UsageError as error:
-        if args.launcher == 'pytorch':
-            raise  # for torchrun's summary, see @record
-        print(f'{Path(__file__).name}: error: {error}', file=sys.stderr)
-        sys.exit(2)
+    run_command(train, parse_args())
 
 
 if __name__ == '__main__':

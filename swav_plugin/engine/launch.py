@@ -3,6 +3,7 @@
 Used by the commands in ``tools/``. What a user is likely to get wrong is
 looked for here, before anything slow starts.
 """
+import argparse
 import datetime
 import difflib
 import inspect
@@ -11,7 +12,7 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +53,68 @@ _CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
 
 class UsageError(ValueError):
     """A mistake of the user's; its message is all that need be printed."""
+
+
+def add_common_arguments(
+    parser: argparse.ArgumentParser, results: str, example: str
+) -> None:
+    """Add the options that all commands of ``tools/`` have.
+
+    Args:
+        parser: Of the command.
+        results: What goes into the work dir beside logs.
+        example: Of ``--cfg-options``.
+    """
+    parser.add_argument(
+        '--work-dir',
+        metavar='D',
+        help=f'folder for logs and {results} (default: work_dir of the '
+        'config, or work_dirs/<name of the config>)')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes (default: none = a single one)')
+    parser.add_argument(
+        '--cfg-options',
+        metavar='K=V',
+        nargs='+',
+        action='extend',
+        default=[],
+        help=f'change the config: {example} "a.b=[2, 6]"')
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        help='set by older launchers of torch')
+
+
+def set_common(cfg: Config, args: argparse.Namespace) -> None:
+    """Let the work dir and the launcher be those of the command line.
+
+    Raises:
+        UsageError: As `set_launcher`.
+    """
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    if args.local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    set_launcher(cfg, args.launcher)
+
+
+def run_command(
+    run: Callable[[argparse.Namespace], None], args: argparse.Namespace
+) -> None:
+    """Run a command; a mistake of the user's ends in one line."""
+    try:
+        run(args)
+    except UsageError as error:
+        if args.launcher == 'pytorch':
+            raise  # for torchrun's summary, see @record
+        print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 def load_config(path: str, options: Sequence[str] = ()) -> Config:
@@ -329,6 +392,22 @@ def init_cpu_group(cfg: Config) -> None:
     timeout_s = dist_cfg.get('timeout', 1800)
     torch.distributed.init_process_group(
         'gloo', timeout=datetime.timedelta(seconds=timeout_s))
+
+
+def prepare_processes(cfg: Config) -> None:
+    """Let processes on CPU find each other, or share its cores well."""
+    if cfg.launcher != 'none' and get_device() == 'cpu':
+        init_cpu_group(cfg)
+    else:
+        leave_cores_to_workers(cfg)
+
+
+def end_processes() -> None:
+    """Leave the group of processes, if there is one, when all is done."""
+    if torch.distributed.is_initialized():
+        if get_device() == 'cpu':
+            leave_cpu_group()
+        torch.distributed.destroy_process_group()
 
 
 def leave_cpu_group() -> NoReturn:

@@ -1,4 +1,5 @@
 """Read an image file into RGB, whatever its kind."""
+import io
 import os
 import struct
 
@@ -52,11 +53,12 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
     """
     try:
         with open(path, 'rb') as file:
-            pixels = _decode_jpeg(file.read())
-            if pixels is not None:
-                return pixels
-            with Image.open(file) as img:
-                return np.array(_to_rgb(img))
+            data = file.read()
+        pixels = _decode_jpeg(data)
+        if pixels is not None:
+            return pixels
+        with Image.open(io.BytesIO(data)) as img:
+            return np.array(_to_rgb(img))
     except MemoryError:
         raise
     # Pillow's decoders raise nearly anything on damaged files.
