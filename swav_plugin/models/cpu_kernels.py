@@ -7,7 +7,7 @@ Letters for shapes: N any rows, K prototypes.
 """
 import numpy as np
 
-from swav_plugin.datasets.transforms.jit import NO_NUMBA, jit_reordering
+from swav_plugin.compat.jit import NO_NUMBA, jit_reordering
 
 HAS_NUMBA = NO_NUMBA is None
 

@@ -16,7 +16,7 @@ test_cfg.bank_dataloader.dataset.data_root=TRAIN model.backbone.depth=18
 
 Time: one forward pass of 1.33 million images, then minutes. Disk: 5.5 GB.
 """
-default_scope = 'swav_plugin'
+_base_ = '../_base_/default_runtime.py'
 
 model = dict(
     type='ImageClassifier',
@@ -59,14 +59,3 @@ test_cfg = dict(
     dtype='float16',
     # Found again by any run with the same weights, images and transforms.
     cache_dir='work_dirs/features')
-
-launcher = 'none'
-env_cfg = dict(
-    cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
-randomness = dict(seed=0, deterministic=False)
-log_level = 'INFO'
-log_processor = dict(by_epoch=True)
-visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

@@ -20,7 +20,7 @@ CHECKPOINT
 Time: one forward pass of 9,963 images; then 1,520 SVMs for each feature and
 15,200 low-shot ones. Another network: model.backbone.depth=18.
 """
-default_scope = 'swav_plugin'
+_base_ = '../_base_/default_runtime.py'
 
 model = dict(
     type='ImageClassifier',
@@ -73,14 +73,3 @@ test_cfg = dict(
     dtype='float32',
     # Found again by any run with the same weights, images and transforms.
     cache_dir='work_dirs/features')
-
-launcher = 'none'
-env_cfg = dict(
-    cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
-randomness = dict(seed=0, deterministic=False)
-log_level = 'INFO'
-log_processor = dict(by_epoch=True)
-visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

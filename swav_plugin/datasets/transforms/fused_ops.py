@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from .jit import jit
+from swav_plugin.compat.jit import jit
+
 # These are compiled in, and numba looks at the date of this file only: after
 # a change of the columns, change this file as well.
 from .view_params import (AMOUNT, BRIGHTNESS, CONTRAST, FLIP, GREY, HEIGHT,

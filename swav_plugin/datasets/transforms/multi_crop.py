@@ -8,9 +8,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
+from swav_plugin.compat import jit
 from swav_plugin.registry import TRANSFORMS
 
-from . import jit
 from .crop import RandomFlip, RandomResizedCrop
 from .fused_ops import cut_views
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import jit
+from swav_plugin.compat.jit import jit
 
 # Columns of a row. TOP to WIDTH are pixels of the image, SIZE and SIGMA of
 # the view; SIGMA is 0 where there is no blur.

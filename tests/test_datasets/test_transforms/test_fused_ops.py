@@ -12,7 +12,8 @@ import pytest
 import torchvision.transforms.functional as F
 from PIL import Image, ImageFilter
 
-from swav_plugin.datasets.transforms import MultiCrop, jit, read_rgb
+from swav_plugin.compat import jit
+from swav_plugin.datasets.transforms import MultiCrop, read_rgb
 from swav_plugin.datasets.transforms.fused_ops import (adjust_brightness,
                                                        adjust_contrast,
                                                        adjust_hue,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from swav_plugin.compat import jit
 from swav_plugin.datasets import SampleKey
-from swav_plugin.datasets.transforms import (MultiCrop, PackViews, jit,
-                                             multi_crop, sample_rng)
+from swav_plugin.datasets.transforms import (MultiCrop, PackViews, multi_crop,
+                                             sample_rng)
 from swav_plugin.datasets.transforms.randomness import FIRST_VIEW
 from swav_plugin.datasets.transforms.view_params import (FLIP, GREY,
                                                          NUM_PARAMS, ORDER,

@@ -11,9 +11,10 @@ import torch
 import torchvision.transforms as T
 from scipy import stats
 
+from swav_plugin.compat import jit
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.transforms import (ColorJitter, GaussianBlur,
-                                             MultiCrop, RandomResizedCrop, jit,
+                                             MultiCrop, RandomResizedCrop,
                                              sample_rng, view_params)
 from swav_plugin.datasets.transforms.randomness import FIRST_VIEW
 from swav_plugin.datasets.transforms.view_params import (AMOUNT, BRIGHTNESS,

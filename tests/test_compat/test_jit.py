@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from swav_plugin.datasets.transforms import jit
+from swav_plugin.compat import jit
 
 
 def double(number: float) -> float:
@@ -24,7 +24,7 @@ def test_without_numba_functions_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_numba_is_no_error() -> None:
     code = ('import sys; sys.modules["numba"] = None\n'
-            'from swav_plugin.datasets.transforms import jit\n'
+            'from swav_plugin.compat import jit\n'
             'assert "numba" in jit.NO_NUMBA, jit.NO_NUMBA')
     subprocess.run([sys.executable, '-c', code], check=True)
 
