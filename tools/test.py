@@ -5,7 +5,6 @@
 Several processes: tools/dist_test.sh and tools/slurm_test.sh.
 """
 import argparse
-from pathlib import Path
 from typing import Any
 
 import swav_plugin  # noqa: F401 isort:skip  says what is not installed
@@ -18,7 +17,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
 from swav_plugin.compat.checkpoint_keys import load_backbone, load_model
 from swav_plugin.engine.launch import (UsageError, add_common_arguments,
-                                       end_processes, load_config,
+                                       check_labels, end_processes,
+                                       find_weights, load_config,
                                        prepare_processes, run_command,
                                        set_common)
 from swav_plugin.models import SwAV
@@ -34,7 +34,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         metavar='CKPT',
-        help='weights in any layout that tools/train.py --pretrained takes; '
+        help='weights in any layout that tools/train.py --pretrained takes: '
+        'a file, a URL or the name of a model of the zoo; '
         f"'{RANDOM}' for a network as it is before any training")
     add_common_arguments(
         parser,
@@ -56,8 +57,8 @@ def build_config(args: argparse.Namespace) -> Config:
             f'{args.config} has no test_cfg, test_dataloader and '
             'test_evaluator: it does not say what to measure; see '
             'configs/benchmarks')
-    if args.checkpoint != RANDOM and not Path(args.checkpoint).is_file():
-        raise UsageError(f'there is no checkpoint {args.checkpoint}')
+    if args.checkpoint != RANDOM:
+        args.checkpoint = find_weights(args.checkpoint)
     set_common(cfg, args)
     # Weights are filled in below, or it is an error.
     cfg.load_from = None
@@ -93,6 +94,7 @@ def test(args: argparse.Namespace) -> None:
     if is_model_wrapper(model):
         model = model.module
     runner.logger.info(fill(model, args.checkpoint))
+    check_labels(runner, 'test')
     runner.test()
     end_processes()
 

@@ -16,8 +16,9 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
 from swav_plugin.engine.launch import (UsageError, add_common_arguments,
-                                       check_batches, end_processes,
-                                       find_checkpoint, load_config,
+                                       check_batches, check_labels,
+                                       end_processes, find_checkpoint,
+                                       find_weights, load_config,
                                        prepare_processes, run_command,
                                        set_common, set_mixed_precision)
 
@@ -38,8 +39,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--pretrained',
         metavar='W',
-        help='fill the backbone from this checkpoint; every backbone key '
-        'must be in it. A resumed run ignores it')
+        help='fill the backbone from this checkpoint: a file, a URL or the '
+        'name of a model of the zoo; every backbone key must be in it. A '
+        'resumed run ignores it')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -80,13 +82,13 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
 
 def _set_pretrained(cfg: Config, weights: str) -> None:
     """Let a hook fill the backbone before training."""
-    if not Path(weights).is_file():
-        raise UsageError(f'--pretrained: there is no file {weights}')
     if cfg.get('load_from') is not None and not cfg.get('resume'):
         raise UsageError(
             f'--pretrained {weights} and load_from = {cfg.load_from!r} both '
             'give the backbone its weights; use one of them')
-    hook = dict(type='swav_plugin.engine.PretrainedHook', checkpoint=weights)
+    hook = dict(
+        type='swav_plugin.engine.PretrainedHook',
+        checkpoint=find_weights(weights))
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
 
 
@@ -114,6 +116,7 @@ def train(args: argparse.Namespace) -> None:
     for note in notes:
         runner.logger.info(note)
     check_batches(runner)
+    check_labels(runner, 'train', 'val')
     runner.train()
     end_processes()
 

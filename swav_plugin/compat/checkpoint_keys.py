@@ -11,6 +11,8 @@ from typing import Union
 
 from torch import Tensor, nn
 
+from swav_plugin.zoo import checkpoint_path
+
 from .safe_load import safe_load
 
 # The first rule that matches a key renames it.
@@ -41,20 +43,18 @@ def read_checkpoint(path: Union[str, Path]) -> dict[str, Tensor]:
 
     Args:
         path: A file written by `torch.save`: a state dict, or a dict that
-            holds one under 'state_dict'.
+            holds one under 'state_dict'. Also its URL, or the name of a model
+            of the zoo, as for `swav_plugin.zoo.checkpoint_path`.
 
     Returns:
         Names to tensors, as they stand in the file, on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ConnectionError: If it could not be downloaded.
         ValueError: If the file holds no state dict, or wants to run code.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f'no checkpoint at {path}; give the path of a .pth or .pth.tar '
-            'file.')
-    checkpoint = safe_load(path, 'cpu')
+    checkpoint = safe_load(checkpoint_path(path), 'cpu')
     if isinstance(checkpoint, Mapping):
         checkpoint = checkpoint.get('state_dict', checkpoint)
     if not isinstance(checkpoint, Mapping) or not checkpoint or not all(

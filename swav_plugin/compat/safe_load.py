@@ -6,12 +6,13 @@ import pickle
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
+
+from .download import download
 
 OVERRIDE = 'SWAV_ALLOW_UNSAFE_CHECKPOINTS'
 
@@ -120,12 +121,8 @@ def load_url(
     `torch.hub.load_state_dict_from_url`, which mmengine calls, is unsafe by
     default in every version of torch.
     """
-    folder = Path(model_dir or Path(torch.hub.get_dir(), 'checkpoints'))
-    path = folder / Path(urlparse(url).path).name
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), progress=progress)
-    return safe_load(path, map_location)
+    folder = None if model_dir is None else Path(model_dir)
+    return safe_load(download(url, folder), map_location)
 
 
 def use_in_mmengine() -> None:

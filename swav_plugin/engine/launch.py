@@ -21,7 +21,10 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from swav_plugin.zoo import checkpoint_path
 
 # What Runner, its loops and the config reader look up in a config.
 _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
@@ -310,6 +313,36 @@ def check_batches(runner: Runner) -> None:
             'train_dataloader.batch_size lower.')
 
 
+def check_labels(runner: Runner, *names: str) -> None:
+    """Look whether the head of a classifier has a class for each label.
+
+    Args:
+        runner: The Runner.
+        names: 'train', 'val' or 'test'; a set that the config does not have,
+            or that does not tell its `num_classes`, is not looked at.
+
+    Raises:
+        UsageError: Some labels are too high; on a GPU the loss would stop
+            with an assertion that names none.
+    """
+    model = runner.model
+    if is_model_wrapper(model):
+        model = model.module
+    expected = getattr(getattr(model, 'head', None), 'num_classes', None)
+    if expected is None:
+        return
+    for name in names:
+        if getattr(runner, f'_{name}_loop') is None:
+            continue
+        dataset = getattr(runner, f'{name}_dataloader').dataset
+        found = getattr(dataset, 'num_classes', None)
+        if found is not None and found > expected:
+            raise UsageError(
+                f'labels of {name}_dataloader go up to {found - 1}, but the '
+                f'head has {expected} classes, 0 to {expected - 1}; set '
+                f'model.head.num_classes={found} or correct the labels.')
+
+
 def _near_miss(key: str, known: Collection[str]) -> str | None:
     """Return the known key that `key` misspells, if it seems to."""
     if key in known:
@@ -340,6 +373,18 @@ def find_checkpoint(work_dir: str) -> str | None:
     saved = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
     newest = max(saved, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else str(newest)
+
+
+def find_weights(source: str) -> str:
+    """Return the file of weights given as a path, a URL or a zoo name.
+
+    Raises:
+        UsageError: There is none, or it can not be downloaded.
+    """
+    try:
+        return str(checkpoint_path(source))
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
 
 
 def set_launcher(cfg: Config, launcher: str) -> None:

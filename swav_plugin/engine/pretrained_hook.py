@@ -16,7 +16,8 @@ class PretrainedHook(Hook):
 
     Args:
         checkpoint: File in any layout that
-            ``swav_plugin.compat.checkpoint_keys`` knows.
+            ``swav_plugin.compat.checkpoint_keys`` knows, its URL, or the name
+            of a model of the zoo.
     """
 
     def __init__(self, checkpoint: str) -> None:

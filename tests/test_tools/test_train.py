@@ -326,7 +326,7 @@ def test_pretrained_arguments(
     build: Callable[..., tuple[Config, list[str]]], config: Callable[..., str],
     tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match='there is no file w.pth'):
+    with pytest.raises(ValueError, match='there is no checkpoint w.pth'):
         build(config(), '--pretrained', 'w.pth')
     weights = tmp_path / 'w.pth'
     weights.touch()

@@ -1,0 +1,62 @@
+"""Models with published weights, by the names of their configs."""
+import difflib
+import functools
+import os
+from pathlib import Path
+from typing import Any, Union
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import mmengine
+
+from swav_plugin.compat.download import download
+
+_INDEX = Path(__file__).parent / '.mim/model-index.yml'
+
+
+def checkpoint_path(source: Union[str, Path]) -> Path:
+    """Find the file of a checkpoint; fetch it first if it lies elsewhere.
+
+    Args:
+        source: A path, a URL (http, https or file), or the name of a model
+            whose weights ``metafile.yml`` lists, such as
+            'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96'.
+
+    Raises:
+        FileNotFoundError: There is no such file, nor a model of that name.
+        ValueError: The model has no weights, or others were downloaded than
+            those whose hash is recorded.
+        ConnectionError: The weights could not be downloaded.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    url = urlparse(str(source))
+    if url.scheme in ('http', 'https'):
+        return download(str(source))
+    if url.scheme == 'file':
+        return checkpoint_path(url2pathname(url.path))
+    models = zoo_models()
+    if str(source) not in models:
+        close = difflib.get_close_matches(str(source), models)
+        named = f'; did you mean {" or ".join(close)}?' if close else (
+            ': no such file, and no model of that name in the zoo')
+        raise FileNotFoundError(f'there is no checkpoint {source}{named}')
+    model = models[str(source)]
+    if not model.get('Weights'):
+        others = sorted(name for name in models if models[name].get('Weights'))
+        raise ValueError(
+            f'nobody has published weights of {source}; train it '
+            f'({model["Config"]}), or take one of {", ".join(others)}')
+    return download(
+        model['Weights'],
+        sha256=model.get('Metadata', {}).get('Weights SHA256', ''))
+
+
+@functools.cache
+def zoo_models() -> dict[str, dict[str, Any]]:
+    """Entries of ``metafile.yml`` files by name, as they stand there."""
+    entries: list[dict] = []
+    for name in mmengine.load(_INDEX)['Import']:
+        entries += mmengine.load(os.path.join(_INDEX.parent, name))['Models']
+    return {entry['Name']: entry for entry in entries}
