@@ -5,6 +5,8 @@ config with ``default_scope = 'swav_plugin'`` writes ``type='ResNet'`` for
 mmpretrain's and ``type='SwAV'`` for ours.
 """
 
+from collections.abc import Callable, Sequence
+
 import mmpretrain.registry
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
 
@@ -65,3 +67,15 @@ for _parent in (
         STRATEGIES,
 ):
     _child(_parent, __name__)
+
+
+def build_transforms(transforms: Sequence[dict | Callable]) -> list[Callable]:
+    """Build those that are dicts, in swav_plugin's scope.
+
+    mmengine would look for them in its default scope only.
+    """
+    return [
+        TRANSFORMS.build(transform)
+        if isinstance(transform, dict) else transform
+        for transform in transforms
+    ]

@@ -1,4 +1,5 @@
 """Images in folders or list files; labels are optional."""
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +8,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from swav_plugin.registry import DATASETS, TRANSFORMS
+from swav_plugin.registry import DATASETS, build_transforms
 
 from .image_memory import ImageMemory
 from .sampler import SampleKey
@@ -31,9 +32,10 @@ class ImageFolder(BaseDataset):
     an image outside class folders, no image of any root is labelled.
 
     **List files** have lines "path" or "path label", all of the same kind,
-    with paths relative to the root and labels >= 0. Paths may have spaces: a
-    last word of digits is the label, anything else belongs to the path. All
-    extensions are taken, blank lines are not counted.
+    with paths relative to the root, each once, and labels >= 0. Paths may
+    have spaces: a last word of digits is the label, anything else belongs to
+    the path; a comma before the label is as good as a space. All extensions
+    are taken, blank lines are not counted.
 
     A sample that cannot be read is replaced by another one that its key
     draws, and results['skipped'] lists 'path: reason' of each such file. With
@@ -55,7 +57,7 @@ class ImageFolder(BaseDataset):
             `ImageMemory` tells, instead of in every epoch. Views are the same.
 
     Raises:
-        FileNotFoundError: A root, a list file or its first image is missing.
+        FileNotFoundError: A root, a list file or a listed image is missing.
         ValueError: There are no images, or a list file has a bad line.
         RuntimeError: A sample and all its replacements cannot be read.
         MemoryError: The images do not fit into memory.
@@ -82,20 +84,25 @@ class ImageFolder(BaseDataset):
             raise ValueError('ImageFolder got indices=0, which leaves no '
                              'image; give None for all of them.')
         super().__init__(
-            # Built here: mmengine would look in its default scope only.
-            pipeline=[
-                TRANSFORMS.build(transform)
-                if isinstance(transform, dict) else transform
-                for transform in pipeline
-            ],
+            pipeline=build_transforms(pipeline),
             indices=indices,
             serialize_data=serialize_data,
             test_mode=test_mode,
             lazy_init=lazy_init,
             max_refetch=max_refetch)
 
+    @property
+    def num_classes(self) -> int | None:
+        """How many class folders there are, or the highest label plus 1.
+
+        None if images have no labels.
+        """
+        self.full_init()
+        return self._num_classes
+
     def load_data_list(self) -> list[dict]:
         """Find all images: 'img_path' and, where known, 'gt_label'."""
+        self._num_classes: int | None = None
         for root in self.roots:
             if not os.path.isdir(root):
                 raise FileNotFoundError(
@@ -124,6 +131,7 @@ class ImageFolder(BaseDataset):
                           for name in _class_names(root)})
         labels = {name: label for label, name in enumerate(classes)}
         self._metainfo['classes'] = tuple(classes)
+        self._num_classes = len(classes)
         empty = set(classes) - {file.partition(os.sep)[0] for _, file in found}
         if empty:
             print_log(
@@ -144,21 +152,35 @@ class ImageFolder(BaseDataset):
         for root, list_file in zip(self.roots, self.list_files):
             list_file = os.path.join(root, list_file)
             images = read_list(list_file)
-            first = os.path.join(root, images[0][0])
-            # Only the first: a million look-ups would take minutes.
-            if not os.path.isfile(first):
+            paths = [os.path.join(root, file) for file, _ in images]
+            missing = find_missing(paths)
+            if missing:
                 raise FileNotFoundError(
-                    f'ImageFolder: {first}, the first image of {list_file}, '
-                    'does not exist; paths are relative to data_root.')
-            for file, label in images:
-                info: dict[str, Any] = dict(img_path=os.path.join(root, file))
+                    f'ImageFolder: {len(missing)} of {len(images)} images '
+                    f'that {list_file} lists do not exist; the first is '
+                    f'{paths[missing[0]]}, line '
+                    f'{line_number(list_file, missing[0])}. Paths are '
+                    'relative to data_root.')
+            for path, (_, label) in zip(paths, images):
+                info: dict[str, Any] = dict(img_path=path)
                 if label is not None:
                     info['gt_label'] = label
                 data_list.append(info)
-        if len({'gt_label' in info for info in data_list}) > 1:
+        labels = {info['gt_label'] for info in data_list if 'gt_label' in info}
+        if labels and not all('gt_label' in info for info in data_list):
             raise ValueError(
                 f'ImageFolder: some of {self.list_files} have labels and '
                 'some have not; give labels in all list files or in none.')
+        if labels:
+            self._num_classes = max(labels) + 1
+            unused = sorted(set(range(self._num_classes)) - labels)
+            if unused:
+                print_log(
+                    f'ImageFolder: {len(unused)} of the labels 0 to '
+                    f'{self._num_classes - 1} have no images: '
+                    f'{", ".join(map(str, unused[:5]))} ...',
+                    logger='current',
+                    level=logging.WARNING)
         return data_list
 
     def filter_data(self) -> list[dict]:
@@ -255,6 +277,24 @@ def _class_names(root: str) -> list[str]:
     return [entry.name for entry in _visible_entries(root) if entry.is_dir()]
 
 
+def find_missing(paths: Sequence[str]) -> list[int]:
+    """Give the places of the paths that do not exist.
+
+    Each folder is listed once: to look for a million files one by one would
+    take an hour on a network disk.
+    """
+    names: dict[str, set[str]] = {}
+    missing = []
+    for place, path in enumerate(paths):
+        folder, name = os.path.split(path)
+        if folder not in names:
+            names[folder] = set(
+                os.listdir(folder) if os.path.isdir(folder) else ())
+        if name not in names[folder]:
+            missing.append(place)
+    return missing
+
+
 def read_list(list_file: str) -> list[tuple[str, int | None]]:
     """Read a list file of lines "path" or "path label".
 
@@ -270,35 +310,60 @@ def read_list(list_file: str) -> list[tuple[str, int | None]]:
             f'ImageFolder: list file {list_file} does not exist; ann_file is '
             'absolute or relative to data_root.')
     images: list[tuple[str, int | None]] = []
-    # File names may be any bytes, as in os.listdir.
-    with open(list_file, encoding='utf-8', errors='surrogateescape') as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                image = _parse_line(line.strip())
-                if images and (image[1] is None) != (images[0][1] is None):
-                    raise ValueError('some lines have a label and some not')
-            except ValueError as error:
-                raise ValueError(
-                    f'{list_file}, line {number}: {line.strip()!r}: {error}; '
-                    'expected "path" on all lines or "path label" on all, '
-                    'with labels 0, 1, 2, ...') from None
-            images.append(image)
+    seen: set[str] = set()
+    for number, line in _numbered_lines(list_file):
+        try:
+            image = _parse_line(line)
+            if images and (image[1] is None) != (images[0][1] is None):
+                raise ValueError('some lines have a label and some not')
+        except ValueError as error:
+            raise ValueError(
+                f'{list_file}, line {number}: {line!r}: {error}; '
+                'expected "path" on all lines or "path label" on all, '
+                'with labels 0, 1, 2, ...') from None
+        if image[0] in seen:
+            first = [file for file, _ in images].index(image[0])
+            raise ValueError(
+                f'{list_file}, line {number}: {image[0]} stands on line '
+                f'{line_number(list_file, first)} already; each image may be '
+                'listed once.')
+        seen.add(image[0])
+        images.append(image)
     if not images:
         raise ValueError(f'ImageFolder: list file {list_file} has no lines.')
     return images
 
 
+def line_number(list_file: str, place: int) -> int:
+    """Give the line of a list file, from 1, on which an image stands.
+
+    Args:
+        list_file: As for `read_list`.
+        place: Of the image among those that `read_list` gives, from 0.
+    """
+    return next(itertools.islice(_numbered_lines(list_file), place, None))[0]
+
+
+def _numbered_lines(list_file: str) -> Iterator[tuple[int, str]]:
+    """Yield numbers and stripped text of the lines that are not blank."""
+    # File names may be any bytes, as in os.listdir.
+    with open(list_file, encoding='utf-8', errors='surrogateescape') as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, line.strip()
+
+
 def _parse_line(line: str) -> tuple[str, int | None]:
-    """Split "path label" or "path".
+    """Split "path label", "path,label" or "path".
 
     >>> _parse_line('a dog/1.jpg 3'), _parse_line('a dog/1.jpg')
     (('a dog/1.jpg', 3), ('a dog/1.jpg', None))
     """
     words = line.rsplit(maxsplit=1)
+    if len(words) < 2 or ',' in words[1]:
+        words = line.rsplit(',', 1)
     if len(words) == 2 and words[1].isdecimal():
-        return words[0], int(words[1])
+        return words[0].rstrip(' ,'), int(words[1])
     if len(words) == 2 and words[0].lower().endswith(IMAGE_EXTENSIONS):
         raise ValueError(f'{words[1]!r} is not a label')
     return line, None

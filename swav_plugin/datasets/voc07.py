@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from swav_plugin.registry import DATASETS, TRANSFORMS
+from swav_plugin.registry import DATASETS, build_transforms
+
+from .image_folder import find_missing
 
 CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car',
            'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike',
@@ -30,7 +32,7 @@ class VOC07(BaseDataset):
         test_mode: Has no effect: an unreadable image is an error.
 
     Raises:
-        FileNotFoundError: A list or its first image is missing.
+        FileNotFoundError: A list or an image is missing.
         ValueError: Lists disagree about the images, or have a bad line.
     """
 
@@ -45,13 +47,8 @@ class VOC07(BaseDataset):
     ) -> None:
         self.split = split
         self.root = Path(data_root)
-        # Built here: mmengine would look in its default scope only.
-        transforms = [
-            TRANSFORMS.build(transform)
-            if isinstance(transform, dict) else transform
-            for transform in pipeline
-        ]
-        super().__init__(pipeline=transforms, test_mode=test_mode)
+        super().__init__(
+            pipeline=build_transforms(pipeline), test_mode=test_mode)
 
     def load_data_list(self) -> list[dict]:
         """Read the lists of all classes."""
@@ -63,16 +60,18 @@ class VOC07(BaseDataset):
                     f'{self._list_file(name)} has other images than '
                     f'{self._list_file(CLASSES[0])}; get the lists again.')
         folder = self.root / 'JPEGImages'
-        first = folder / f'{images[0]}.jpg'
-        if not first.is_file():
+        paths = [str(folder / f'{image}.jpg') for image in images]
+        missing = find_missing(paths)
+        if missing:
             raise FileNotFoundError(
-                f'VOC07: {first}, the first image of split '
-                f'{self.split!r}, does not exist.')
+                f'VOC07: {len(missing)} of {len(images)} images of split '
+                f'{self.split!r} do not exist; the first is '
+                f'{paths[missing[0]]}.')
         marks = np.array([list(column.values()) for column in columns],
                          dtype=np.int8).T
         return [
-            dict(img_path=str(folder / f'{image}.jpg'), gt_label=row)
-            for image, row in zip(images, marks)
+            dict(img_path=path, gt_label=row)
+            for path, row in zip(paths, marks)
         ]
 
     def _list_file(self, name: str) -> Path:
@@ -92,6 +91,10 @@ class VOC07(BaseDataset):
                 raise ValueError(
                     f'{path}, line {number}: {line!r}; expected an image and '
                     '1, -1 or 0.')
+            if words[0] in marks:
+                raise ValueError(
+                    f'{path}, line {number}: {words[0]} is listed already; '
+                    'get the lists again.')
             marks[words[0]] = _MARKS[words[1]]
         if not marks:
             raise ValueError(f'VOC07: {path} has no lines.')

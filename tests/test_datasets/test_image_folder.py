@@ -199,13 +199,22 @@ def test_folder_without_images(tmp_path: Path, names: tuple[str, ...],
 # List files
 
 
-def test_list_file_with_labels(tmp_path: Path) -> None:
-    touch(tmp_path, 'my cats/1 of 2.jpg', 'b.jp2')
+def test_list_file_with_labels(tmp_path: Path, logged: list[str]) -> None:
+    touch(tmp_path, 'my cats/1 of 2.jpg', 'b.jp2', 'c.jpg')
     (tmp_path / 'train.txt').write_text(
-        'my cats/1 of 2.jpg 12\n\nb.jp2\t0\n  b.jp2   3  \n')
+        'my cats/1 of 2.jpg 2\n\nb.jp2\t0\n  c.jpg   1  \n')
     dataset = ImageFolder(tmp_path, ann_file='train.txt')
     assert content(dataset, tmp_path) == [
-        ('my cats/1 of 2.jpg', 12), ('b.jp2', 0), ('b.jp2', 3)]
+        ('my cats/1 of 2.jpg', 2), ('b.jp2', 0), ('c.jpg', 1)]
+    assert logged == []
+
+
+@pytest.mark.parametrize('separator', [',', ', ', ' , ', '\t', '  '])
+def test_comma_before_the_label(tmp_path: Path, separator: str) -> None:
+    touch(tmp_path, 'a/abbey, old/1.jpg')
+    (tmp_path / 'train.csv').write_text(f'a/abbey, old/1.jpg{separator}0\n')
+    dataset = ImageFolder(tmp_path, ann_file='train.csv')
+    assert content(dataset, tmp_path) == [('a/abbey, old/1.jpg', 0)]
 
 
 def test_list_file_without_labels(tmp_path: Path) -> None:
@@ -235,6 +244,9 @@ def test_a_list_file_for_each_root(tmp_path: Path) -> None:
     ('a.jpg 1\n\nb.jpg 1.5\n', "line 3: .*'1.5' is not a label"),
     ('a.jpg 1\nb.jpg\n', "line 2: 'b.jpg': some lines have a label"),
     ('a.jpg\nb.jpg 1\n', "line 2: 'b.jpg 1': some lines have a label"),
+    ('a.jpg 1\nb.jpg,-1\n', "line 2: 'b.jpg,-1': '-1' is not a label"),
+    ('a.jpg 1\n\nb.jpg 0\na.jpg 1\n', 'line 4: a.jpg stands on line 1 alre'),
+    ('b.jpg\n\na.jpg\n a.jpg\n', 'line 4: a.jpg stands on line 3 already'),
     ('', 'list file .*/train.txt has no lines'),
     ('\n \n', 'list file .*/train.txt has no lines'),
 ])
@@ -245,14 +257,35 @@ def test_bad_list_files(tmp_path: Path, lines: str, message: str) -> None:
         ImageFolder(tmp_path, ann_file='train.txt')
 
 
-def test_missing_list_file_or_first_image(tmp_path: Path) -> None:
+def test_missing_list_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError,
                        match='list file .*/train.txt does not exist'):
         ImageFolder(tmp_path, ann_file='train.txt')
-    (tmp_path / 'train.txt').write_text('train/a.jpg,3\n')
-    with pytest.raises(FileNotFoundError,
-                       match='/train/a.jpg,3, the first image of .*train.txt'):
+
+
+def test_missing_images_of_a_list(tmp_path: Path) -> None:
+    touch(tmp_path, 'train/a.jpg', 'train/b.jpg')
+    (tmp_path / 'train.txt').write_text(
+        'train/a.jpg 0\n\ntrain/c.jpg 1\ntrain/b.jpg 1\ntest/a.jpg 0\n')
+    with pytest.raises(
+            FileNotFoundError,
+            match='2 of 4 images that .*/train.txt lists do not exist; the '
+            'first is .*/train/c.jpg, line 3. Paths are relative to data_roo'):
         ImageFolder(tmp_path, ann_file='train.txt')
+    (tmp_path / 'train.txt').write_text('train/a.jpg;3\n')
+    with pytest.raises(FileNotFoundError, match='1 of 1.*/train/a.jpg;3, lin'):
+        ImageFolder(tmp_path, ann_file='train.txt')
+
+
+def test_number_of_classes(tmp_path: Path, logged: list[str]) -> None:
+    touch(tmp_path, 'cat/1.jpg', 'dog/1.jpg', 'bee/notes.txt')
+    assert ImageFolder(tmp_path, lazy_init=True).num_classes == 3
+    assert ImageFolder(tmp_path / 'cat').num_classes is None
+    logged.clear()
+    (tmp_path / 'train.txt').write_text('cat/1.jpg 6\ndog/1.jpg 2\n')
+    assert ImageFolder(tmp_path, ann_file='train.txt').num_classes == 7
+    message, = logged
+    assert '5 of the labels 0 to 6 have no images: 0, 1, 3, 4, 5 .' in message
 
 
 def test_file_names_of_any_bytes(tmp_path: Path) -> None:

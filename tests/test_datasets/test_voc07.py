@@ -12,7 +12,8 @@ def write_lists(root: Path, marks: dict[str, list[str]]) -> Path:
     """Lists of all classes for images 1.jpg, 2.jpg, ...; -1 by default."""
     (root / 'ImageSets/Main').mkdir(parents=True)
     (root / 'JPEGImages').mkdir()
-    (root / 'JPEGImages/000001.jpg').touch()
+    for i in range(1, 4):
+        (root / f'JPEGImages/{i:06}.jpg').touch()
     for name in CLASSES:
         lines = [f'{i:06} {mark:>2}'
                  for i, mark in enumerate(marks.get(name, ['-1'] * 3), 1)]
@@ -61,6 +62,12 @@ def test_bad_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='cow_trainval.txt has other images'):
         VOC07(str(root), 'trainval')
     root = write_lists(tmp_path / 'c', {})
-    (root / 'JPEGImages/000001.jpg').unlink()
-    with pytest.raises(FileNotFoundError, match='000001.jpg, the first image'):
+    (root / 'JPEGImages/000002.jpg').unlink()
+    with pytest.raises(FileNotFoundError,
+                       match="1 of 3 images of split 'trainval'.*000002.jpg"):
+        VOC07(str(root), 'trainval')
+    root = write_lists(tmp_path / 'd', {})
+    with open(root / 'ImageSets/Main/aeroplane_trainval.txt', 'a') as lines:
+        lines.write('000002 -1\n')
+    with pytest.raises(ValueError, match='line 4: 000002 is listed already'):
         VOC07(str(root), 'trainval')

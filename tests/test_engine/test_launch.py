@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from swav_plugin.engine import launch
-from swav_plugin.engine.launch import (UsageError, check_keys, find_checkpoint,
-                                       load_config, parse_options,
-                                       set_launcher, set_mixed_precision)
+from swav_plugin.engine.launch import (UsageError, check_keys, check_labels,
+                                       find_checkpoint, load_config,
+                                       parse_options, set_launcher,
+                                       set_mixed_precision)
 
 CONFIG = """
 data_root = 'data'
@@ -220,3 +222,46 @@ def test_mixed_precision_of_another_wrapper() -> None:
     cfg = SimpleNamespace(optim_wrapper=dict(type='ApexOptimWrapper'))
     with pytest.raises(UsageError, match="config has 'ApexOptimWrapper'"):
         set_mixed_precision(cfg)
+
+
+def classifier_runner(root: Path, names: list[str]) -> Runner:
+    """A Runner with a head for three classes and a list file for each set."""
+    (root / 'a.jpg').touch()
+    loaders = {
+        f'{name}_dataloader': dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(
+                type='ImageFolder', data_root=str(root),
+                ann_file=f'{name}.txt'))
+        for name in names
+    }
+    return Runner.from_cfg(Config(dict(
+        default_scope='swav_plugin',
+        work_dir=str(root / 'work'),
+        model=dict(
+            type='ImageClassifier',
+            backbone=dict(type='ResNet', depth=18),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=512)),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1)),
+        **({'val_cfg': {}, 'val_evaluator': dict(type='Accuracy')}
+           if 'val' in names else {}),
+        **loaders)))
+
+
+def test_labels_without_a_class(tmp_path: Path) -> None:
+    (tmp_path / 'train.txt').write_text('a.jpg 2\n')
+    (tmp_path / 'val.txt').write_text('a.jpg 3\n')
+    runner = classifier_runner(tmp_path, ['train', 'val'])
+    check_labels(runner, 'train', 'test')
+    with pytest.raises(UsageError, match='labels of val_dataloader go up to '
+                       '3, but the head has 3 classes, 0 to 2; set model'):
+        check_labels(runner, 'train', 'val')
+    runner.model.head = None
+    check_labels(runner, 'train', 'val')
+    (tmp_path / 'train.txt').write_text('a.jpg 7\n')
+    runner = classifier_runner(tmp_path, ['train'])
+    with pytest.raises(UsageError, match='train_dataloader go up to 7'):
+        check_labels(runner, 'train', 'val')

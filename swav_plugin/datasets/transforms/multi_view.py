@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from swav_plugin.registry import TRANSFORMS
+from swav_plugin.registry import TRANSFORMS, build_transforms
 
 from .randomness import (FIRST_VIEW, RandomTransform, global_generators_from,
                          sample_rng)
@@ -59,11 +59,7 @@ class MultiView(BaseTransform):
             raise ValueError(f'MultiView got num_views={num_views}; '
                              'every group needs at least one view.')
         self.num_views = num_views
-        self.groups = [[
-            TRANSFORMS.build(transform)
-            if isinstance(transform, dict) else transform
-            for transform in group
-        ] for group in transforms]
+        self.groups = [build_transforms(group) for group in transforms]
 
     def transform(self, results: dict) -> dict:
         """Replace results['img'], (H, W, 3), by a list of V views of it."""
