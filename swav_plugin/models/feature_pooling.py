@@ -2,10 +2,13 @@
 
 N images, C_i channels and h_i x w_i pixels of feature map i.
 """
-from typing import Optional
+from collections.abc import Sequence
+from typing import Any, Optional
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .resnet import ResNetWithStem
 
 # Of the page, for images of 224 px: side of the map, then kernel, stride and
 # padding of the average over windows. The grids have 12, 6, 4, 3 and 2 windows
@@ -55,3 +58,62 @@ def pool_feature(
             "Resize to 224 in the pipeline, or set windows='adaptive' for the "
             'same number of windows on maps of any size.')
     return F.avg_pool2d(maps, kernel, stride, padding).flatten(1)
+
+
+def check_features(
+    backbone: nn.Module, features: Sequence[str], windows: str
+) -> None:
+    """Refuse features that a backbone does not have.
+
+    Args:
+        backbone: Any for 'avgpool', a `ResNetWithStem` for the others.
+        features: 'avgpool', 'feature1' to 'feature5'.
+        windows: 'page' or 'adaptive'.
+
+    Raises:
+        ValueError: It does not have one, or there is no such name.
+    """
+    if windows not in ('page', 'adaptive'):
+        raise ValueError(f"got windows={windows!r}; use 'page' or 'adaptive'.")
+    for feature in features:
+        if feature == 'avgpool':
+            continue
+        if feature not in GRIDS:
+            raise ValueError(
+                f"there is no feature '{feature}'; use 'avgpool', "
+                "'feature1', ... or 'feature5'.")
+        if not isinstance(backbone, ResNetWithStem) or (
+                _output_index(feature) not in backbone.out_indices):
+            raise ValueError(
+                f"'{feature}' needs output {_output_index(feature)} of the "
+                "backbone; set model.backbone.type='ResNetWithStem' and "
+                'out_indices=(0, 1, 2, 3, 4).')
+
+
+def pick_feature(
+    backbone: Any, outputs: Any, feature: str, windows: str
+) -> Tensor:
+    """Pool one feature from what a backbone gave.
+
+    Args:
+        backbone: As for `check_features`.
+        outputs: Of the backbone.
+        feature: 'avgpool', the mean of the last map, or 'feature1' to
+            'feature5'.
+        windows: 'page' for `PAGE_WINDOWS`, 'adaptive' for `GRIDS` on maps of
+            any size.
+
+    Returns:
+        (N, C * windows), as `pool_feature` orders them.
+    """
+    if feature == 'avgpool':
+        last = outputs if isinstance(outputs, Tensor) else outputs[-1]
+        return last.mean((2, 3)) if last.dim() == 4 else last
+    index = sorted(backbone.out_indices).index(_output_index(feature))
+    grid = GRIDS[feature] if windows == 'adaptive' else None
+    return pool_feature(outputs[index], feature, grid)
+
+
+def _output_index(feature: str) -> int:
+    """Which output of a `ResNetWithStem` a feature is."""
+    return int(feature.removeprefix('feature')) - 1

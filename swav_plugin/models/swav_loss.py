@@ -296,6 +296,11 @@ def _loss_to_gradient_(
     Summed over the pairs of one view, the targets are what `codes` sum to
     without the view's own code; so each view is visited once, not each pair.
     """
+    kernels = _cpu_kernels(scores)
+    if kernels is not None:
+        loss = kernels.loss_to_gradient(
+            scores.numpy(), codes.detach().contiguous().numpy(), temperature)
+        return scores.new_tensor(loss)
     num_views, num_images, _ = scores.shape
     num_coded = len(codes)
     # (V, B, K) without ever holding the V - A equal targets.

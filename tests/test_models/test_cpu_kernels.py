@@ -33,6 +33,42 @@ def test_sums_of_equalised_rows(num_rows: int) -> None:
     np.testing.assert_array_equal(kernel, before)
 
 
+@pytest.mark.parametrize('num_views, num_coded', [(2, 1), (2, 2), (5, 3)])
+@pytest.mark.parametrize('temperature', [.1, .01])
+def test_loss_and_its_gradient(
+    num_views: int, num_coded: int, temperature: float
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(-1, 1, (num_views, 3, 41)).astype(np.float32)
+    codes = rng.random((num_coded, 3, 41), np.float32)
+    codes /= codes.sum(-1, keepdims=True)
+    expected = torch.tensor(scores.astype(np.float64), requires_grad=True)
+    loss = swav_loss.swapped_prediction_loss(expected, torch.tensor(codes),
+                                             temperature)
+    loss.backward()
+    value = cpu_kernels.loss_to_gradient(scores, codes, temperature)
+    assert value == pytest.approx(loss.item(), rel=1e-6)
+    largest = expected.grad.abs().max()
+    np.testing.assert_allclose(
+        scores, expected.grad, rtol=1e-5, atol=1e-6 * float(largest))
+
+
+def test_codes_may_be_strided_and_ask_for_gradients() -> None:
+    scores = torch.rand(3, 100, 1000)
+    codes = torch.rand(1000, 100, 2).softmax(0)
+    strided = codes.clone().requires_grad_().permute(2, 1, 0)
+    loss = swav_loss.swapped_prediction_loss(scores, strided)
+    codes = codes.permute(2, 1, 0).contiguous()
+    assert swav_loss.swapped_prediction_loss(scores, codes) == loss
+
+
+def test_a_score_that_is_no_number_shows_in_the_loss() -> None:
+    scores = np.zeros((2, 1, 41), np.float32)
+    scores[0, 0, 5] = np.nan
+    codes = np.full((2, 1, 41), 1 / 41, np.float32)
+    assert np.isnan(cpu_kernels.loss_to_gradient(scores, codes, .1))
+
+
 @pytest.mark.skipif(
     not cpu_kernels.HAS_NUMBA, reason='torch makes these codes without numba')
 def test_codes_are_those_that_torch_makes(

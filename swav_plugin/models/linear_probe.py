@@ -1,0 +1,142 @@
+"""LinearProbe: frozen backbone -> pooled features -> linear classifiers.
+
+N images, C channels and W windows of a feature, K classes, P probes.
+"""
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from swav_plugin.registry import MODELS
+
+from .feature_pooling import GRIDS, check_features, pick_feature
+
+
+@MODELS.register_module()
+class LinearProbe(BaseModel):
+    """Classify by linear functions of features that do not change.
+
+    The backbone is in eval mode and without gradients whatever happens: its
+    weights and statistics stay as they are, bit by bit. It runs once for each
+    image, for any number of features and learning rates.
+
+    Args:
+        backbone: Config of a backbone; 'feature1' to 'feature5' need a
+            `ResNetWithStem`.
+        head: Config of a `MultiLinearHead`, without `shapes`.
+        features: 'feature1' to 'feature5', or 'avgpool', the mean of the last
+            feature map.
+        windows: 'page' for the page's pooling of feature1 to feature5, for
+            images of 224 px; 'adaptive' for as many windows on any size.
+        data_preprocessor: Config of a `MultiViewPreprocessor`.
+        init_cfg: As in mmengine.
+
+    Raises:
+        ValueError: If the backbone does not give a feature.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        features: Sequence[str],
+        windows: str = 'page',
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        # Built here, because mmengine would look in its own registry alone.
+        if data_preprocessor is not None:
+            data_preprocessor = MODELS.build(data_preprocessor)
+        super().__init__(data_preprocessor, init_cfg)
+        if not features or len(set(features)) < len(features):
+            raise ValueError(
+                f'LinearProbe got features={features}; give one or more, each '
+                "once, e.g. ['feature4', 'feature5', 'avgpool'].")
+        self.features = list(features)
+        self.windows = windows
+        # Tensor cores read channels last.
+        self.backbone = MODELS.build(backbone).requires_grad_(False).to(
+            memory_format=torch.channels_last)
+        check_features(self.backbone, features, windows)
+        self.train()
+        shapes = {
+            name: tuple(rows.shape[1:])
+            for name, rows in self.extract_feat(
+                torch.zeros(1, 3, 224, 224)).items()
+        }
+        self.head = MODELS.build({'shapes': shapes, **head})
+
+    def train(self, mode: bool = True) -> 'LinearProbe':
+        """Set the mode of all but the backbone, which stays in eval mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Optional[list[DataSample]] = None,
+        mode: str = 'tensor',
+    ) -> Union[dict[str, Tensor], list[DataSample], Tensor]:
+        """Run one of the model's three uses.
+
+        Args:
+            inputs: (N, 3, h, w), normalised.
+            data_samples: With `gt_label` for 'loss'; filled in by 'predict'.
+            mode: 'loss' for training, 'tensor' for scores, (N, P, K),
+                'predict' for scores in data samples.
+
+        Raises:
+            ValueError: If the mode is unknown, or there are several views.
+        """
+        if not isinstance(inputs, Tensor):
+            raise ValueError(
+                'LinearProbe got several views of each image; leave MultiView '
+                'and MultiCrop out of the pipeline.')
+        features = self.extract_feat(inputs)
+        if mode == 'loss':
+            assert data_samples is not None
+            return self.head.loss(features, _labels(data_samples, inputs))
+        if mode == 'tensor':
+            return self.head(features)
+        if mode == 'predict':
+            return self._predict(features, data_samples)
+        raise ValueError(f"got mode='{mode}'; use 'loss', 'tensor' or "
+                         "'predict'.")
+
+    @torch.no_grad()
+    def extract_feat(self, images: Tensor) -> dict[str, Tensor]:
+        """Pool features of (N, 3, h, w) images: (N, C, W) each."""
+        outputs = self.backbone(
+            images.contiguous(memory_format=torch.channels_last))
+        return {
+            name: pick_feature(
+                self.backbone, outputs, name,
+                self.windows).unflatten(1, (-1, GRIDS.get(name, 1)**2))
+            for name in self.features
+        }
+
+    def _predict(
+        self, features: dict[str, Tensor], data_samples: Any
+    ) -> list[DataSample]:
+        """Note `scores`, (P, K), and `probes`, the P names, of each image."""
+        scores = self.head(features)
+        if data_samples is None:
+            data_samples = [DataSample() for _ in scores]
+        for sample, each in zip(data_samples, scores):
+            sample.set_field(each, 'scores')
+            sample.set_field(
+                self.head.probes, 'probes', field_type='metainfo')
+        return data_samples
+
+
+def _labels(data_samples: list[DataSample], inputs: Tensor) -> Tensor:
+    """Labels of a batch, (N,), where its images are."""
+    labels = torch.cat([sample.gt_label for sample in data_samples])
+    if inputs.is_cuda:
+        # A copy from other memory would make the host wait for the device.
+        labels = labels.pin_memory()
+    return labels.to(inputs.device, non_blocking=True)
