@@ -1,0 +1,98 @@
+"""What the scripts of tools/ and tools/benchmarks/ start."""
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
+BENCHMARKS = TOOLS / 'benchmarks/classification'
+SCRIPTS = {
+    'train_linear': ('train.py', ['--pretrained']),
+    'test_linear': ('test.py', []),
+    'knn': ('test.py', []),
+    'svm': ('test.py', []),
+}
+SLURM = [(TOOLS / 'slurm_train.sh', 'train.py', ['--work-dir']),
+         (TOOLS / 'slurm_test.sh', 'test.py', [])] + [
+             (BENCHMARKS / f'slurm_{name}.sh', *what)
+             for name, what in SCRIPTS.items()]
+DIST = [(BENCHMARKS / f'dist_{name}.sh', *what)
+        for name, what in SCRIPTS.items()]
+# With a space: arguments stay whole.
+MORE = ['--cfg-options', 'data_root=/my photos']
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path
+) -> Callable[..., 'subprocess.CompletedProcess[str]']:
+    """Run a script with an `srun` and a Python that print their arguments."""
+    for name in ('srun', 'snake'):
+        fake = tmp_path / name
+        fake.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n'
+                        'echo "PYTHONPATH=$PYTHONPATH"\n')
+        fake.chmod(0o755)
+
+    def run_script(
+        script: Path, *arguments: str, **env: str
+    ) -> 'subprocess.CompletedProcess[str]':
+        cleared = {name: value for name, value in os.environ.items()
+                   if name not in ('GPUS', 'GPUS_PER_NODE', 'PORT', 'NNODES')}
+        return subprocess.run(
+            [script, *arguments], cwd=tmp_path, capture_output=True,
+            text=True, env={
+                **cleared, 'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+                'PYTHON': 'snake', 'PYTHONPATH': 'mine', **env})
+
+    return run_script
+
+
+@pytest.mark.parametrize(('script', 'tool', 'option'), DIST)
+def test_dist(
+    run: Callable[..., 'subprocess.CompletedProcess[str]'], script: Path,
+    tool: str, option: list[str]
+) -> None:
+    done = run(script, 'c.py', '8', 'w.pth', *MORE, PORT='1234', NNODES='2',
+               NODE_RANK='1', MASTER_ADDR='10.0.0.1')
+    assert done.stdout.splitlines() == [
+        '-m', 'torch.distributed.run', '--nnodes=2', '--node_rank=1',
+        '--master_addr=10.0.0.1', '--master_port=1234', '--nproc_per_node=8',
+        str(TOOLS / tool), 'c.py', *option, 'w.pth', *MORE, '--launcher',
+        'pytorch', f'PYTHONPATH={ROOT}:mine'
+    ]
+    done = run(script, 'c.py', 'w.pth', '8')
+    assert done.returncode == 2
+    assert f'CONFIG GPUS CHECKPOINT [arguments of {tool}]' in done.stderr
+    assert 'NNODES=1' in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(('script', 'tool', 'option'), SLURM)
+def test_slurm(
+    run: Callable[..., 'subprocess.CompletedProcess[str]'], script: Path,
+    tool: str, option: list[str]
+) -> None:
+    done = run(script, 'part', 'job', 'c.py', 'w', *MORE, GPUS='4',
+               CPUS_PER_TASK='7', SRUN_ARGS='--qos=high --exclude=n7')
+    assert done.stdout.splitlines() == [
+        '--partition=part', '--job-name=job', '--gres=gpu:4', '--ntasks=4',
+        '--ntasks-per-node=4', '--cpus-per-task=7', '--kill-on-bad-exit=1',
+        '--qos=high', '--exclude=n7', 'snake', '-u', str(TOOLS / tool),
+        'c.py', *option, 'w', *MORE, '--launcher', 'slurm',
+        f'PYTHONPATH={ROOT}:mine'
+    ]
+    done = run(script, 'part', 'job', 'c.py', 'w')
+    assert '--ntasks=8\n' in done.stdout
+    done = run(script, 'part', 'job', 'c.py')
+    assert done.returncode == 2 and not done.stdout
+    assert 'PARTITION JOB CONFIG' in done.stderr
+    assert 'GPUS_PER_NODE=8' in done.stderr
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_twins_are_the_same(name: str) -> None:
+    """Only the name tells what starts the processes."""
+    assert (BENCHMARKS / f'dist_{name}.sh').read_text() == (
+        BENCHMARKS / f'slurm_{name}.sh').read_text()

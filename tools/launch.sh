@@ -1,0 +1,51 @@
+# How scripts start a tool on several processes; they source this file.
+
+set -e
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export PYTHONPATH=$(dirname "$tools")${PYTHONPATH:+:$PYTHONPATH}
+python=${PYTHON:-python}
+
+# usage ARGUMENTS: say how the script is called, and end.
+usage() {
+    local env='NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500'
+    [[ ${0##*/} == slurm_* ]] &&
+        env='GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS=...'
+    echo "Usage: [$env PYTHON=python] $0 $1" >&2
+    exit 2
+}
+
+# dist GPUS TOOL ARGUMENTS...: GPUS (or CPU processes) of each of NNODES.
+dist() {
+    exec "$python" -m torch.distributed.run \
+        --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+        --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+        --master_port="${PORT:-29500}" --nproc_per_node="$1" \
+        "$tools/$2" "${@:3}" --launcher pytorch
+}
+
+# slurm PARTITION JOB TOOL ARGUMENTS...: on GPUS of a Slurm cluster.
+slurm() {
+    local gpus=${GPUS:-8} srun_args
+    local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+    read -r -a srun_args <<<"${SRUN_ARGS:-}" || true
+    exec srun --partition="$1" --job-name="$2" --gres=gpu:"$per_node" \
+        --ntasks="$gpus" --ntasks-per-node="$per_node" \
+        --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
+        "${srun_args[@]}" "$python" -u "$tools/$3" "${@:4}" --launcher slurm
+}
+
+# measure TOOL OPTION ARGUMENTS...: give a checkpoint to a tool, after OPTION
+# if that is not empty. The script's own name says by what it is started.
+measure() {
+    local tool=$1 option=$2
+    shift 2
+    if [[ ${0##*/} == slurm_* ]]; then
+        [[ $# -ge 4 ]] ||
+            usage "PARTITION JOB CONFIG CHECKPOINT [arguments of $tool]"
+        slurm "$1" "$2" "$tool" "$3" $option "$4" "${@:5}"
+    else
+        [[ $# -ge 3 && $2 =~ ^[0-9]+$ ]] ||
+            usage "CONFIG GPUS CHECKPOINT [arguments of $tool]"
+        dist "$2" "$tool" "$1" $option "$3" "${@:4}"
+    fi
+}
