@@ -9,6 +9,12 @@ from swav_plugin.registry import TRANSFORMS
 
 from .randomness import RandomTransform, check_bounds
 
+# Of the colours of ImageNet: eigenvalues of the covariance of (R, G, B) in
+# 0..1, and an eigenvector in each column. The numbers of fb.resnet.torch.
+_EIGENVALUES = np.array([.2175, .0188, .0045])
+_EIGENVECTORS = np.array([[-.5675, .7192, .4009], [-.5808, -.0045, -.8140],
+                          [-.5836, -.6948, .4203]])
+
 _ADJUST = dict(
     brightness=F.adjust_brightness,
     contrast=F.adjust_contrast,
@@ -72,6 +78,44 @@ class ColorJitter(RandomTransform):
         for name, factor in params:
             pil_img = _ADJUST[name](pil_img, factor)
         return np.asarray(pil_img)
+
+
+@TRANSFORMS.register_module()
+class Lighting(RandomTransform):
+    """Shift all pixels by one random colour, as the light of ImageNet varies.
+
+    The shift is the sum of the principal components of ImageNet's colours,
+    each times its eigenvalue and a normal random number. Values are rounded
+    and clipped to 0..255; mmselfsup 0.x adds to floats, so they differ by
+    half a step. Not part of SwAV's recipe; linear probes of mmselfsup have
+    it.
+
+    Args:
+        alphastd: Standard deviation of the random numbers, >= 0.
+
+    Source: Krizhevsky et al., ImageNet Classification with Deep Convolutional
+    Neural Networks (2012), section 4.1.
+    """
+
+    def __init__(self, alphastd: float = .1) -> None:
+        super().__init__()
+        if alphastd < 0:
+            raise ValueError(f'Lighting got alphastd={alphastd}; it must '
+                             'be >= 0.')
+        self.alphastd = alphastd
+
+    def draw(self, rng: np.random.Generator, height: int,
+             width: int) -> np.ndarray:
+        """Draw the shift of (R, G, B), in 0..255."""
+        alphas = rng.normal(0, self.alphastd, 3)
+        return 255 * _EIGENVECTORS @ (alphas * _EIGENVALUES)
+
+    def apply(self, img: np.ndarray, params: np.ndarray) -> np.ndarray:
+        """Add a shift to all pixels of img."""
+        # Each channel has 256 possible values: look them up.
+        values = np.rint(np.arange(256)[:, None] + params)
+        tables = np.clip(values, 0, 255).astype(np.uint8)
+        return np.stack([tables[img[..., c], c] for c in range(3)], axis=-1)
 
 
 @TRANSFORMS.register_module()

@@ -10,8 +10,8 @@ from PIL import Image
 from scipy import stats
 
 from swav_plugin.datasets import SampleKey
-from swav_plugin.datasets.transforms import (RandomFlip, RandomResizedCrop,
-                                             RandomRotation)
+from swav_plugin.datasets.transforms import (RandomCrop, RandomFlip,
+                                             RandomResizedCrop, RandomRotation)
 
 # Fixed seeds: a test below either always passes or never. If it was changed
 # to other numbers from the right distribution, it fails once in 1,000 times.
@@ -152,3 +152,31 @@ def test_angle_is_uniform() -> None:
     rotate = RandomRotation(.2)
     angles = [rotate.draw(rng, 32, 32) for _ in range(3000)]
     assert stats.kstest(angles, stats.uniform(-.2, .4).cdf).pvalue > MIN_P
+
+
+@pytest.mark.parametrize('padding', [0, 4])
+def test_random_crop_equals_torchvisions(photos: list[np.ndarray],
+                                         padding: int) -> None:
+    crop = RandomCrop(32, padding)
+    for img in photos:
+        img = img[:40, :50]
+        top, left = crop.draw(np.random.default_rng(1), *img.shape[:2])
+        padded = F.pad(Image.fromarray(img), [padding] * 4)
+        np.testing.assert_array_equal(
+            crop.apply(img, (top, left)), F.crop(padded, top, left, 32, 32))
+
+
+def test_random_crops_reach_all_places_equally() -> None:
+    crop = RandomCrop(4, padding=1)
+    rng = np.random.default_rng(0)
+    drawn = np.array([crop.draw(rng, 5, 4) for _ in range(1200)])
+    counts = np.zeros((4, 3))
+    np.add.at(counts, tuple(drawn.T), 1)
+    assert stats.chisquare(counts.reshape(-1)).pvalue > MIN_P
+
+
+def test_a_random_crop_too_large_is_refused() -> None:
+    with pytest.raises(ValueError, match='out of 5x4 px with padding=1'):
+        RandomCrop(7, padding=1)(dict(img=np.zeros((5, 4, 3), np.uint8)))
+    with pytest.raises(ValueError, match='crop_size=0'):
+        RandomCrop(0)

@@ -238,13 +238,13 @@ def test_global_generators_are_keyed_for_other_packages() -> None:
 
 
 def test_transforms_of_mmcv_and_mmpretrain_by_name() -> None:
-    # RandomCrop is mmpretrain's; Normalize is mmcv's; both by plain name.
+    # The crop is mmpretrain's; Normalize is mmcv's; both by plain name.
     multi_view = TRANSFORMS.build(
         dict(
             type='MultiView',
             num_views=2,
             transforms=[[
-                dict(type='RandomCrop', crop_size=24),
+                dict(type='EfficientNetRandomCrop', scale=24),
                 dict(type='Normalize', mean=[0] * 3, std=[255] * 3,
                      to_rgb=False)
             ]]))

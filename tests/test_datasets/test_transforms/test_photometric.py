@@ -1,7 +1,9 @@
 """Colour and blur: torchvision's and Pillow's pixels and distributions."""
 from collections import Counter
 from itertools import permutations
+from unittest import mock
 
+import mmcv
 import numpy as np
 import pytest
 import torchvision.transforms.functional as F
@@ -10,7 +12,8 @@ from scipy import stats
 
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.transforms import (ColorJitter, GaussianBlur,
-                                             RandomGrayscale, RandomTransform)
+                                             Lighting, RandomGrayscale,
+                                             RandomTransform)
 
 MIN_P = 1e-3  # with fixed seeds; see test_crop.py
 
@@ -138,3 +141,34 @@ def test_sigma_is_uniform() -> None:
 def test_sigma_range_in_order() -> None:
     with pytest.raises(ValueError, match=r'sigma_range=\(2.0, 0.1\)'):
         GaussianBlur(sigma_range=(2., .1))
+
+
+def test_lighting_equals_mmcvs(photos: list[np.ndarray]) -> None:
+    """With mmpretrain's table for ImageNet, whose order is B, G, R."""
+    eigenvalues = np.array([55.4625, 4.7940, 1.1475])
+    eigenvectors = np.array([[-.5836, -.6948, .4203],
+                             [-.5808, -.0045, -.8140],
+                             [-.5675, .7192, .4009]])
+    for seed, img in enumerate(photos):
+        lighting = Lighting(alphastd=3.)
+        ours = lighting.apply(
+            img, lighting.draw(np.random.default_rng(seed), 8, 8))
+        alphas = np.random.default_rng(seed).normal(0, 3., 3)
+        with mock.patch('numpy.random.normal', lambda *_: alphas):
+            theirs = mmcv.adjust_lighting(
+                img[..., ::-1], eigenvalues, eigenvectors, alphastd=3.,
+                to_rgb=False)[..., ::-1]
+        assert abs(theirs - img).max() > 1
+        np.testing.assert_allclose(ours, theirs.clip(0, 255), atol=.501)
+
+
+def test_lighting_is_the_covariance_of_imagenet() -> None:
+    lighting = Lighting(alphastd=1.)
+    rng = np.random.default_rng(0)
+    shifts = np.array([lighting.draw(rng, 8, 8) for _ in range(20000)]) / 255
+    eigenvalues, eigenvectors = np.linalg.eigh(np.cov(shifts.T))
+    np.testing.assert_allclose(
+        np.sqrt(eigenvalues), [.0045, .0188, .2175], rtol=.03)
+    # Brighter or darker as a whole, most of all.
+    np.testing.assert_allclose(
+        abs(eigenvectors[:, -1]), [.5675, .5808, .5836], atol=.01)
