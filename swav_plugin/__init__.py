@@ -2,12 +2,15 @@
 
 Importing this costs what `import mmengine` costs. It makes
 ``_base_ = 'swav_plugin::selfsup/swav/....py'`` work in any config that is
-read afterwards; the classes are imported when a config first names one.
+read afterwards; the classes are imported when a config first names one. And
+mmdet, imported afterwards, runs on mmcv without compiled operators.
 """
 
-from swav_plugin.compat.stack import check_distributions, setup_configs
+from swav_plugin.compat.stack import (check_distributions, setup_configs,
+                                      setup_operators)
 
 __version__ = '0.1.0'
 
 check_distributions()
 setup_configs()
+setup_operators()

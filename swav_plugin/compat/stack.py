@@ -6,9 +6,10 @@ declares that the other must not be there.
 
 import os.path as osp
 import sys
-import warnings
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
+from importlib.util import find_spec, spec_from_file_location
+from typing import Any
 
 # Distributions that install a module: onedl's, official, other official ones.
 _PROVIDERS = {
@@ -71,15 +72,32 @@ def setup_configs() -> None:
     _replace_pkg_resources()
 
 
+class OperatorFinder:
+    """Answers `import mmcv._ext` where nothing else does."""
+
+    @staticmethod
+    def find_spec(
+            name: str, path: Any = None, target: Any = None
+    ) -> ModuleSpec | None:
+        """Find our operators; torchvision is imported only with them."""
+        if name != 'mmcv._ext':
+            return None
+        file = osp.join(osp.dirname(__file__), 'mmcv_ops.py')
+        return spec_from_file_location(name, file)
+
+
+def setup_operators() -> None:
+    """Let mmcv without compiled operators take those of torchvision."""
+    # Last: compiled operators, where installed, are found before.
+    if OperatorFinder not in sys.meta_path:
+        sys.meta_path.append(OperatorFinder)
+
+
 def setup_stack() -> None:
     """Make every checkpoint that mmengine reads be read safely.
 
-    Also leaves out the word that every import of mmpretrain's models has
-    about an operator which none of ours uses. Called by
-    `swav_plugin.registry`, so by whatever uses our classes.
+    Called by `swav_plugin.registry`, so by whatever uses our classes.
     """
-    warnings.filterwarnings(
-        'ignore', 'Fail to import ``MultiScaleDeformableAttention``')
     from swav_plugin.compat.safe_load import use_in_mmengine
     use_in_mmengine()
 

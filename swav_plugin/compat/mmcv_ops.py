@@ -1,0 +1,348 @@
+"""The compiled operators of mmcv that detectors need, by torchvision.
+
+`pip install mmcv-lite` and onedl-mmcv's wheel bring `mmcv.ops` without
+`mmcv._ext`, its compiled part, and without that part mmdet cannot be
+imported. `swav_plugin.compat.stack` lets Python run this file as
+`mmcv._ext` where there is none; where there is one, that one is used.
+
+Each function takes what the compiled one of its name takes, and like it
+writes its result into a tensor of the caller's. On CPU and CUDA, also under
+autocast; half precision is computed in float32.
+
+Letters: R boxes (RoIs) · C channels · H, W feature map · P, Q bins of a box.
+A row of `rois` (R, 5) is the number of the image, then x1, y1, x2, y2.
+"""
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision  # registers torch.ops.torchvision
+from mmengine.logging import print_log
+from torch import Tensor
+
+# torch 2.14 asks for C++20, mmcv is written and compiled as C++17.
+_INSTALL = (
+    'To compile mmcv for a torch below 2.14, with a C++ compiler and for GPUs '
+    'nvcc: `pip install --no-build-isolation --no-cache-dir --force-reinstall '
+    '--no-deps onedl-mmcv`; on the official stack `pip uninstall -y mmcv-lite`'
+    ' and `pip install --no-build-isolation mmcv==2.1.0`.')
+
+
+@functools.cache
+def _announce() -> None:
+    """Say once in a process that these operators are in use."""
+    print_log(
+        f'mmcv {_mmcv_version()} has no compiled operators: nms, soft_nms, '
+        'roi_align, roi_pool and sigmoid_focal_loss are computed by '
+        f'torchvision {torchvision.__version__}.',
+        logger='current',
+        level=logging.INFO)
+
+
+def _mmcv_version() -> str:
+    """Version of the mmcv that lacks operators."""
+    import mmcv
+    return mmcv.__version__
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """Stand for any other operator: there, until it is called."""
+    if name.startswith('__'):
+        raise AttributeError(name)
+
+    def missing(*args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError(
+            f"mmcv's operator '{name}' exists compiled only, and this mmcv "
+            f'was installed without compiled operators. {_INSTALL}')
+
+    return missing
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Half precision as float32; torchvision's operators on CPU need it."""
+    is_wide = values.dtype in (torch.float32, torch.float64)
+    return values if is_wide else values.float()
+
+
+def nms(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
+) -> Tensor:
+    """Drop boxes that overlap one of a higher score.
+
+    Args:
+        boxes: (N, 4) x1, y1, x2, y2.
+        scores: (N,). Of equal scores the first wins.
+        iou_threshold: A box is dropped above it, not at it.
+        offset: 1 if a box from x1 to x2 is x2 - x1 + 1 wide, else 0.
+
+    Returns:
+        int64 indices of the boxes that stay, highest score first.
+    """
+    _announce()
+    boxes = _wide(boxes)
+    if offset:
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
+    return torch.ops.torchvision.nms(
+        boxes, scores.to(boxes.dtype), iou_threshold)
+
+
+def softnms(
+    boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
+    sigma: float, min_score: float, method: int, offset: int
+) -> Tensor:
+    """Lower the scores of boxes that overlap one of a higher score.
+
+    mmcv calls it on the CPU only.
+
+    Args:
+        boxes: (N, 4) x1, y1, x2, y2.
+        scores: (N,). Of equal scores the first wins.
+        dets: (N, 5), gets boxes and new scores, highest first.
+        iou_threshold: Of methods 0 and 1, which lower scores from it on.
+        sigma: Of method 2.
+        min_score: A box whose score was lowered below it is dropped.
+        method: 0 drops (naive), 1 scales by 1 - IoU (linear), 2 by
+            exp(-IoU^2 / sigma) (gaussian).
+        offset: As for `nms`.
+
+    Returns:
+        (M,) int64 indices of the boxes that stay, M <= N; rows of `dets`
+        from M on are not written.
+
+    Source: Soft-NMS (arXiv:1704.04503).
+    """
+    _announce()
+    boxes, scores = _wide(boxes.detach()), _wide(scores.detach())
+    left = torch.arange(len(scores))
+    kept: list[int] = []
+    while len(left):
+        best = scores.argmax()
+        dets[len(kept), :4] = boxes[best]
+        dets[len(kept), 4] = scores[best]
+        kept.append(int(left[best]))
+        others = torch.arange(len(left)) != best
+        ious = _ious(boxes[best], boxes[others], offset)
+        boxes, scores, left = boxes[others], scores[others], left[others]
+        if method == 2:
+            scores = scores * torch.exp(-ious**2 / sigma)
+        else:
+            lowered = 1 - ious if method == 1 else torch.zeros_like(ious)
+            scores = torch.where(
+                ious >= iou_threshold, scores * lowered, scores)
+        stay = scores >= min_score
+        boxes, scores, left = boxes[stay], scores[stay], left[stay]
+    return torch.tensor(kept, dtype=torch.long)
+
+
+def _ious(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
+    """(4,), (N, 4) -> (N,) overlaps; 0 for two boxes without area."""
+    sizes = boxes[:, 2:] - boxes[:, :2] + offset
+    size = box[2:] - box[:2] + offset
+    shared = (torch.minimum(boxes[:, 2:], box[2:])
+              - torch.maximum(boxes[:, :2], box[:2]) + offset).clamp(min=0)
+    intersection = shared.prod(dim=1)
+    union = size.prod() + sizes.prod(dim=1) - intersection
+    return torch.nan_to_num(intersection / union, nan=0)
+
+
+def roi_align_forward(
+    input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor,
+    argmax_x: Tensor, aligned_height: int, aligned_width: int,
+    spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool
+) -> None:
+    """Average each bin of each box over bilinear samples.
+
+    Args:
+        input: (N, C, H, W) feature maps.
+        rois: (R, 5) in pixels of the image.
+        output: (R, C, P, Q), is written.
+        argmax_y: Of the mode 'max' only.
+        argmax_x: Of the mode 'max' only.
+        aligned_height: P.
+        aligned_width: Q.
+        spatial_scale: Feature map pixels for each pixel of the image.
+        sampling_ratio: Samples to a side of a bin; 0 takes one for each
+            started pixel of the feature map.
+        pool_mode: 1, the average.
+        aligned: Whether pixel centres lie at .5; else boxes are at least 1
+            wide and high.
+
+    Raises:
+        NotImplementedError: If asked for the maximum.
+
+    Source: Mask R-CNN (arXiv:1703.06870), section 3.
+    """
+    _announce()
+    _check_average(pool_mode)
+    maps = _wide(input)
+    output.copy_(
+        torch.ops.torchvision.roi_align(
+            maps, rois.to(maps.dtype), spatial_scale, aligned_height,
+            aligned_width, sampling_ratio, aligned))
+
+
+def roi_align_backward(
+    grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor,
+    grad_input: Tensor, aligned_height: int, aligned_width: int,
+    spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool
+) -> None:
+    """Write the gradient of `roi_align_forward`, (N, C, H, W)."""
+    _check_average(pool_mode)
+    grad = _wide(grad_output)
+    grad_input.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            grad, rois.to(grad.dtype), spatial_scale, aligned_height,
+            aligned_width, *grad_input.shape, sampling_ratio, aligned))
+
+
+def _check_average(pool_mode: int) -> None:
+    """Raise if a RoIAlign takes the maximum, which torchvision cannot."""
+    if pool_mode != 1:
+        raise NotImplementedError(
+            "RoIAlign(pool_mode='max') exists compiled only, and this mmcv "
+            'was installed without compiled operators; use the average. '
+            f'{_INSTALL}')
+
+
+def roi_pool_forward(
+    input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor,
+    pooled_height: int, pooled_width: int, spatial_scale: float
+) -> None:
+    """Take the maximum of each bin of each box; 0 where a bin is empty.
+
+    mmcv does not round boxes to whole pixels of the feature map as
+    torchvision and Caffe do, but each bin on its own, outwards. So each bin
+    goes to torchvision as a box.
+
+    Args:
+        input: (N, C, H, W) feature maps.
+        rois: (R, 5) in pixels of the image, x2 and y2 inside the box.
+        output: (R, C, P, Q), is written.
+        argmax: (R, C, P, Q) int32, gets where in H * W the maximum is, or -1.
+        pooled_height: P.
+        pooled_width: Q.
+        spatial_scale: Feature map pixels for each pixel of the image.
+    """
+    _announce()
+    maps = _wide(input)
+    channels, height, width = maps.shape[1:]
+    rois = rois.to(maps.dtype)
+    x1, x2 = _bins(rois[:, 1], rois[:, 3], spatial_scale, pooled_width, width)
+    y1, y2 = _bins(
+        rois[:, 2], rois[:, 4], spatial_scale, pooled_height, height)
+    shape = len(rois), pooled_height, pooled_width
+    bins = torch.stack([
+        rois[:, 0, None, None].expand(shape),
+        x1[:, None, :].expand(shape), y1[:, :, None].expand(shape),
+        x2[:, None, :].expand(shape) - 1, y2[:, :, None].expand(shape) - 1
+    ], dim=-1)
+    is_empty = ((x2 <= x1)[:, None, :] | (y2 <= y1)[:, :, None])[:, None]
+    maxima, places = torch.ops.torchvision.roi_pool(
+        maps, bins.flatten(0, 2), 1., 1, 1)
+    maxima, places = (
+        found.view(*shape, channels).permute(0, 3, 1, 2)
+        for found in (maxima, places))
+    output.copy_(maxima.masked_fill(is_empty, 0))
+    argmax.copy_(places.masked_fill(is_empty, -1))
+
+
+def _bins(
+    first: Tensor, last: Tensor, scale: float, num_bins: int, length: int
+) -> tuple[Tensor, Tensor]:
+    """(R,), (R,) -> (R, num_bins) begins and ends of bins in whole pixels."""
+    begin = first * scale
+    size = (last + 1) * scale - begin
+    edges = torch.arange(num_bins + 1, device=first.device)
+    places = edges * (size / num_bins)[:, None] + begin[:, None]
+    begins = places[:, :-1].floor().clamp(0, length)
+    ends = places[:, 1:].ceil().clamp(0, length)
+    return begins, torch.where(size[:, None] > 0, ends, begins)
+
+
+def roi_pool_backward(
+    grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_input: Tensor,
+    pooled_height: int, pooled_width: int, spatial_scale: float
+) -> None:
+    """Write the gradient of `roi_pool_forward`, (N, C, H, W)."""
+    grad = _wide(grad_output)
+    grad_input.copy_(
+        torch.ops.torchvision._roi_pool_backward(
+            grad, rois.to(grad.dtype), argmax, spatial_scale, pooled_height,
+            pooled_width, *grad_input.shape))
+
+
+def sigmoid_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor,
+    gamma: float, alpha: float
+) -> None:
+    """Weigh the binary cross-entropy of each class by how wrong it is.
+
+    Args:
+        input: (N, C) logits.
+        target: (N,) int64 classes; others than 0 to C - 1 are background.
+        weight: (C,) factors for rows of a class (background: 1), or empty.
+        output: (N, C), is written.
+        gamma: Exponent of the error.
+        alpha: Share of positives against 1 - alpha of negatives.
+
+    Source: RetinaNet (arXiv:1708.02002), eq. 5.
+    """
+    _announce()
+    logits, positive = _wide(input), _is_class(target, input)
+    error, loss = _error_and_loss(logits, positive)
+    output.copy_(error**gamma * loss
+                 * _factors(logits, target, positive, weight, alpha))
+
+
+def sigmoid_focal_loss_backward(
+    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor,
+    gamma: float, alpha: float
+) -> None:
+    """Write the derivative of `sigmoid_focal_loss_forward`, (N, C)."""
+    logits, positive = _wide(input), _is_class(target, input)
+    error, loss = _error_and_loss(logits, positive)
+    # With z the logit of the right answer, error = sigmoid(-z) and
+    # loss = -log(sigmoid(z)): d error / dz = -error (1 - error) and
+    # d loss / dz = -error.
+    slope = -error**gamma * (gamma * (1 - error) * loss + error)
+    sign = torch.where(positive, 1., -1.)
+    grad_input.copy_(slope * sign
+                     * _factors(logits, target, positive, weight, alpha))
+
+
+def _is_class(target: Tensor, logits: Tensor) -> Tensor:
+    """(N,) classes, (N, C) -> (N, C) whether a column is a row's class."""
+    return target[:, None] == torch.arange(
+        logits.shape[1], device=logits.device)
+
+
+def _error_and_loss(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C), (N, C) -> 1 - p and -log(p) of the right answer."""
+    right = torch.where(positive, logits, -logits)
+    return torch.sigmoid(-right), -F.logsigmoid(right)
+
+
+def _factors(
+    logits: Tensor, target: Tensor, positive: Tensor, weight: Tensor,
+    alpha: float
+) -> Tensor:
+    """(N, C) what the loss is multiplied by for its class."""
+    factors = torch.full_like(logits, 1 - alpha).masked_fill(positive, alpha)
+    if weight.numel():
+        # One is the weight of background, which has no column.
+        ones = weight.new_ones(1)
+        row = torch.where(positive.any(dim=1), target, len(weight))
+        factors = factors * torch.cat([weight, ones]).to(logits.dtype)[
+            row, None]
+    return factors
+
+
+def get_compiler_version() -> str:
+    """Say who computes, for mmcv's `collect_env`."""
+    return f'none (torchvision {torchvision.__version__})'
+
+
+get_compiling_cuda_version = get_compiler_version
