@@ -1,19 +1,21 @@
 """Loss step of SwAV, ours against mmpretrain's, forward and backward.
 
 Both get the same embeddings, prototypes and queue; a step is: normalise the
-prototypes, codes, loss, feed the queue, backward. mmpretrain is run with one
-rank, where its codes are right.
+prototypes, codes, loss, feed the queue, backward. Each has a process to
+itself; they take turns. mmpretrain is run with one rank, where its codes are
+right.
 
     taskset -c 1 python benchmarks/bench_loss.py
 """
 import argparse
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Optional
 
 import torch
 import torch.nn.functional as F
-from common import hardware, interleave, summary, write_json
+from common import hardware, interleave_processes, summary, write_json
 from torch import Tensor
 
 from swav_plugin.models import SwAVHead
@@ -38,6 +40,11 @@ def make_steps(batch_size: int, queue_length: int) -> dict[str, Step]:
                                           queue),
         'swav_plugin': _step_of_ours(prototypes, embeddings, queue),
     }
+
+
+def make_step(name: str, batch_size: int, queue_length: int) -> Step:
+    """The training step of one implementation."""
+    return make_steps(batch_size, queue_length)[name]
 
 
 def _step_of_mmpretrain(
@@ -107,7 +114,11 @@ def main() -> None:
             steps = make_steps(batch_size, queue_length)
             first = {name: step() for name, step in steps.items()}
             loss, gradient = difference(*first.values())
-            times = interleave(steps, args.rounds)
+            times = interleave_processes(
+                {
+                    name: partial(make_step, name, batch_size, queue_length)
+                    for name in steps
+                }, args.rounds)
             for row in summary(times, baseline='mmpretrain'):
                 row.update(
                     batch_size=batch_size,

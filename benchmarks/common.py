@@ -1,6 +1,7 @@
 """What every benchmark shares: interleaved timing, and a record of where."""
 import datetime
 import json
+import multiprocessing
 import platform
 import subprocess
 import time
@@ -9,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -38,6 +40,54 @@ def interleave(
             if round_number >= warmup:
                 times[name].append(1e3 * (time.perf_counter() - start))
     return times
+
+
+def interleave_processes(
+    makers: dict[str, Callable[[], Callable[[], object]]],
+    rounds: int,
+    warmup: int = 2
+) -> dict[str, list[float]]:
+    """Time as `interleave`, every step in a process of its own.
+
+    What a step frees decides how the next allocation of its process is
+    served, so in one process steps help and hinder each other.
+
+    Args:
+        makers: Functions that give the steps, called in their processes.
+        rounds: How often each is timed.
+        warmup: How often each runs before.
+
+    Returns:
+        Milliseconds of each round.
+    """
+    context = multiprocessing.get_context('fork')
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    pipes, processes = {}, []
+    for name, make in makers.items():
+        pipes[name], end = context.Pipe()
+        processes.append(
+            context.Process(target=_time_steps, args=(make, end), daemon=True))
+        processes[-1].start()
+    for round_number in range(warmup + rounds):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            elapsed = pipe.recv()
+            if round_number >= warmup:
+                times[name].append(elapsed)
+    for pipe in pipes.values():
+        pipe.send(False)
+    for process in processes:
+        process.join()
+    return times
+
+
+def _time_steps(make: Callable[[], Callable[[], object]], pipe: Any) -> None:
+    """Make a step, then do it as often as asked and send the milliseconds."""
+    step = make()
+    while pipe.recv():
+        start = time.perf_counter()
+        step()
+        pipe.send(1e3 * (time.perf_counter() - start))
 
 
 def summary(times: dict[str, list[float]], baseline: str) -> list[dict]:

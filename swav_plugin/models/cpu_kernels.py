@@ -25,30 +25,34 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
                             .0013399931, .00015345811))
 
 
-def powers_of_2(exponents: np.ndarray, out: np.ndarray,
+def powers_of_2(exponents: np.ndarray, scale: float, out: np.ndarray,
                 sums: np.ndarray) -> None:
-    """Set `out` to 2 to the power of `exponents` and `sums` to its columns'.
+    """Set `out` to 2 ** (scale * exponents) and `sums` to its columns'.
 
     Args:
-        exponents: (N, K) float32 within [-126, 127].
+        exponents: (N, K) float32, times `scale` within [-126, 127].
+        scale: Any number.
         out: (N, K) float32.
         sums: (K,) float32.
     """
     biased = np.empty(exponents.shape[1], np.int32)
     # The bits of biased << 23, read as a float, are 2^(biased - 127).
-    _powers_of_2(exponents, out, sums, biased, biased.view(np.float32))
+    _powers_of_2(exponents, np.float32(scale), out, sums, biased,
+                 biased.view(np.float32))
 
 
 @jit_reordering
-def _powers_of_2(exponents: np.ndarray, out: np.ndarray, sums: np.ndarray,
-                 bits: np.ndarray, whole_power: np.ndarray) -> None:
+def _powers_of_2(exponents: np.ndarray, scale: np.float32, out: np.ndarray,
+                 sums: np.ndarray, bits: np.ndarray,
+                 whole_power: np.ndarray) -> None:
     """As `powers_of_2`; `bits` and `whole_power` (K,) are one memory."""
     sums[:] = 0
     for row in range(len(out)):
         exponent, power = exponents[row], out[row]
         for k in range(len(sums)):
-            whole = np.rint(exponent[k])
-            f = exponent[k] - whole
+            scaled = exponent[k] * scale
+            whole = np.rint(scaled)
+            f = scaled - whole
             bits[k] = (np.int32(whole) + np.int32(127)) << np.int32(23)
             power[k] = _power_of_2(f)
         for k in range(len(sums)):
@@ -88,6 +92,23 @@ def sums_of_equalised_rows(kernel: np.ndarray, prototype_scale: np.ndarray,
         p = _ONE / max(_dot(last, prototype_scale), _TINY)
         for k in range(len(sums)):
             sums[k] += p * last[k]
+
+
+@jit_reordering
+def equalised_rows(kernel: np.ndarray, prototype_scale: np.ndarray,
+                   out: np.ndarray) -> None:
+    """Set `out` to `kernel` with scaled columns, each row summing to 1.
+
+    Args:
+        kernel: (N, K) float32 >= 0, left as it is.
+        prototype_scale: (K,) float32 factors of the columns.
+        out: (N, K) float32.
+    """
+    for row in range(len(kernel)):
+        powers, codes = kernel[row], out[row]
+        scale = _ONE / max(_dot(powers, prototype_scale), _TINY)
+        for k in range(len(codes)):
+            codes[k] = scale * prototype_scale[k] * powers[k]
 
 
 def loss_to_gradient(scores: np.ndarray, codes: np.ndarray,

@@ -111,17 +111,14 @@ def sinkhorn_with_queue(
         return sinkhorn(every_score, epsilon, num_iters)[len(queued):]
     if buffer is None:
         buffer = scores.new_empty(len(queued) + len(scores), len(prototypes))
-    kernel = buffer[:len(queued)]
-    batch_kernel = torch.mul(scores, steepness, out=buffer[len(queued):])
-    mass = batch_kernel.exp2_().sum(0)
-    steep_prototypes = (prototypes * steepness).T
+    kernel, batch_kernel = buffer[:len(queued)], buffer[len(queued):]
+    mass = _powers_of_2(scores, steepness, batch_kernel)
     block = _block_rows(kernel)
-    exponents = torch.empty_like(kernel[:block])
+    products = torch.empty_like(kernel[:block])
     for rows, out in zip(queued.split(block), kernel.split(block)):
         # Products stay in cache; only their powers go to memory.
-        product = exponents[:len(rows)]
-        torch.mm(rows, steep_prototypes, out=product)
-        mass += _powers_of_2(product, out)
+        product = torch.mm(rows, prototypes.T, out=products[:len(rows)])
+        mass += _powers_of_2(product, steepness, out)
     return _sweep(buffer, mass, num_iters, num_codes=len(scores))
 
 
@@ -132,7 +129,6 @@ def _sweep(
 
     `mass` (K,) is what each prototype holds on this rank before any sweep.
     """
-    tiny = torch.finfo(mass.dtype).tiny
     blocks = kernel.split(_block_rows(kernel))
     prototype_scale = _prototype_scale(mass)
     for _ in range(num_iters - 1):
@@ -142,17 +138,16 @@ def _sweep(
         for rows in blocks:
             mass += _sums_of_equalised_rows(rows, prototype_scale)
         prototype_scale = _prototype_scale(mass)
-    codes = kernel[len(kernel) - num_codes:] * prototype_scale
-    return codes.div_(codes.sum(1, keepdim=True).clamp_(tiny))
+    return _equalised_rows(kernel[len(kernel) - num_codes:], prototype_scale)
 
 
-def _powers_of_2(exponents: Tensor, out: Tensor) -> Tensor:
-    """Set `out` (N, K) to 2 ** `exponents`; return its column sums (K,)."""
+def _powers_of_2(exponents: Tensor, scale: float, out: Tensor) -> Tensor:
+    """Set `out` (N, K) to 2 ** (scale * exponents); return its column sums."""
     kernels = _cpu_kernels(out)
     if kernels is None:
-        return torch.exp2(exponents, out=out).sum(0)
+        return torch.mul(exponents, scale, out=out).exp2_().sum(0)
     sums = out.new_empty(out.shape[1])
-    kernels.powers_of_2(exponents.numpy(), out.numpy(), sums.numpy())
+    kernels.powers_of_2(exponents.numpy(), scale, out.numpy(), sums.numpy())
     return sums
 
 
@@ -169,6 +164,19 @@ def _sums_of_equalised_rows(
     kernels.sums_of_equalised_rows(kernel.numpy(), prototype_scale.numpy(),
                                    sums.numpy())
     return sums
+
+
+def _equalised_rows(kernel: Tensor, prototype_scale: Tensor) -> Tensor:
+    """Scale columns of (N, K), then divide each row by its sum."""
+    kernels = _cpu_kernels(kernel)
+    if kernels is None:
+        tiny = torch.finfo(kernel.dtype).tiny
+        rows = kernel * prototype_scale
+        return rows.div_(rows.sum(1, keepdim=True).clamp_(tiny))
+    rows = torch.empty_like(kernel)
+    kernels.equalised_rows(kernel.numpy(), prototype_scale.numpy(),
+                           rows.numpy())
+    return rows
 
 
 def _prototype_scale(mass: Tensor) -> Tensor:
@@ -347,7 +355,7 @@ def _reduce(tensor: Tensor, op: Any) -> Tensor:
 def _cpu_kernels(matrix: Tensor) -> Any:
     """The compiled loops, where numba is and (N, K) `matrix` is large."""
     if matrix.device.type != 'cpu' or matrix.dtype != torch.float32 or (
-            matrix.nbytes < _CPU_BLOCK_BYTES // 4
+            matrix.nbytes < _CPU_BLOCK_BYTES // 16
             or not matrix.is_contiguous()):
         return None
     from . import cpu_kernels  # here, for numba takes a second to import

@@ -13,7 +13,7 @@ def test_powers_and_their_sums(num_rows: int) -> None:
     exponents = rng.uniform(-60, 60, (num_rows, 41)).astype(np.float32)
     exponents[0, :6] = -126, 127, 0, .5, -.5, 1.5
     out, sums = np.empty_like(exponents), np.empty(41, np.float32)
-    cpu_kernels.powers_of_2(exponents, out, sums)
+    cpu_kernels.powers_of_2(exponents / 4, 4, out, sums)
     expected = 2. ** exponents.astype(np.float64)
     np.testing.assert_allclose(out, expected, rtol=1.2e-7)
     np.testing.assert_allclose(sums, expected.sum(0), rtol=1e-6)
@@ -30,6 +30,9 @@ def test_sums_of_equalised_rows(num_rows: int) -> None:
     rows = kernel.astype(np.float64)
     expected = rows / np.maximum(rows @ scale, 1e-38)[:, None]
     np.testing.assert_allclose(sums, expected.sum(0), rtol=1e-6)
+    codes = np.empty_like(kernel)
+    cpu_kernels.equalised_rows(kernel, scale, codes)
+    np.testing.assert_allclose(codes, expected * scale, rtol=1e-6)
     np.testing.assert_array_equal(kernel, before)
 
 
