@@ -41,6 +41,8 @@ HOOKS = _child(mmpretrain.registry.HOOKS, 'swav_plugin.engine')
 OPTIMIZERS = _child(mmpretrain.registry.OPTIMIZERS, 'swav_plugin.engine')
 OPTIM_WRAPPERS = _child(
     mmpretrain.registry.OPTIM_WRAPPERS, 'swav_plugin.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    mmpretrain.registry.OPTIM_WRAPPER_CONSTRUCTORS, 'swav_plugin.engine')
 MODEL_WRAPPERS = _child(
     mmpretrain.registry.MODEL_WRAPPERS, 'swav_plugin.engine')
 LOG_PROCESSORS = _child(
@@ -55,7 +57,6 @@ METRICS = _child(mmpretrain.registry.METRICS, 'swav_plugin.evaluation')
 for _parent in (
         mmpretrain.registry.RUNNERS,
         mmpretrain.registry.RUNNER_CONSTRUCTORS,
-        mmpretrain.registry.OPTIM_WRAPPER_CONSTRUCTORS,
         mmpretrain.registry.PARAM_SCHEDULERS,
         mmpretrain.registry.WEIGHT_INITIALIZERS,
         mmpretrain.registry.TASK_UTILS,

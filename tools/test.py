@@ -21,9 +21,8 @@ from swav_plugin.engine.launch import (UsageError, add_common_arguments,
                                        find_weights, load_config,
                                        prepare_processes, run_command,
                                        set_common)
+from swav_plugin.engine.pretrained_hook import RANDOM
 from swav_plugin.models import SwAV
-
-RANDOM = 'random'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

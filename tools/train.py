@@ -17,10 +17,12 @@ from torch.distributed.elastic.multiprocessing.errors import record
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
 from swav_plugin.engine.launch import (UsageError, add_common_arguments,
                                        check_batches, check_labels,
-                                       end_processes, find_checkpoint,
-                                       find_weights, load_config,
-                                       prepare_processes, run_command,
-                                       set_common, set_mixed_precision)
+                                       check_weights, end_processes,
+                                       find_checkpoint, find_weights,
+                                       load_config, prepare_processes,
+                                       run_command, set_common,
+                                       set_mixed_precision)
+from swav_plugin.engine.pretrained_hook import RANDOM
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,8 +42,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--pretrained',
         metavar='W',
         help='fill the backbone from this checkpoint: a file, a URL or the '
-        'name of a model of the zoo; every backbone key must be in it. A '
-        'resumed run ignores it')
+        'name of a model of the zoo; every backbone key must be in it. '
+        f"'{RANDOM}' leaves it as initialised. A resumed run ignores it")
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -86,10 +88,15 @@ def _set_pretrained(cfg: Config, weights: str) -> None:
         raise UsageError(
             f'--pretrained {weights} and load_from = {cfg.load_from!r} both '
             'give the backbone its weights; use one of them')
-    hook = dict(
-        type='swav_plugin.engine.PretrainedHook',
-        checkpoint=find_weights(weights))
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+    if weights != RANDOM:
+        weights = find_weights(weights)
+    hooks = cfg.get('custom_hooks') or []
+    own = [hook for hook in hooks if hook.get('type') == 'PretrainedHook']
+    if own:
+        own[0].checkpoint = weights
+    else:
+        cfg.custom_hooks = [*hooks, dict(
+            type='swav_plugin.engine.PretrainedHook', checkpoint=weights)]
 
 
 def _set_resume(cfg: Config, checkpoint: str) -> str:
@@ -115,6 +122,7 @@ def train(args: argparse.Namespace) -> None:
     runner = Runner.from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)
+    check_weights(runner)
     check_batches(runner)
     check_labels(runner, 'train', 'val')
     runner.train()

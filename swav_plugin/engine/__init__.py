@@ -4,6 +4,8 @@ from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
 from .lars import LARS
 from .log_processor import SwAVLogProcessor
 from .pretrained_hook import PretrainedHook
+from .probe_optim import ProbeOptimConstructor
+from .results_hook import ResultsHook
 from .runtime_info_hook import DeferredRuntimeInfoHook, ScalarHistory
 from .skipped_images_hook import SkippedImagesHook
 from .swav_hook import SwAVHook
@@ -11,6 +13,6 @@ from .swav_hook import SwAVHook
 __all__ = [
     'LARS', 'AtomicBackend', 'CPUAmpOptimWrapper',
     'CPUDistributedDataParallel', 'DeferredRuntimeInfoHook',
-    'PretrainedHook', 'ScalarHistory', 'SkippedImagesHook', 'SwAVHook',
-    'SwAVLogProcessor'
+    'PretrainedHook', 'ProbeOptimConstructor', 'ResultsHook',
+    'ScalarHistory', 'SkippedImagesHook', 'SwAVHook', 'SwAVLogProcessor'
 ]

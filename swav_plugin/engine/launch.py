@@ -26,6 +26,8 @@ from mmengine.runner import Runner
 
 from swav_plugin.zoo import checkpoint_path
 
+from .pretrained_hook import PretrainedHook
+
 # What Runner, its loops and the config reader look up in a config.
 _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
     'self', 'cfg'
@@ -313,8 +315,22 @@ def check_batches(runner: Runner) -> None:
             'train_dataloader.batch_size lower.')
 
 
+def check_weights(runner: Runner) -> None:
+    """Look whether weights fit the backbone, before images are looked for.
+
+    Raises:
+        UsageError: They do not, or the config wants some and none are given.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, PretrainedHook) and not runner.cfg.get('resume'):
+            try:
+                hook.fill(runner)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+
+
 def check_labels(runner: Runner, *names: str) -> None:
-    """Look whether the head of a classifier has a class for each label.
+    """Look whether a classifier has the classes of its images, and no others.
 
     Args:
         runner: The Runner.
@@ -322,8 +338,10 @@ def check_labels(runner: Runner, *names: str) -> None:
             or that does not tell its `num_classes`, is not looked at.
 
     Raises:
-        UsageError: Some labels are too high; on a GPU the loss would stop
-            with an assertion that names none.
+        UsageError: Images have no labels, or some that are too high (on a GPU
+            the loss would stop with an assertion that names none); training
+            images have fewer classes than the head; or sets have other
+            classes than each other.
     """
     model = runner.model
     if is_model_wrapper(model):
@@ -331,16 +349,36 @@ def check_labels(runner: Runner, *names: str) -> None:
     expected = getattr(getattr(model, 'head', None), 'num_classes', None)
     if expected is None:
         return
+    known: Sequence[str] = ()
     for name in names:
         if getattr(runner, f'_{name}_loop') is None:
             continue
         dataset = getattr(runner, f'{name}_dataloader').dataset
-        found = getattr(dataset, 'num_classes', None)
-        if found is not None and found > expected:
+        if not hasattr(dataset, 'num_classes'):
+            continue
+        found = dataset.num_classes
+        if found is None:
+            raise UsageError(
+                f'images of {name}_dataloader have no labels; put them into '
+                'one folder for each class, or give a list file with labels '
+                '(dataset.ann_file)')
+        if found > expected:
             raise UsageError(
                 f'labels of {name}_dataloader go up to {found - 1}, but the '
                 f'head has {expected} classes, 0 to {expected - 1}; set '
                 f'model.head.num_classes={found} or correct the labels.')
+        if name == 'train' and found < expected:
+            raise UsageError(
+                f'images of train_dataloader have {found} classes, but the '
+                f'head has {expected}; set model.head.num_classes={found} or '
+                'look for missing images.')
+        classes = dataset.metainfo.get('classes')
+        if classes and known and set(classes) != set(known):
+            only = sorted(set(classes) ^ set(known))[:5]
+            raise UsageError(
+                f'{names[0]}_dataloader and {name}_dataloader have other '
+                f'classes; in one of them only: {", ".join(only)}')
+        known = classes or known
 
 
 def _near_miss(key: str, known: Collection[str]) -> str | None:

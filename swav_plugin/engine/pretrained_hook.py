@@ -1,10 +1,15 @@
 """Start the backbone from somebody's weights."""
+from typing import Optional
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from swav_plugin.compat.checkpoint_keys import load_backbone
+from swav_plugin.compat.checkpoint_keys import (load_backbone,
+                                                load_shared_head)
 from swav_plugin.registry import HOOKS
+
+RANDOM = 'random'
 
 
 @HOOKS.register_module()
@@ -17,27 +22,47 @@ class PretrainedHook(Hook):
     Args:
         checkpoint: File in any layout that
             ``swav_plugin.compat.checkpoint_keys`` knows, its URL, or the name
-            of a model of the zoo.
+            of a model of the zoo. 'random' for a backbone as initialised.
+            None where the command line is to name one.
     """
 
-    def __init__(self, checkpoint: str) -> None:
+    def __init__(self, checkpoint: Optional[str] = None) -> None:
         self.checkpoint = checkpoint
 
-    def before_train(self, runner: Runner) -> None:
-        """Load the weights.
+    def fill(self, runner: Runner) -> None:
+        """Load the weights, also before there are any images.
 
         Raises:
-            ValueError: When a backbone key is missing from the checkpoint or
-                the checkpoint has backbone keys that the model lacks.
+            ValueError: When no checkpoint is named, or a backbone key is
+                missing from it or has another shape.
         """
-        if runner.iter > 0:
-            runner.logger.info(
-                f'Resumed at iteration {runner.iter}: {self.checkpoint} is '
-                'not loaded again.')
+        if self.checkpoint is None:
+            raise ValueError(
+                'this config measures a pretrained backbone, but none is '
+                'named; add --pretrained CKPT, or --pretrained random for one '
+                'as initialised.')
+        if self.checkpoint == RANDOM:
+            runner.logger.info('The backbone is as initialised: no weights '
+                               'were loaded.')
             return
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        num_tensors = load_backbone(model.backbone, self.checkpoint)
-        runner.logger.info(f'Filled {num_tensors} backbone tensors from '
-                           f'{self.checkpoint}.')
+        count = load_backbone(model.backbone, self.checkpoint)
+        filled = f'{count} backbone tensors'
+        # C4 detectors have the last stage there.
+        shared_head = getattr(
+            getattr(model, 'roi_head', None), 'shared_head', None)
+        if shared_head is not None:
+            count = load_shared_head(shared_head, self.checkpoint)
+            filled += f' and {count} of the shared head'
+        runner.logger.info(f'Filled {filled} from {self.checkpoint}.')
+
+    def before_train(self, runner: Runner) -> None:
+        """Load the weights; of a resumed run they are there already."""
+        if runner.iter == 0:
+            self.fill(runner)
+        elif self.checkpoint is not None:
+            runner.logger.info(
+                f'Resumed at iteration {runner.iter}: {self.checkpoint} is '
+                'not loaded again.')

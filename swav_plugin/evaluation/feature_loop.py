@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 import swav_plugin
-from swav_plugin.models.feature_pooling import GRIDS, pool_feature
-from swav_plugin.models.resnet import ResNetWithStem
+from swav_plugin.models.feature_pooling import (GRIDS, check_features,
+                                                pick_feature)
 from swav_plugin.models.swav_neck import SwAVNeck
 from swav_plugin.registry import LOOPS, METRICS
 
@@ -94,9 +94,6 @@ class FeatureEvalLoop(BaseLoop):
         dtype: str = 'float16',
         cache_dir: Optional[str] = None,
     ) -> None:
-        if windows not in ('page', 'adaptive'):
-            raise ValueError(
-                f"got windows={windows!r}; use 'page' or 'adaptive'.")
         if dtype not in ('float16', 'float32'):
             raise ValueError(
                 f"got dtype={dtype!r}; use 'float16' or 'float32'.")
@@ -117,7 +114,7 @@ class FeatureEvalLoop(BaseLoop):
         self.cache_dir = cache_dir
         model = runner.model
         self._model = model.module if is_model_wrapper(model) else model
-        _check_features(self._model, self.features)
+        _check_features(self._model, self.features, windows)
         annotations = {
             name: _read_annotations(loader, f'{name} set')
             for name, loader in loaders.items()
@@ -256,13 +253,8 @@ class FeatureEvalLoop(BaseLoop):
         """One feature from the outputs of the backbone: (N, D)."""
         if feature == 'neck':
             return self._model.neck(self._model.neck.pool(outputs))
-        if feature == 'avgpool':
-            last = outputs if isinstance(outputs, Tensor) else outputs[-1]
-            return last.mean((2, 3)) if last.dim() == 4 else last
-        index = sorted(self._model.backbone.out_indices).index(
-            _output_index(feature))
-        grid = GRIDS[feature] if self.windows == 'adaptive' else None
-        return pool_feature(outputs[index], feature, grid)
+        return pick_feature(
+            self._model.backbone, outputs, feature, self.windows)
 
 
 def _in_order(config: dict) -> dict:
@@ -322,32 +314,17 @@ def _check_classes(bank: Labels, test: Labels) -> None:
             'names, or list files.')
 
 
-def _output_index(feature: str) -> int:
-    """Which output of a `ResNetWithStem` a feature is."""
-    return int(feature.removeprefix('feature')) - 1
-
-
-def _check_features(model: nn.Module, features: Sequence[str]) -> None:
+def _check_features(
+    model: Any, features: Sequence[str], windows: str
+) -> None:
     """Refuse features that the model does not have."""
-    backbone = model.backbone
-    for feature in features:
-        if feature == 'avgpool':
-            continue
-        if feature == 'neck':
-            if not isinstance(getattr(model, 'neck', None), SwAVNeck):
-                raise ValueError(
-                    "features=['neck'] needs a model with a SwAVNeck; this "
-                    f'{type(model).__name__} has none.')
-        elif feature not in GRIDS:
-            raise ValueError(
-                f"there is no feature '{feature}'; use 'avgpool', 'neck', "
-                "'feature1', ... or 'feature5'.")
-        elif not isinstance(backbone, ResNetWithStem) or (
-                _output_index(feature) not in backbone.out_indices):
-            raise ValueError(
-                f"'{feature}' needs output {_output_index(feature)} of the "
-                "backbone; set model.backbone.type='ResNetWithStem' and "
-                'out_indices=(0, 1, 2, 3, 4).')
+    if 'neck' in features and not isinstance(
+            getattr(model, 'neck', None), SwAVNeck):
+        raise ValueError(
+            "features=['neck'] needs a model with a SwAVNeck; this "
+            f'{type(model).__name__} has none.')
+    of_backbone = [feature for feature in features if feature != 'neck']
+    check_features(model.backbone, of_backbone, windows)
 
 
 def _used(model: Any, features: Sequence[str]) -> list[nn.Module]:

@@ -1,12 +1,14 @@
 """The model: algorithm, neck, head, queue and data preprocessor."""
 from .data_preprocessor import MultiViewPreprocessor
 from .feature_queue import FeatureQueue
+from .linear_probe import LinearProbe
+from .multi_linear_head import MultiLinearHead
 from .resnet import ResNetWithStem
 from .swav import SwAV
 from .swav_head import SwAVHead
 from .swav_neck import SwAVNeck
 
 __all__ = [
-    'FeatureQueue', 'MultiViewPreprocessor', 'ResNetWithStem', 'SwAV',
-    'SwAVHead', 'SwAVNeck'
+    'FeatureQueue', 'LinearProbe', 'MultiLinearHead',
+    'MultiViewPreprocessor', 'ResNetWithStem', 'SwAV', 'SwAVHead', 'SwAVNeck'
 ]

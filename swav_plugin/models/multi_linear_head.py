@@ -5,7 +5,7 @@ each feature and learning rate.
 """
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Union
+from typing import Any, Union
 
 import torch
 import torch.nn.functional as F
@@ -110,11 +110,12 @@ class MultiLinearHead(BaseModule):
                 '[0.003, 0.01, 0.03].')
         self.num_classes = num_classes
         self.learning_rates = rates
+        self.batch_norm = batch_norm
         self.norms = nn.ModuleDict({
             name: FeatureNorm(num_channels) if batch_norm else nn.Identity()
             for name, (num_channels, _) in shapes.items()
         })
-        self.classifiers = nn.ModuleDict()
+        self.classifiers: Any = nn.ModuleDict()
         for name, (num_channels, num_windows) in shapes.items():
             linear = nn.Linear(num_channels * num_windows, num_classes)
             nn.init.normal_(linear.weight, std=0.01)

@@ -1,0 +1,89 @@
+"""Write numbers with the protocol that they come from."""
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from swav_plugin.models.linear_probe import LinearProbe
+from swav_plugin.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ResultsHook(Hook):
+    """Keep the numbers of the last evaluation in `results.json`.
+
+    A list of name, value and protocol, as `FeatureEvalLoop` writes it, in the
+    folder of this run's log. For trainings that are evaluated, and for tests
+    of what they gave.
+    """
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: Optional[dict[str, float]] = None
+    ) -> None:
+        """Write the numbers of an evaluation during training."""
+        self._write(
+            runner, metrics or {},
+            f'after epoch {runner.epoch} of {runner.max_epochs}')
+
+    def after_test_epoch(
+        self, runner: Runner, metrics: Optional[dict[str, float]] = None
+    ) -> None:
+        """Write the numbers of a test."""
+        epochs = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
+        self._write(runner, metrics or {}, f'{epochs} epochs by the config')
+
+    def _write(
+        self, runner: Runner, metrics: dict[str, float], epochs: str
+    ) -> None:
+        if not is_main_process():
+            return
+        protocol = f'{describe(runner)}, {epochs}'
+        runner.logger.info(f'Protocol: {protocol}')
+        results = [
+            dict(name=name, value=value, protocol=protocol)
+            for name, value in metrics.items()
+        ]
+        path = Path(runner.log_dir, 'results.json')
+        path.write_text(json.dumps(results, indent=2))
+
+
+def describe(runner: Runner) -> str:
+    """Say in one line how a classifier is trained, by its config."""
+    model = runner.model
+    if is_model_wrapper(model):
+        model = model.module
+    cfg = runner.cfg
+    parts = ['all weights trained']
+    if isinstance(model, LinearProbe):
+        rates = ', '.join(f'{rate:g}' for rate in model.head.learning_rates)
+        norm = 'batch norm and ' if model.head.batch_norm else ''
+        parts = [
+            f'frozen backbone, {norm}linear on {", ".join(model.features)} '
+            f'({model.windows} windows), learning rate {rates}'
+        ]
+    wrapper = cfg.get('optim_wrapper') or {}
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    parts += [_call(part) for part in (wrapper.get('optimizer'), *schedulers)
+              if part]
+    keys = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
+    parts += [f'{key} {_call(of_key)}' for key, of_key in keys.items()]
+    batch = (cfg.get('train_dataloader') or {}).get('batch_size')
+    return ', '.join(parts + [f'batch {get_world_size()}x{batch}'])
+
+
+def _call(config: Mapping[str, Any]) -> str:
+    """A config as a call.
+
+    >>> _call(dict(type='SGD', momentum=0.9))
+    'SGD(momentum=0.9)'
+    """
+    arguments = ', '.join(f'{key}={value}' for key, value in config.items()
+                          if key not in ('type', '_scope_'))
+    return f'{config.get("type", "")}({arguments})'
