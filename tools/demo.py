@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from swav_plugin.datasets import ImageFolder
+from swav_plugin.datasets.export import new_folder, write_class_folders
 from swav_plugin.engine.launch import UsageError, leave_cores_to_workers
 from swav_plugin.evaluation import knn_predict
 from swav_plugin.models import SwAV
@@ -53,21 +54,18 @@ def export_digits(folder: Path) -> None:
     """Write scikit-learn's 1,797 digits of 8x8 px as 32x32 PNG files."""
     from sklearn.datasets import load_digits
     digits = load_digits()
-    for i, (pixels, label) in enumerate(zip(digits.images, digits.target)):
-        image = Image.fromarray((pixels * (255 / 16)).astype(np.uint8))
-        path = folder / str(label) / f'{i:04}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.resize((32, 32), Image.Resampling.BICUBIC).save(path)
+    write_class_folders(folder, (
+        (Image.fromarray((pixels * (255 / 16)).astype(np.uint8)).resize(
+            (32, 32), Image.Resampling.BICUBIC), str(label))
+        for pixels, label in zip(digits.images, digits.target)))
 
 
 def export_cifar10(folder: Path) -> None:
     """Download CIFAR-10 and write its training images as PNG files."""
     from torchvision.datasets import CIFAR10
     cifar = CIFAR10(str(folder.parent / 'download'), download=True)
-    for i, (image, label) in enumerate(cifar):
-        path = folder / cifar.classes[label] / f'{i:05}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
+    write_class_folders(folder, (
+        (image, cifar.classes[label]) for image, label in cifar))
 
 
 def export_imagenette(folder: Path) -> None:
@@ -89,13 +87,9 @@ def prepare(dataset: str, root: Path) -> Path:
     folder = root / dataset
     if not folder.exists():
         print(f'Preparing {dataset} in {folder}')
-        part = root / f'{dataset}.part'
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         # All or nothing: a broken download leaves no half-filled folder.
-        EXPORTS[dataset](part / dataset)
-        (part / dataset).rename(folder)
-        shutil.rmtree(part)
+        with new_folder(folder) as part:
+            EXPORTS[dataset](part)
     return folder
 
 

@@ -1,0 +1,73 @@
+"""Write the *_gtFine_labelTrainIds.png that mmsegmentation reads.
+
+    cityscapes.py data/cityscapes
+
+From gtFine's *_labelIds.png: the same pixels as cityscapesScripts draws from
+polygons. Files that exist already are left as they are.
+"""
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from swav_plugin.engine.atomic_backend import AtomicBackend
+
+# Ids of the 19 classes that are evaluated, in the order of their train ids;
+# all others are 255 (cityscapesScripts, helpers/labels.py).
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31,
+             32, 33)
+NUM_IDS = 34
+
+
+def train_ids(ids: np.ndarray) -> np.ndarray:
+    """Map (H, W) ids of labels to train ids, both uint8."""
+    if ids.dtype != np.uint8 or ids.max() >= NUM_IDS:
+        raise ValueError(f'ids go up to {ids.max()}; expected 0 to 33.')
+    table = np.full(NUM_IDS, 255, np.uint8)
+    table[list(EVALUATED)] = np.arange(len(EVALUATED))
+    return table[ids]
+
+
+def convert(root: Path) -> None:
+    """Write the masks that are missing."""
+    sources = sorted(root.glob('gtFine/*/*/*_gtFine_labelIds.png'))
+    if not sources:
+        raise FileNotFoundError(
+            f'there are no {root}/gtFine/SPLIT/CITY/*_gtFine_labelIds.png.')
+    written = 0
+    for source in sources:
+        target = source.with_name(
+            source.name.replace('labelIds', 'labelTrainIds'))
+        if target.exists():
+            continue
+        with Image.open(source) as img:
+            ids = np.asarray(img)
+        try:
+            mask = Image.fromarray(train_ids(ids))
+        except ValueError as error:
+            raise ValueError(f'{source}: {error}') from error
+        png = io.BytesIO()
+        mask.save(png, 'PNG')
+        AtomicBackend().put(png.getvalue(), target)
+        written += 1
+    print(f'{root}: {written:,} masks written, {len(sources) - written:,} '
+          'were there')
+
+
+def main() -> None:
+    """Convert what the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('root', metavar='ROOT', type=Path)
+    args = parser.parse_args()
+    try:
+        convert(args.root)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+if __name__ == '__main__':
+    main()
