@@ -370,7 +370,7 @@ def test_coco(coco: Path, expect: Callable) -> None:
     assert "instances_train2017.json has no 'categories'" in problem(
         'coco', coco)
     path.write_text(text[:-1])
-    assert 'instances_train2017.json is no JSON file: ' in problem('coco', coco)
+    assert 'train2017.json is no JSON file: ' in problem('coco', coco)
     path.unlink()
     assert 'there is no ' in problem('coco', coco)
 
