@@ -106,7 +106,8 @@ def load_model(model: nn.Module, path: Union[str, Path]) -> int:
         ValueError: If a tensor of the model is not in the file or has
             another shape; the message lists both sides.
     """
-    return _load(model, convert_state_dict(read_checkpoint(path)), path)
+    weights = convert_state_dict(read_checkpoint(path))
+    return _load(model, weights, path, type(model).__name__)
 
 
 def load_backbone(backbone: nn.Module, path: Union[str, Path]) -> int:
@@ -119,17 +120,44 @@ def load_backbone(backbone: nn.Module, path: Union[str, Path]) -> int:
         ValueError: If a tensor of the backbone is not in the file or has
             another shape; the message lists both sides.
     """
+    name = type(backbone).__name__
+    return _load(backbone, _read_backbone(path), path, name)
+
+
+def load_shared_head(shared_head: nn.Module, path: Union[str, Path]) -> int:
+    """Fill the stages of a C4 detector's head from a checkpoint's backbone.
+
+    A stage is named `layerN`, as in the backbone that it was cut off from.
+    What else the head has, such as one more norm, keeps its values.
+
+    Returns:
+        How many tensors were filled.
+
+    Raises:
+        ValueError: As `load_backbone`.
+    """
+    stages = nn.ModuleDict({
+        name: stage
+        for name, stage in shared_head.named_children()
+        if re.fullmatch(r'layer\d', name)
+    })
+    name = type(shared_head).__name__
+    return _load(stages, _read_backbone(path), path, name)
+
+
+def _read_backbone(path: Union[str, Path]) -> dict[str, Tensor]:
+    """The backbone's weights in a file of any known layout."""
     converted = convert_state_dict(read_checkpoint(path))
     prefix = 'backbone.'
-    weights = {
+    return {
         key.removeprefix(prefix): value
         for key, value in converted.items() if key.startswith(prefix)
     }
-    return _load(backbone, weights, path)
 
 
 def _load(
-    module: nn.Module, weights: dict[str, Tensor], path: Union[str, Path]
+    module: nn.Module, weights: dict[str, Tensor], path: Union[str, Path],
+    name: str
 ) -> int:
     """Copy `weights` into `module` if they fill it, else raise."""
     own = {
@@ -153,7 +181,7 @@ def _load(
     ]
     if missing or shapes:
         raise ValueError(
-            f'{path} does not fill the {type(module).__name__}: '
+            f'{path} does not fill the {name}: '
             f'{len(missing)} tensors are not in the file'
             f'{_some(missing)}, {len(shapes)} have another shape'
             f'{_some(shapes)}; {len(unused)} tensors of the file have no '

@@ -5,8 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from swav_plugin.compat.checkpoint_keys import (load_backbone,
-                                                load_shared_head)
+from swav_plugin.compat.checkpoint_keys import load_backbone, load_shared_head
 from swav_plugin.registry import HOOKS
 
 RANDOM = 'random'

@@ -3,6 +3,7 @@ from .data_preprocessor import MultiViewPreprocessor
 from .feature_queue import FeatureQueue
 from .linear_probe import LinearProbe
 from .multi_linear_head import MultiLinearHead
+from .res_layer_extra_norm import ResLayerExtraNorm
 from .resnet import ResNetWithStem
 from .swav import SwAV
 from .swav_head import SwAVHead
@@ -10,5 +11,6 @@ from .swav_neck import SwAVNeck
 
 __all__ = [
     'FeatureQueue', 'LinearProbe', 'MultiLinearHead',
-    'MultiViewPreprocessor', 'ResNetWithStem', 'SwAV', 'SwAVHead', 'SwAVNeck'
+    'MultiViewPreprocessor', 'ResLayerExtraNorm', 'ResNetWithStem', 'SwAV',
+    'SwAVHead', 'SwAVNeck'
 ]

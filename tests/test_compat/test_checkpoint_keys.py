@@ -10,8 +10,9 @@ from torch import Tensor
 
 from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
                                                 load_backbone, load_model,
+                                                load_shared_head,
                                                 read_checkpoint)
-from swav_plugin.models import SwAV
+from swav_plugin.models import ResLayerExtraNorm, SwAV
 from swav_plugin.registry import MODELS
 
 Weights = dict[str, Tensor]
@@ -159,6 +160,34 @@ def test_another_depth_and_another_width_are_refused(tmp_path: Path) -> None:
     torch.save(weights, path)
     with pytest.raises(ValueError, match=r'\(32, 3, 7, 7\) in the file'):
         load_backbone(make_model().backbone, path)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_the_last_stage_fills_a_shared_head(
+    layout: str, tmp_path: Path
+) -> None:
+    path = tmp_path / 'weights.pth'
+    torch.save(LAYOUTS[layout](), path)
+    head = ResLayerExtraNorm(18, dict(type='BN'))
+    weights = {key.removeprefix('module.'): value
+               for key, value in released().items() if '.layer4.' in key}
+    assert load_shared_head(head, path) == len(weights) == 30
+    own = head.state_dict()
+    assert {*own} - {*weights} == {key for key in own if 'layer4' not in key}
+    for key, value in weights.items():
+        assert torch.equal(own[key], value), key
+    assert (head.norm.weight == 1).all()
+
+
+def test_a_shared_head_of_another_width_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'weights.pth'
+    torch.save(released(), path)
+    head = ResLayerExtraNorm(18, dict(type='BN'), base_channels=32)
+    with pytest.raises(
+            ValueError, match='does not fill the ResLayerExtraNorm: 0 tensors '
+            r'are not in the file, 25 .*layer4.0.bn1.bias is \(512,\) in the '
+            r'file and \(256,\) in the model'):
+        load_shared_head(head, path)
 
 
 def test_files_that_are_no_weights_are_named(tmp_path: Path) -> None:

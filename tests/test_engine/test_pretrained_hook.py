@@ -43,6 +43,27 @@ def test_fills_the_backbone(
     assert caplog.messages == [f'Filled 7 backbone tensors from {path}.']
 
 
+def test_fills_a_shared_head(
+    weights: dict[str, torch.Tensor], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / 'w.pth')
+    weights['backbone.layer4.0.weight'] = torch.full((2, 2), 7.)
+    weights['backbone.layer4.0.bias'] = torch.full((2, ), 7.)
+    torch.save(weights, path)
+    run = runner()
+    run.model.roi_head = nn.Module()
+    run.model.roi_head.shared_head = nn.Module()
+    run.model.roi_head.shared_head.layer4 = nn.Sequential(nn.Linear(2, 2))
+    with caplog.at_level(logging.INFO):
+        PretrainedHook(path).before_train(run)
+    for value in run.model.roi_head.shared_head.state_dict().values():
+        assert torch.equal(value, torch.full_like(value, 7))
+    assert caplog.messages == [
+        f'Filled 7 backbone tensors and 2 of the shared head from {path}.'
+    ]
+
+
 def test_leaves_a_resumed_run_alone(caplog: pytest.LogCaptureFixture) -> None:
     run = runner(iteration=40)
     before = run.model.backbone[0].weight.clone()

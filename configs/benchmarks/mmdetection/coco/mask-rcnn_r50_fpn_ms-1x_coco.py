@@ -1,0 +1,36 @@
+"""Mask R-CNN R50-FPN on COCO, 12 epochs, all of the network trained.
+
+Reproduces the page: SyncBN in backbone, pyramid and heads, short side of 640
+to 800 px. The page has box AP / AP50 / AP75 40.2 / 60.5 / 43.9 and mask AP
+36.3 / 57.5 / 38.8 for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96
+(mmselfsup; not measured here).
+
+Command:
+    tools/benchmarks/mmdetection/dist_train_fpn.sh configs/benchmarks/\
+mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py PRETRAIN 8
+
+Data: data/coco/{annotations,train2017,val2017}.
+
+Differences: red is divided by 58.14, as in the pretraining; mmselfsup has
+58.395 here.
+"""
+_base_ = [
+    '../_base_/mask-rcnn_r50_fpn.py',
+    '../_base_/coco_ms.py',
+    '../_base_/sgd_bs16.py',
+    '../_base_/default_runtime.py',
+]
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
+
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(
+        type='MultiStepLR',
+        by_epoch=True,
+        begin=0,
+        end=12,
+        milestones=[8, 11],
+        gamma=0.1),
+]
