@@ -9,7 +9,7 @@ python=${PYTHON:-python}
 usage() {
     local env='NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500'
     [[ ${0##*/} == slurm_* ]] &&
-        env='GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS=...'
+        env="GPUS=${GPUS:-8} GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS=..."
     echo "Usage: [$env PYTHON=python] $0 $1" >&2
     exit 2
 }
@@ -47,5 +47,21 @@ measure() {
         [[ $# -ge 3 && $2 =~ ^[0-9]+$ ]] ||
             usage "CONFIG GPUS CHECKPOINT [arguments of $tool]"
         dist "$2" "$tool" "$1" $option "$3" "${@:4}"
+    fi
+}
+
+# transfer TOOL OPTION ARGUMENTS...: the same for detection and segmentation,
+# whose scripts take arguments in another order.
+transfer() {
+    local tool=$1 option=$2
+    shift 2
+    if [[ ${0##*/} == slurm_* ]]; then
+        [[ $# -ge 3 ]] ||
+            usage "PARTITION CONFIG CHECKPOINT [arguments of $tool]"
+        slurm "$1" "$(basename "$2" .py)" "$tool" "$2" $option "$3" "${@:4}"
+    else
+        [[ $# -ge 3 && $3 =~ ^[0-9]+$ ]] ||
+            usage "CONFIG CHECKPOINT GPUS [arguments of $tool]"
+        dist "$3" "$tool" "$1" $option "$2" "${@:4}"
     fi
 }

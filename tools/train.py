@@ -91,12 +91,20 @@ def _set_pretrained(cfg: Config, weights: str) -> None:
     if weights != RANDOM:
         weights = find_weights(weights)
     hooks = cfg.get('custom_hooks') or []
-    own = [hook for hook in hooks if hook.get('type') == 'PretrainedHook']
+    own = [hook for hook in hooks
+           if str(hook.get('type')).endswith('PretrainedHook')]
     if own:
         own[0].checkpoint = weights
     else:
         cfg.custom_hooks = [*hooks, dict(
             type='swav_plugin.engine.PretrainedHook', checkpoint=weights)]
+    # mmdet's and mmseg's own configs name weights to download at the start.
+    cfg.model.pop('pretrained', None)
+    for part in (cfg.model.get('backbone'),
+                 (cfg.model.get('roi_head') or {}).get('shared_head')):
+        init = (part or {}).get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            part.init_cfg = None
 
 
 def _set_resume(cfg: Config, checkpoint: str) -> str:

@@ -21,6 +21,15 @@ SLURM = [(TOOLS / 'slurm_train.sh', 'train.py', ['--work-dir']),
              for name, what in SCRIPTS.items()]
 DIST = [(BENCHMARKS / f'dist_{name}.sh', *what)
         for name, what in SCRIPTS.items()]
+TRANSFER = [
+    (f'mmdetection/{{}}_{name}.sh', *what, '8') for name, what in (
+        ('train_c4', ('train.py', ['--pretrained'])),
+        ('train_fpn', ('train.py', ['--pretrained'])),
+        ('test', ('test.py', [])))
+] + [
+    ('mmsegmentation/{}_train.sh', 'train.py', ['--pretrained'], '4'),
+    ('mmsegmentation/{}_test.sh', 'test.py', [], '4'),
+]
 # With a space: arguments stay whole.
 MORE = ['--cfg-options', 'data_root=/my photos']
 
@@ -96,3 +105,34 @@ def test_twins_are_the_same(name: str) -> None:
     """Only the name tells what starts the processes."""
     assert (BENCHMARKS / f'dist_{name}.sh').read_text() == (
         BENCHMARKS / f'slurm_{name}.sh').read_text()
+
+
+@pytest.mark.parametrize(('script', 'tool', 'option', 'gpus'), TRANSFER)
+def test_transfer_takes_arguments_in_the_order_of_mmselfsup(
+    run: Callable[..., 'subprocess.CompletedProcess[str]'], script: str,
+    tool: str, option: list[str], gpus: str
+) -> None:
+    dist = TOOLS / 'benchmarks' / script.format('dist')
+    done = run(dist, 'a/c.py', 'w.pth', '3', *MORE)
+    _, _, started = done.stdout.partition('--nproc_per_node=3\n')
+    assert started.splitlines() == [
+        str(TOOLS / tool), 'a/c.py', *option, 'w.pth', *MORE, '--launcher',
+        'pytorch', f'PYTHONPATH={ROOT}:mine'
+    ]
+    done = run(dist, 'c.py', '3', 'w.pth')
+    assert done.returncode == 2 and not done.stdout
+    assert f'CONFIG CHECKPOINT GPUS [arguments of {tool}]' in done.stderr
+
+    slurm = TOOLS / 'benchmarks' / script.format('slurm')
+    done = run(slurm, 'part', 'a/c.py', 'w.pth', *MORE)
+    assert done.stdout.splitlines() == [
+        '--partition=part', '--job-name=c', f'--gres=gpu:{gpus}',
+        f'--ntasks={gpus}', f'--ntasks-per-node={gpus}', '--cpus-per-task=5',
+        '--kill-on-bad-exit=1', 'snake', '-u', str(TOOLS / tool), 'a/c.py',
+        *option, 'w.pth', *MORE, '--launcher', 'slurm',
+        f'PYTHONPATH={ROOT}:mine'
+    ]
+    done = run(slurm, 'part', 'c.py')
+    assert done.returncode == 2 and not done.stdout
+    assert 'PARTITION CONFIG CHECKPOINT' in done.stderr
+    assert f'GPUS={gpus} ' in done.stderr

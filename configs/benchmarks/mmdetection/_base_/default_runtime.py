@@ -15,4 +15,7 @@ default_hooks = dict(
         # A checkpoint cut short by a crash never has the final name.
         backend_args=dict(backend='atomic')))
 
+# Never train from a random backbone by mistake: see --pretrained.
+custom_hooks = [dict(type='swav_plugin.PretrainedHook')]
+
 randomness = dict(seed=0, deterministic=False)

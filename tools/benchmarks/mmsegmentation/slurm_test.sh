@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Test a segmentation network that was trained by the scripts beside this.
+source "$(dirname "$0")/../../launch.sh"
+GPUS=${GPUS:-4}
+transfer test.py '' "$@"
