@@ -1,7 +1,9 @@
 """ResNet whose stem is an output too, for Feature1 to Feature5."""
+from collections.abc import Mapping
 from typing import Any, Sequence
 
 from mmpretrain.models import ResNet
+from mmpretrain.models.backbones.resnet import Bottleneck
 from torch import Tensor
 
 from swav_plugin.registry import MODELS
@@ -56,3 +58,34 @@ class ResNetWithStem(ResNet):
         return tuple(
             output for i, output in enumerate(outputs)
             if i in self.out_indices)
+
+
+def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """Tell from weights which ResNet they are of.
+
+    Args:
+        weights: Of a backbone: 'conv1.weight', 'layer1.0.conv1.weight', ...
+
+    Returns:
+        `depth`, `stem_channels` and `base_channels` of mmpretrain's `ResNet`.
+
+    Raises:
+        ValueError: If they are of something else.
+    """
+    blocks = [sorted({int(key.split('.')[1]) for key in weights
+                      if key.startswith(f'layer{stage}.')})
+              for stage in range(1, 5)]
+    has_bottlenecks = 'layer1.0.conv3.weight' in weights
+    for depth, (block, counts) in ResNet.arch_settings.items():
+        if (blocks == [[*range(count)] for count in counts]
+                and has_bottlenecks == (block is Bottleneck)
+                and 'conv1.weight' in weights):
+            return dict(
+                depth=depth,
+                stem_channels=len(weights['conv1.weight']),
+                base_channels=len(weights['layer1.0.conv1.weight']))
+    raise ValueError(
+        'these are not the weights of a ResNet with depth '
+        f'{", ".join(map(str, ResNet.arch_settings))} and a stem of one '
+        f'convolution: {len(weights)} tensors such as '
+        f'{", ".join(list(weights)[:3])}.')

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from swav_plugin.models.resnet import ResNetWithStem
+from swav_plugin.models.resnet import ResNetWithStem, resnet_arguments
 from swav_plugin.registry import MODELS
 
 
@@ -78,3 +78,24 @@ def test_outputs_that_do_not_exist_are_refused(indices: tuple) -> None:
     with pytest.raises(ValueError, match=r'0 \(the stem\) to 4') as error:
         ResNetWithStem(18, out_indices=indices)
     assert str(indices) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('depth', 'stem', 'base'),
+    [(18, 8, 8), (34, 64, 16), (50, 16, 8), (101, 8, 8)])
+def test_arguments_of_weights(depth: int, stem: int, base: int) -> None:
+    backbone = mmpretrain.models.ResNet(
+        depth, stem_channels=stem, base_channels=base)
+    assert resnet_arguments(backbone.state_dict()) == dict(
+        depth=depth, stem_channels=stem, base_channels=base)
+
+
+def test_no_arguments_of_other_weights() -> None:
+    deep_stem = mmpretrain.models.ResNetV1c(depth=18, base_channels=8)
+    short = mmpretrain.models.ResNet(
+        18, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1),
+        out_indices=(2, ), base_channels=8)
+    for weights in ({}, deep_stem.state_dict(), short.state_dict()):
+        with pytest.raises(ValueError, match='not the weights of a ResNet '
+                           'with depth 18, 34, 50, 101, 152 and a stem of'):
+            resnet_arguments(weights)

@@ -1,0 +1,641 @@
+"""Run every benchmark whose data is present, and lay the numbers out.
+
+    python tools/benchmarks/run_suite.py CHECKPOINT --root data --out DIR
+
+Each benchmark is a run of tools/test.py or tools/train.py in a folder of its
+own below DIR. The same command again goes on where it stopped. Writes
+results.json, results.md and report.html to DIR.
+"""
+import argparse
+import copy
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Optional
+
+import swav_plugin  # noqa: F401 isort:skip  says what is not installed
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
+                                                read_checkpoint)
+from swav_plugin.compat.download import hash_file
+from swav_plugin.datasets.check import check
+from swav_plugin.engine.launch import (UsageError, find_checkpoint,
+                                       find_weights, load_config,
+                                       parse_options)
+from swav_plugin.evaluation.report import to_markdown
+from swav_plugin.evaluation.report_html import to_html
+from swav_plugin.evaluation.svm import draw_samples
+from swav_plugin.models.resnet import resnet_arguments
+from swav_plugin.registry import DATASETS
+
+TOOLS = Path(__file__).resolve().parents[1]
+CONFIGS = TOOLS.parent / 'configs/benchmarks'
+RANDOM = 'random'
+RESULT = 'result.json'  # of a run that is done
+# Folders below --root, which configs have below data/.
+FOLDERS = dict(
+    imagenet='imagenet',
+    imagenet_1percent='imagenet',
+    imagenet_10percent='imagenet',
+    voc07='VOCdevkit/VOC2007',
+    places205='places205',
+    inaturalist2018='inaturalist2018',
+    cifar10='cifar10')
+
+
+class Benchmark(NamedTuple):
+    """One run: what is measured, and on which data."""
+
+    config: str  # below configs/benchmarks
+    data: str  # one of FOLDERS
+    trains: bool = False  # by tools/train.py, else by tools/test.py
+
+
+_IMAGENET = 'classification/imagenet'
+BENCHMARKS = dict(
+    knn=Benchmark('classification/knn_imagenet.py', 'imagenet'),
+    svm=Benchmark('classification/svm_voc07.py', 'voc07'),
+    linear=Benchmark(f'{_IMAGENET}/resnet50_linear-8xb32-coslr-100e_in1k.py',
+                     'imagenet', trains=True),
+    linear_mhead=Benchmark(
+        f'{_IMAGENET}/resnet50_mhead_linear-8xb32-steplr-90e_in1k.py',
+        'imagenet', trains=True),
+    places205=Benchmark(
+        'classification/places205/'
+        'resnet50_mhead_8xb32-steplr-28e_places205.py',
+        'places205', trains=True),
+    inaturalist2018=Benchmark(
+        'classification/inaturalist2018/'
+        'resnet50_mhead_8xb32-steplr-84e_inat18.py',
+        'inaturalist2018', trains=True),
+    # SwAV's own recipes, of the several there are.
+    semisup_1percent=Benchmark(
+        f'{_IMAGENET}/imagenet_1percent/'
+        'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct.py',
+        'imagenet_1percent', trains=True),
+    semisup_10percent=Benchmark(
+        f'{_IMAGENET}/imagenet_10percent/'
+        'resnet50_head20_8xb32-steplr1e-2-20e_in1k-10pct.py',
+        'imagenet_10percent', trains=True),
+    cifar10=Benchmark(
+        'classification/cifar10/resnet50_8xb128-steplr-350e_cifar10.py',
+        'cifar10', trains=True))
+
+
+class Data(NamedTuple):
+    """A dataset as it was found."""
+
+    root: Path
+    problem: Optional[str]
+    is_stand_in: bool  # complete, but not of the published size
+
+
+class Run(NamedTuple):
+    """One benchmark of one network."""
+
+    benchmark: str
+    subject: str  # 'pretrained' or 'random'
+    folder: Path
+    key: str
+    cfg: Config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition('\n')[0],
+        epilog='Benchmarks: ' + ', '.join(
+            f'{name} ({benchmark.data})'
+            for name, benchmark in BENCHMARKS.items()))
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help='of a ResNet in any layout: a file, a URL or the name of a model '
+        'of the zoo')
+    parser.add_argument(
+        '--root',
+        type=Path,
+        default=Path('data'),
+        help='folder of the datasets: ' +
+        ', '.join(dict.fromkeys(FOLDERS.values())) + ' (default: data)')
+    parser.add_argument(
+        '--dataset',
+        metavar='NAME=PATH',
+        nargs='+',
+        action='extend',
+        default=[],
+        help='a dataset that lies elsewhere, or stands in for one: '
+        'imagenet=PATH takes any folder with train/CLASS/ and val/CLASS/')
+    parser.add_argument(
+        '--out', type=Path, required=True, help='folder for all results')
+    parser.add_argument(
+        '--only',
+        metavar='NAME',
+        nargs='+',
+        choices=BENCHMARKS,
+        default=[*BENCHMARKS],
+        help='run these benchmarks')
+    parser.add_argument(
+        '--skip',
+        metavar='NAME',
+        nargs='+',
+        choices=BENCHMARKS,
+        default=[],
+        help='do not run these')
+    parser.add_argument(
+        '--with-random',
+        action='store_true',
+        help='measure the same network at random initialisation as well')
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        default=1,
+        help='GPUs, or CPU processes, of each run (default: 1)')
+    parser.add_argument(
+        '--epochs',
+        type=int,
+        help='train this long, with schedules shortened in proportion')
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        help='px of crops that are 224 on the page, other sizes in '
+        'proportion; features are then pooled to as many windows')
+    parser.add_argument(
+        '--cfg-options',
+        metavar='[NAME:]K=V',
+        nargs='+',
+        action='extend',
+        default=[],
+        help='change the configs of all benchmarks or, with its name before '
+        'it, of one: knn:test_evaluator.0.k="[5, 20]"')
+    args = parser.parse_args(argv)
+    if args.gpus < 1 or (args.epochs or 1) < 1 or (args.image_size or 32) < 32:
+        parser.error('--gpus and --epochs are at least 1, --image-size 32')
+    return args
+
+
+def find_data(args: argparse.Namespace) -> dict[str, Data]:
+    """Look at every dataset that a chosen benchmark needs.
+
+    Raises:
+        UsageError: ``--dataset`` is not understood.
+    """
+    given = {}
+    for option in args.dataset:
+        name, equals, path = option.partition('=')
+        if name not in FOLDERS or not path:
+            raise UsageError(
+                f'--dataset takes NAME=PATH with one of the names '
+                f'{", ".join(FOLDERS)}, but got {option!r}')
+        if not Path(path).is_dir():
+            raise UsageError(f'--dataset {option}: there is no such folder')
+        given[name] = Path(path)
+    found = {}
+    for name in {BENCHMARKS[chosen].data for chosen in args.only}:
+        base = name.partition('_')[0]  # of imagenet_1percent
+        root = given.get(name) or given.get(base) or (
+            args.root / FOLDERS[name])
+        found[name] = look_at(name, root)
+    return found
+
+
+def look_at(name: str, root: Path) -> Data:
+    """Whether a dataset is there, complete, and of the published size."""
+    if not root.is_dir():
+        return Data(root, f'there is no folder {root} (--dataset '
+                    f'{name}=PATH if it lies elsewhere)', False)
+    if name == 'cifar10' and not (root / 'cifar-10-batches-py').is_dir():
+        return Data(root, f'there is no {root}/cifar-10-batches-py', False)
+    if check(name, root).problem is None:
+        return Data(root, None, False)
+    return Data(root, check(name, root, any_size=True).problem, True)
+
+
+def set_data(cfg: Config, name: str, data: Data) -> list[str]:
+    """Let a config read a dataset from where it is.
+
+    A set that stands in for the page's may be smaller: what needs more
+    images than it has is left out.
+
+    Returns:
+        What was done beside that.
+    """
+    prefix = f'data/{FOLDERS[name]}'
+    datasets = [node for node in walk(cfg._cfg_dict)
+                if str(node.get('data_root', '')).startswith(prefix)]
+    for dataset in datasets:
+        own = Path(dataset.data_root).relative_to(prefix)
+        dataset.data_root = str(data.root / own)
+        folder = Path(dataset.data_root)
+        if own.name == 'val' and not any(
+                entry.is_dir() for entry in folder.iterdir()):
+            dataset.ann_file = '../meta/val.txt'
+    notes: list[str] = []
+    if not data.is_stand_in:
+        return notes
+    if name == 'voc07' and not (
+            data.root / 'ImageSets/Main/aeroplane_test.txt').is_file():
+        for dataset in datasets:
+            dataset.split = dict(trainval='train', test='val')[dataset.split]
+        notes.append('train in place of trainval, val of test')
+    if cfg.get('test_cfg', {}).get('bank_dataloader'):
+        bank = build(cfg.test_cfg.bank_dataloader.dataset)
+        for evaluator in cfg.test_evaluator:
+            for key, possible in (('k', range(1, len(bank) + 1)),
+                                  ('low_shot_k', possible_k(bank))):
+                wanted = evaluator.get(key, [])
+                left_out = [k for k in wanted if k not in possible]
+                if left_out:
+                    evaluator[key] = [k for k in wanted if k in possible]
+                    notes.append(
+                        f'too few images for k = '
+                        f'{", ".join(map(str, left_out))}')
+    head: Any = cfg.model.get('head') or {}
+    if 'num_classes' in head:
+        head.num_classes = build(cfg.train_dataloader.dataset).num_classes
+        if 'num_classes' in cfg.model.data_preprocessor:
+            cfg.model.data_preprocessor.num_classes = head.num_classes
+        notes.append(f'{head.num_classes} classes')
+    return notes
+
+
+def build(dataset: dict) -> Any:
+    """A dataset without its images."""
+    return DATASETS.build(dict(dataset, pipeline=[]))
+
+
+def possible_k(bank: Any) -> range:
+    """Low-shot sizes for which each class of a bank has enough images."""
+    labels = [bank.get_data_info(i)['gt_label'] for i in range(len(bank))]
+    if np.ndim(labels[0]) == 0:
+        return range(0)
+    marks = torch.from_numpy(np.stack(labels))
+    largest = 0
+    try:
+        while True:
+            draw_samples(marks, largest + 1, 1, 0)
+            largest += 1
+    except ValueError:
+        return range(1, largest + 1)
+
+
+def walk(node: Any, seen: Optional[set[int]] = None) -> Iterator[Any]:
+    """Yield all dicts of a config, outer ones first, each once."""
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from walk(child, seen)
+
+
+def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
+    """Keep the batch of all GPUs together, however many there are.
+
+    Returns:
+        What was done if the data is too few for that batch.
+
+    Raises:
+        UsageError: It can not be split evenly.
+    """
+    batch = cfg.auto_scale_lr.base_batch_size
+    if batch % num_processes:
+        raise UsageError(f'--gpus {num_processes}: batches of {batch} images '
+                         'can not be split evenly')
+    loader = cfg.train_dataloader
+    loader.batch_size = batch // num_processes
+    if data.is_stand_in:
+        num_images = len(build(loader.dataset)) // num_processes
+        if num_images < loader.batch_size:
+            loader.batch_size = num_images
+            return [f'too few images for batches of {batch}']
+    return []
+
+
+def set_epochs(cfg: Config, epochs: int) -> None:
+    """Shorten a training and all that is counted in its epochs."""
+    share = epochs / cfg.train_cfg.max_epochs
+
+    def shorten(number: int) -> int:
+        return max(1, round(number * share))
+
+    cfg.train_cfg.max_epochs = epochs
+    nodes = [*walk(cfg.get('param_scheduler')), cfg.train_cfg,
+             cfg.default_hooks.checkpoint]
+    for node in nodes:
+        if not node.get('by_epoch', True):
+            continue
+        for key in ('T_max', 'begin', 'end', 'val_interval', 'interval'):
+            if node.get(key):
+                node[key] = shorten(node[key])
+        if 'milestones' in node:
+            node.milestones = sorted({*map(shorten, node.milestones)})
+
+
+def set_image_size(cfg: Config, size: int) -> None:
+    """Make crops of another size than 224 px, resizing in proportion."""
+    if size == 224:
+        return
+    for node in walk(cfg._cfg_dict):
+        for key in ('scale', 'crop_size'):
+            number = node.get(key)
+            if number in (224, 256):
+                node[key] = round(number * size / 224)
+            elif number in ((224, 224), [224, 224]):
+                node[key] = (size, size)
+        if 'windows' in node:
+            node.windows = 'adaptive'
+
+
+def set_workers(cfg: Config, num_processes: int) -> None:
+    """Start no more workers than there are cores."""
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(
+        os, 'sched_getaffinity') else os.cpu_count() or 1
+    for node in walk(cfg._cfg_dict):
+        if node.get('num_workers'):
+            node.num_workers = min(
+                node.num_workers, max(1, num_cores // num_processes))
+
+
+def make_config(
+    args: argparse.Namespace, name: str, network: dict, data: Data
+) -> tuple[Config, list[str]]:
+    """A benchmark's config for a network, a dataset and the options.
+
+    Also tells what else than those was changed.
+
+    Raises:
+        UsageError: An option does not fit it.
+    """
+    benchmark = BENCHMARKS[name]
+    options = []
+    for option in args.cfg_options:
+        before, colon, after = option.partition(':')
+        if colon and before in BENCHMARKS:
+            options += [after] * (before == name)
+        else:
+            options.append(option)
+    # With the options at once, which finds those that have no place.
+    cfg = load_config(str(CONFIGS / benchmark.config), options)
+    cfg.model.backbone.update(network)
+    notes = set_data(cfg, benchmark.data, data)
+    if benchmark.trains:
+        notes += set_batch(cfg, args.gpus, data)
+        if args.epochs is not None:
+            set_epochs(cfg, args.epochs)
+    if args.image_size is not None:
+        set_image_size(cfg, args.image_size)
+    if cfg.model.get('head', {}).get('in_channels'):
+        expansion = 1 if network['depth'] < 50 else 4
+        cfg.model.head.in_channels = 8 * network['base_channels'] * expansion
+    set_workers(cfg, args.gpus)
+    if 'cache_dir' in (cfg.get('test_cfg') or {}):
+        cfg.test_cfg.cache_dir = str(args.out / 'features')
+    # The user's own have the last word.
+    cfg.merge_from_dict(parse_options(options))
+    return cfg, notes
+
+
+def make_key(cfg: Config, *others: Any) -> str:
+    """Hash of all that numbers depend on."""
+    content = copy.deepcopy(cfg.to_dict())
+    for node in walk(content):
+        for name in ('num_workers', 'cache_dir'):
+            node.pop(name, None)
+    text = json.dumps([content, *others], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_command(
+    args: argparse.Namespace, run: Run, tool: str, *arguments: str
+) -> list[str]:
+    """The command that runs a tool in the folder of a run."""
+    command = [sys.executable]
+    end = []
+    if args.gpus > 1:
+        command += ['-m', 'torch.distributed.run', '--standalone',
+                    f'--nproc_per_node={args.gpus}']
+        end = ['--launcher', 'pytorch']
+    return [*command, str(TOOLS / tool), str(run.folder / 'config.py'),
+            *arguments, '--work-dir', str(run.folder), *end]
+
+
+def measure(args: argparse.Namespace, run: Run, weights: str) -> dict:
+    """Run a benchmark, or find what an earlier run has left."""
+    done = run.folder / RESULT
+    if done.is_file():
+        return json.loads(done.read_text())
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.cfg.dump(run.folder / 'config.py')
+    begin = time.time()
+    if BENCHMARKS[run.benchmark].trains:
+        command = make_command(
+            args, run, 'train.py', '--pretrained', weights, '--resume')
+    else:
+        command = make_command(args, run, 'test.py', weights)
+    failure = execute(command, run.folder / 'log.txt')
+    results = read_results(run.folder, begin)
+    if failure is None and results is None:
+        # A training that was stopped after its last epoch, before its end.
+        trained = find_checkpoint(str(run.folder))
+        assert trained is not None, run.folder
+        failure = execute(make_command(args, run, 'test.py', trained),
+                          run.folder / 'log.txt')
+        results = read_results(run.folder, begin)
+    entry: dict[str, Any] = dict(
+        command=shlex.join(command), seconds=time.time() - begin)
+    if failure is not None or results is None:
+        return dict(entry, status='failed', reason=failure or 'no results')
+    entry.update(status='done', results=results)
+    write(done, json.dumps(entry, indent=2))
+    return entry
+
+
+def execute(command: list[str], log: Path) -> Optional[str]:
+    """Run a command; give the end of what it printed if it failed."""
+    path = f'{TOOLS.parent}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
+    with open(log, 'ab') as file:
+        start = file.tell()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, 'PYTHONPATH': path.rstrip(os.pathsep)})
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait(60)
+            raise
+    if status == 0:
+        return None
+    printed = log.read_bytes()[start:].decode(errors='replace').splitlines()
+    return '\n'.join([f'exit status {status}; {log} ends with:',
+                      *printed[-12:]])
+
+
+def read_results(folder: Path, begin: float) -> Optional[list[dict]]:
+    """What a run has written since it began, if it has."""
+    files = [path for path in folder.glob('*/results.json')
+             if path.stat().st_mtime >= begin - 1]
+    if not files:
+        return None
+    newest = max(files, key=lambda path: path.stat().st_mtime)
+    return json.loads(newest.read_text())
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that is there whole, or not at all."""
+    part = path.with_name(f'{path.name}.part')
+    part.write_text(text, encoding='utf-8')
+    part.replace(path)
+
+
+def run_suite(args: argparse.Namespace) -> int:
+    """Run what can be run; return how many benchmarks failed."""
+    weights = find_weights(args.checkpoint)
+    try:
+        state = convert_state_dict(read_checkpoint(weights))
+        network = resnet_arguments({
+            key.removeprefix('backbone.'): value
+            for key, value in state.items() if key.startswith('backbone.')
+        })
+    except ValueError as error:
+        raise UsageError(f'{args.checkpoint}: {error}') from None
+    sha256 = hash_file(Path(weights))
+    name = name_of(args.checkpoint, Path(weights))
+    suite: dict[str, Any] = dict(
+        checkpoint={
+            'Checkpoint': args.checkpoint,
+            'SHA-256': sha256,
+            'Network': 'ResNet-{depth}, {stem_channels} channels in the stem, '
+                       '{base_channels} in the first stage'.format(**network),
+        },
+        setting={
+            'Command': shlex.join(['python', *sys.argv]),
+            'Software': f'swav_plugin {swav_plugin.__version__}, torch '
+                        f'{torch.__version__}, Python '
+                        f'{platform.python_version()}',
+            'Processes': f'{args.gpus} on {get_device()}',
+        },
+        subjects=dict(pretrained=name),
+        entries=[])
+    if args.with_random:
+        suite['subjects'][RANDOM] = 'random initialisation'
+    names = [chosen for chosen in BENCHMARKS
+             if chosen in args.only and chosen not in args.skip]
+    datasets = find_data(args)
+    runs: list[Run] = []
+    for chosen in names:
+        benchmark = BENCHMARKS[chosen]
+        data = datasets[benchmark.data]
+        about = dict(benchmark=chosen, data=data.root.name,
+                     is_stand_in=data.is_stand_in,
+                     config=f'configs/benchmarks/{benchmark.config}')
+        cfg = None
+        if data.problem is None:
+            cfg, about['notes'] = make_config(args, chosen, network, data)
+        for subject in suite['subjects']:
+            entry = dict(about, subject=subject, status='skipped',
+                         reason=data.problem)
+            suite['entries'].append(entry)
+            if cfg is None:
+                continue
+            of = RANDOM if subject == RANDOM else sha256
+            key = make_key(cfg, of, swav_plugin.__version__,
+                           args.gpus if benchmark.trains else None)
+            place = RANDOM if subject == RANDOM else (
+                f'{name.replace("/", "-")}-{sha256[:8]}')
+            folder = args.out / place / f'{chosen}-{key[:12]}'
+            runs.append(Run(chosen, subject, folder, key, cfg))
+            entry.update(status='waiting', reason='not yet run',
+                         folder=str(folder.relative_to(args.out)))
+    args.out.mkdir(parents=True, exist_ok=True)
+    for entry in suite['entries']:
+        if (entry['status'], entry['subject']) == ('skipped', 'pretrained'):
+            print(f'{entry["benchmark"]}: skipped, {entry["reason"]}')
+    for number, run in enumerate(runs, start=1):
+        is_done = (run.folder / RESULT).is_file()
+        print(f'[{number}/{len(runs)}] {run.benchmark}, '
+              f'{suite["subjects"][run.subject]}: {run.folder}/log.txt' +
+              ', done before' * is_done, flush=True)
+        of = RANDOM if run.subject == RANDOM else weights
+        result = measure(args, run, of)
+        entry, = (entry for entry in suite['entries']
+                  if (entry['benchmark'], entry['subject']) ==
+                  (run.benchmark, run.subject))
+        entry.pop('reason')
+        entry.update(result)
+        print_results(entry)
+        write_report(args.out, suite)
+    write_report(args.out, suite)
+    print(f'{args.out}/report.html, results.md and results.json')
+    return sum(entry['status'] == 'failed' for entry in suite['entries'])
+
+
+def name_of(given: str, path: Path) -> str:
+    """What to call a checkpoint.
+
+    >>> name_of('a.pth.tar', Path('a.pth.tar'))
+    'a'
+    >>> name_of('work/epoch_8.pth', Path('work/epoch_8.pth'))
+    'work/epoch_8'
+    """
+    if not Path(given).suffix:  # of the zoo
+        return given
+    name = path.name.partition('.')[0]
+    if name.partition('_')[0] in ('epoch', 'iter', 'best'):
+        return f'{path.absolute().parent.name}/{name}'
+    return name
+
+
+def print_results(entry: dict) -> None:
+    """Print the numbers of a run, or why there are none."""
+    if entry['status'] == 'failed':
+        print(f'  failed: {entry["reason"]}', file=sys.stderr, flush=True)
+    for result in entry.get('results', ()):
+        print(f'  {result["name"]}: {result["value"]:.2f}', flush=True)
+
+
+def write_report(out: Path, suite: dict) -> None:
+    """Write what is known so far, in three forms."""
+    suite['setting']['Written'] = datetime.datetime.now().strftime(
+        '%Y-%m-%d %H:%M')
+    write(out / 'results.json', json.dumps(suite, indent=2))
+    write(out / 'results.md', to_markdown(suite))
+    write(out / 'report.html', to_html(suite))
+
+
+def main() -> NoReturn:
+    """Run the suite; a mistake of the user's ends in one line."""
+    # Slurm's way to say that time is over: end the run that is under way.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(1 if run_suite(parse_args()) else 0)
+    except UsageError as error:
+        print(f'run_suite.py: error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('stopped; the same command goes on from here', file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == '__main__':
+    main()
