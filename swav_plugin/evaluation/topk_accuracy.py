@@ -144,18 +144,18 @@ def format_table(
     >>> print(format_table({'feature5/lr0.1': (60., 80.),
     ...                     'feature5/lr1': (61., 79.)},
     ...                    {'feature5': 'feature5/lr1'}))
-                       lr0.1            lr1
-    feature5   60.00 / 80.00  61.00 / 79.00 *
+                        lr0.1               lr1
+    feature5    60.00 / 80.00     61.00 / 79.00 *
     """
     rates = list(dict.fromkeys(probe.partition('/')[2]
                                for probe in accuracies))
-    lines = [' ' * 9 + ''.join(f'{rate:>15}' for rate in rates)]
+    lines = [' ' * 9 + ''.join(f'{rate:>16}  ' for rate in rates)]
     for feature, champion in best.items():
         line = f'{feature:<9}'
         for rate in rates:
             probe = f'{feature}/{rate}' if rate else feature
             cell = '{:.2f} / {:.2f}'.format(*accuracies[probe])
             is_best = probe == champion and len(rates) > 1
-            line += f'{cell:>15}' + ' *' * is_best
+            line += f'{cell:>16}' + (' *' if is_best else '  ')
         lines.append(line)
     return '\n'.join(line.rstrip() for line in lines if line.strip())

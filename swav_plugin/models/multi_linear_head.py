@@ -120,8 +120,8 @@ class MultiLinearHead(BaseModule):
             linear = nn.Linear(num_channels * num_windows, num_classes)
             nn.init.normal_(linear.weight, std=0.01)
             nn.init.zeros_(linear.bias)
-            self.classifiers[name] = nn.ModuleList(
-                copy.deepcopy(linear) for _ in rates)
+            copies = [copy.deepcopy(linear) for _ in rates[1:]]
+            self.classifiers[name] = nn.ModuleList([linear, *copies])
         # As metrics and losses are named.
         self.probes = [
             name if len(rates) == 1 else f'{name}/{rate}'
