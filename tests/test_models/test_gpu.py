@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmpretrain.structures import DataSample
 from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
@@ -65,6 +66,41 @@ def test_a_mixed_precision_step_never_waits_for_the_device(
         losses.append(loss.detach())
     assert model.head.queue.is_full
     assert torch.isfinite(torch.stack(losses)).all()
+
+
+def test_a_step_of_linear_probes_never_waits_for_the_device() -> None:
+    model = MODELS.build(
+        dict(
+            type='LinearProbe',
+            backbone=dict(type='ResNetWithStem', depth=18),
+            features=['feature1', 'feature5', 'avgpool'],
+            windows='adaptive',
+            head=dict(
+                type='MultiLinearHead', num_classes=10,
+                learning_rates=[.01, .1])))
+    torch.manual_seed(0)
+    images = torch.randn(16, 3, 64, 64)
+    samples = [DataSample().set_gt_label(i % 10) for i in range(16)]
+    expected = model(images, samples, mode='loss')
+    model.cuda()
+    groups = list(model.head.parameter_groups())
+    optimizer = torch.optim.SGD(groups, lr=.1, momentum=.9)
+    images = images.cuda()
+    for step in range(6):
+        # The first steps allocate and choose kernels.
+        torch.cuda.set_sync_debug_mode('error' if step > 2 else 'default')
+        try:
+            with torch.autocast('cuda', dtype=torch.float16):
+                losses = model(images, samples, mode='loss')
+            sum(losses.values()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+        if step == 0:
+            for name, loss in losses.items():
+                assert loss.item() == pytest.approx(
+                    expected[name].item(), rel=1e-2)
 
 
 def test_the_loss_step_can_be_replayed_as_a_cuda_graph() -> None:
