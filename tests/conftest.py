@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Before mmcv: brings those of its operators that are not compiled.
+import swav_plugin  # noqa: F401
+
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 # pytest-xdist runs one process for each core: more threads only wait for

@@ -76,7 +76,7 @@ def fill(model: Any, checkpoint: str) -> str:
         return 'The network is as initialised: no weights were loaded.'
     if isinstance(model, SwAV):
         count = load_model(model, checkpoint)
-    elif getattr(model, 'head', None) is None:
+    elif getattr(model, 'head', model) is None:  # detectors have several
         count = load_backbone(model.backbone, checkpoint)
     else:
         load_checkpoint(model, checkpoint, 'cpu', strict=True)
