@@ -68,7 +68,8 @@ TABLES = [
     Table(
         'VOC SVM / Low-shot SVM',
         'mAP of linear SVMs on VOC07. As on the page, the best layer and the '
-        'cost of low-shot SVMs are those that are best on the test set.',
+        'cost of low-shot SVMs are chosen on the test set; low-shot SVMs see '
+        'the layer that is best in cross-validation.',
         _svm('test'),
         {PAGE: 'feature5 87.00 44.68 55.41 67.64 73.67 78.14 81.58 83.98 '
                '85.15'}),
@@ -261,8 +262,11 @@ def to_markdown(suite: dict) -> str:
     done, missing = by_status(suite)
     if missing:
         lines += ['', '## Not measured', '']
-        lines += [f'- {heading(suite, entry)}: {entry["status"]}, '
-                  f'{entry["reason"]}' for entry in missing]
+        for entry in missing:
+            first, *rest = entry['reason'].splitlines()
+            lines.append(f'- {heading(suite, entry)}: {entry["status"]}, '
+                         f'{first}')
+            lines += [''] * bool(rest) + [f'      {line}' for line in rest]
     lines += ['', '## How each number came about']
     for entry in done:
         lines += ['', f'### {heading(suite, entry)}', '', describe(entry), '',
@@ -275,14 +279,19 @@ def to_markdown(suite: dict) -> str:
 
 
 def by_status(suite: dict) -> tuple[list[dict], list[dict]]:
-    """Entries that are done, and the others."""
+    """Entries that are done, and the others; skipped ones once."""
     done = [entry for entry in suite['entries'] if entry['status'] == 'done']
-    return done, [entry for entry in suite['entries']
-                  if entry['status'] != 'done']
+    missing = [
+        entry for entry in suite['entries'] if entry['status'] != 'done'
+        and (entry['status'], entry['subject']) != ('skipped', 'random')
+    ]
+    return done, missing
 
 
 def heading(suite: dict, entry: dict) -> str:
     """What an entry is about."""
+    if entry['status'] == 'skipped':
+        return entry['benchmark']  # for every network
     return f'{entry["benchmark"]}, {suite["subjects"][entry["subject"]]}'
 
 

@@ -16,26 +16,29 @@ _STYLE = """
   --pretrained: #6ea4f5; --random: #66717e; --reference: #f0954f; } }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
+main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.2rem 4rem;
+  overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.15rem; margin: 2.6rem 0 .2rem; }
-h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; overflow-wrap: anywhere; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; }
 p { margin: .2rem 0 .8rem; color: var(--soft); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem;
-  font-size: .9rem; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr);
+  gap: 0 1rem; font-size: .9rem; }
 dt { color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
+dd { margin: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; white-space: normal;
-  min-width: 13rem; overflow-wrap: anywhere; }
+  min-width: 13rem; }
 th { color: var(--soft); font-weight: 600; }
 tr.pretrained td { font-weight: 600; background: var(--band); }
 tr.reference td { color: var(--soft); }
-td.words { text-align: left; white-space: normal; min-width: 20rem; }
-code { font-size: .85em; overflow-wrap: anywhere; }
+li { white-space: pre-wrap; }
+th.words, td.words { text-align: left; white-space: normal;
+  min-width: 20rem; }
+code { font-size: .85em; }
 svg { width: 100%; max-width: 45rem; height: auto; display: block;
   margin: .6rem 0 1rem; }
 svg text { fill: var(--soft); font-size: 12px; text-anchor: middle; }
@@ -106,12 +109,14 @@ def _table(
     kinds: Sequence[str] = ()
 ) -> str:
     """A table; its last column is one of words if its title is 'Protocol'."""
-    lines = [''.join(f'<th>{escape(title)}</th>' for title in titles)]
-    for row in rows:
-        cells = [f'<td>{escape(cell)}</td>' for cell in row]
-        if titles[-1] == 'Protocol':
-            cells[-1] = f'<td class="words">{escape(row[-1])}</td>'
-        lines.append(''.join(cells))
+    ends = [''] * len(titles)
+    if titles[-1] == 'Protocol':
+        ends[-1] = ' class="words"'
+    lines = [
+        ''.join(f'<{tag}{end}>{escape(cell)}</{tag}>'
+                for cell, end in zip(row, ends))
+        for tag, row in [('th', titles), *(('td', row) for row in rows)]
+    ]
     classes = [''] + [f' class="{kind}"' for kind in kinds]
     classes += [''] * (len(lines) - len(classes))
     body = '\n'.join(f'<tr{name}>{line}</tr>'

@@ -34,8 +34,9 @@ def suite() -> dict[str, Any]:
                 feature4__svm_k1_map_by_cv=39.)
     svm['results'][2]['protocol'] = 'feature5, the best feature <by test>'
     svm['results'][3]['protocol'] = 'feature4, the best feature|by folds'
-    skipped = dict(entry('places205', 'pretrained'), status='skipped',
-                   reason='there is no folder data/places205')
+    skipped = [dict(entry('places205', subject), status='skipped',
+                    reason='there is no folder data/places205')
+               for subject in ('pretrained', 'random')]
     failed = dict(entry('linear', 'pretrained'), status='failed',
                   reason='exit status 1\n<oom>')
     return dict(
@@ -46,7 +47,7 @@ def suite() -> dict[str, Any]:
             entry('knn', 'pretrained', avgpool__knn10_top1=61.25,
                   avgpool__knn10_top5=80., avgpool__knn20_top1=60.5),
             entry('knn', 'random', avgpool__knn10_top1=5.),
-            svm, skipped, failed
+            svm, *skipped, failed
         ])
 
 
@@ -82,9 +83,9 @@ def test_markdown(suite: dict[str, Any]) -> None:
         '| ImageNet Nearest-Neighbor Classification | k=10 | 5.00 | 61.25 | '
         '+56.25 |'
     ]
-    assert section(text, 'Not measured')[:2] == [
-        '- places205, net: skipped, there is no folder data/places205',
-        '- linear, net: failed, exit status 1'
+    assert section(text, 'Not measured') == [
+        '- places205: skipped, there is no folder data/places205',
+        '- linear, net: failed, exit status 1', '      <oom>'
     ]
     how = section(text, 'How each number came about')
     assert how[:6] == [
