@@ -22,7 +22,7 @@ from swav_plugin.engine.launch import (UsageError, add_common_arguments,
                                        prepare_processes, run_command,
                                        set_common)
 from swav_plugin.engine.pretrained_hook import RANDOM
-from swav_plugin.models import SwAV
+from swav_plugin.models import LinearProbe, SwAV
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +74,7 @@ def fill(model: Any, checkpoint: str) -> str:
     if checkpoint == RANDOM:
         model.init_weights()
         return 'The network is as initialised: no weights were loaded.'
-    if isinstance(model, SwAV):
+    if isinstance(model, (SwAV, LinearProbe)):
         count = load_model(model, checkpoint)
     elif getattr(model, 'head', model) is None:  # detectors have several
         count = load_backbone(model.backbone, checkpoint)

@@ -251,6 +251,15 @@ def test_wrong_weights(
         'model.backbone.base_channels=16')
 
 
+def test_a_backbone_alone_can_not_be_tested(
+    weights: Path, sets: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match='does not fill the LinearProbe: 30 '
+                       r'tensors are not in the file \(head.classifiers'):
+        run('test', MHEAD, tmp_path, str(weights), '--cfg-options', *PROBES,
+            *sets)
+
+
 def test_wrong_classes(
     error: Callable[..., str], weights: Path, sets: list[str], images: Path,
     tmp_path: Path
