@@ -82,3 +82,22 @@ def test_incomplete_weights_are_an_error(
     torch.save(weights, tmp_path / 'w.pth')
     with pytest.raises(ValueError, match='1.bias'):
         PretrainedHook(str(tmp_path / 'w.pth')).before_train(runner())
+
+
+def test_random_weights_are_asked_for(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    run = runner()
+    before = run.model.backbone[0].weight.clone()
+    with caplog.at_level(logging.INFO):
+        PretrainedHook('random').before_train(run)
+    assert torch.equal(run.model.backbone[0].weight, before)
+    assert caplog.messages == [
+        'The backbone is as initialised: no weights were loaded.'
+    ]
+
+
+def test_a_checkpoint_must_be_named() -> None:
+    with pytest.raises(ValueError, match='add --pretrained CKPT, or'):
+        PretrainedHook().before_train(runner())
+    PretrainedHook().before_train(runner(iteration=40))
