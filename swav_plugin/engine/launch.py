@@ -518,9 +518,14 @@ def leave_cores_to_workers(cfg: Config) -> None:
     if get_device() == 'cpu' and 'OMP_NUM_THREADS' not in os.environ:
         loader = cfg.get('train_dataloader') or cfg.test_dataloader
         num_workers = loader.get('num_workers', 0)
-        num_cores = len(os.sched_getaffinity(0)) if hasattr(
-            os, 'sched_getaffinity') else os.cpu_count() or 1
-        torch.set_num_threads(max(1, num_cores - num_workers))
+        torch.set_num_threads(max(1, count_cores() - num_workers))
+
+
+def count_cores() -> int:
+    """How many CPU cores this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def set_mixed_precision(cfg: Config) -> str:

@@ -33,9 +33,9 @@ from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
                                                 read_checkpoint)
 from swav_plugin.compat.download import hash_file
 from swav_plugin.datasets.check import check
-from swav_plugin.engine.launch import (UsageError, find_checkpoint,
-                                       find_weights, load_config,
-                                       parse_options)
+from swav_plugin.engine.launch import (UsageError, count_cores,
+                                       find_checkpoint, find_weights,
+                                       load_config, parse_options)
 from swav_plugin.evaluation.report import to_markdown
 from swav_plugin.evaluation.report_html import to_html
 from swav_plugin.evaluation.svm import draw_samples
@@ -188,8 +188,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def find_data(args: argparse.Namespace) -> dict[str, Data]:
-    """Look at every dataset that a chosen benchmark needs.
+def find_data(
+    args: argparse.Namespace, names: list[str]
+) -> dict[str, Data]:
+    """Look at every dataset that these benchmarks need.
 
     Raises:
         UsageError: ``--dataset`` is not understood.
@@ -205,7 +207,7 @@ def find_data(args: argparse.Namespace) -> dict[str, Data]:
             raise UsageError(f'--dataset {option}: there is no such folder')
         given[name] = Path(path)
     found = {}
-    for name in {BENCHMARKS[chosen].data for chosen in args.only}:
+    for name in {BENCHMARKS[chosen].data for chosen in names}:
         base = name.partition('_')[0]  # of imagenet_1percent
         root = given.get(name) or given.get(base) or (
             args.root / FOLDERS[name])
@@ -367,12 +369,10 @@ def set_image_size(cfg: Config, size: int) -> None:
 
 def set_workers(cfg: Config, num_processes: int) -> None:
     """Start no more workers than there are cores."""
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(
-        os, 'sched_getaffinity') else os.cpu_count() or 1
+    most = max(1, count_cores() // num_processes)
     for node in walk(cfg._cfg_dict):
         if node.get('num_workers'):
-            node.num_workers = min(
-                node.num_workers, max(1, num_cores // num_processes))
+            node.num_workers = min(node.num_workers, most)
 
 
 def make_config(
@@ -445,23 +445,23 @@ def measure(args: argparse.Namespace, run: Run, weights: str) -> dict:
         return json.loads(done.read_text())
     run.folder.mkdir(parents=True, exist_ok=True)
     run.cfg.dump(run.folder / 'config.py')
-    begin = time.time()
+    log = run.folder / 'log.txt'
+    before = {*run.folder.glob('*/results.json')}
+    begin = time.monotonic()
     if BENCHMARKS[run.benchmark].trains:
         command = make_command(
             args, run, 'train.py', '--pretrained', weights, '--resume')
     else:
         command = make_command(args, run, 'test.py', weights)
-    failure = execute(command, run.folder / 'log.txt')
-    results = read_results(run.folder, begin)
-    if failure is None and results is None:
-        # A training that was stopped after its last epoch, before its end.
-        trained = find_checkpoint(str(run.folder))
-        assert trained is not None, run.folder
-        failure = execute(make_command(args, run, 'test.py', trained),
-                          run.folder / 'log.txt')
-        results = read_results(run.folder, begin)
+    failure = execute(command, log)
+    results = newest_results(run.folder, before)
+    trained = find_checkpoint(str(run.folder))
+    if failure is None and results is None and trained is not None:
+        # It had been stopped after its last epoch, before its numbers.
+        failure = execute(make_command(args, run, 'test.py', trained), log)
+        results = newest_results(run.folder, before)
     entry: dict[str, Any] = dict(
-        command=shlex.join(command), seconds=time.time() - begin)
+        command=shlex.join(command), seconds=time.monotonic() - begin)
     if failure is not None or results is None:
         return dict(entry, status='failed', reason=failure or 'no results')
     entry.update(status='done', results=results)
@@ -491,10 +491,9 @@ def execute(command: list[str], log: Path) -> Optional[str]:
                       *printed[-12:]])
 
 
-def read_results(folder: Path, begin: float) -> Optional[list[dict]]:
-    """What a run has written since it began, if it has."""
-    files = [path for path in folder.glob('*/results.json')
-             if path.stat().st_mtime >= begin - 1]
+def newest_results(folder: Path, before: set[Path]) -> Optional[list[dict]]:
+    """What a run has written beside the files of earlier ones, if it has."""
+    files = {*folder.glob('*/results.json')} - before
     if not files:
         return None
     newest = max(files, key=lambda path: path.stat().st_mtime)
@@ -541,7 +540,7 @@ def run_suite(args: argparse.Namespace) -> int:
         suite['subjects'][RANDOM] = 'random initialisation'
     names = [chosen for chosen in BENCHMARKS
              if chosen in args.only and chosen not in args.skip]
-    datasets = find_data(args)
+    datasets = find_data(args, names)
     runs: list[Run] = []
     for chosen in names:
         benchmark = BENCHMARKS[chosen]
