@@ -36,7 +36,7 @@ from swav_plugin.datasets.check import check
 from swav_plugin.engine.launch import (UsageError, count_cores,
                                        find_checkpoint, find_weights,
                                        load_config, parse_options)
-from swav_plugin.evaluation.report import to_markdown
+from swav_plugin.evaluation.report import heading, to_markdown
 from swav_plugin.evaluation.report_html import to_html
 from swav_plugin.evaluation.svm import draw_samples
 from swav_plugin.models.resnet import resnet_arguments
@@ -107,11 +107,10 @@ class Data(NamedTuple):
 class Run(NamedTuple):
     """One benchmark of one network."""
 
-    benchmark: str
-    subject: str  # 'pretrained' or 'random'
+    entry: dict  # of the report; is filled in
     folder: Path
-    key: str
     cfg: Config
+    weights: str  # a file, or RANDOM
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -438,7 +437,7 @@ def make_command(
             *arguments, '--work-dir', str(run.folder), *end]
 
 
-def measure(args: argparse.Namespace, run: Run, weights: str) -> dict:
+def measure(args: argparse.Namespace, run: Run) -> dict:
     """Run a benchmark, or find what an earlier run has left."""
     done = run.folder / RESULT
     if done.is_file():
@@ -448,11 +447,11 @@ def measure(args: argparse.Namespace, run: Run, weights: str) -> dict:
     log = run.folder / 'log.txt'
     before = {*run.folder.glob('*/results.json')}
     begin = time.monotonic()
-    if BENCHMARKS[run.benchmark].trains:
+    if BENCHMARKS[run.entry['benchmark']].trains:
         command = make_command(
-            args, run, 'train.py', '--pretrained', weights, '--resume')
+            args, run, 'train.py', '--pretrained', run.weights, '--resume')
     else:
-        command = make_command(args, run, 'test.py', weights)
+        command = make_command(args, run, 'test.py', run.weights)
     failure = execute(command, log)
     results = newest_results(run.folder, before)
     trained = find_checkpoint(str(run.folder))
@@ -510,20 +509,12 @@ def write(path: Path, text: str) -> None:
 def run_suite(args: argparse.Namespace) -> int:
     """Run what can be run; return how many benchmarks failed."""
     weights = find_weights(args.checkpoint)
-    try:
-        state = convert_state_dict(read_checkpoint(weights))
-        network = resnet_arguments({
-            key.removeprefix('backbone.'): value
-            for key, value in state.items() if key.startswith('backbone.')
-        })
-    except ValueError as error:
-        raise UsageError(f'{args.checkpoint}: {error}') from None
-    sha256 = hash_file(Path(weights))
+    network = read_network(args.checkpoint, weights)
     name = name_of(args.checkpoint, Path(weights))
     suite: dict[str, Any] = dict(
         checkpoint={
             'Checkpoint': args.checkpoint,
-            'SHA-256': sha256,
+            'SHA-256': hash_file(Path(weights)),
             'Network': 'ResNet-{depth}, {stem_channels} channels in the stem, '
                        '{base_channels} in the first stage'.format(**network),
         },
@@ -538,55 +529,75 @@ def run_suite(args: argparse.Namespace) -> int:
         entries=[])
     if args.with_random:
         suite['subjects'][RANDOM] = 'random initialisation'
-    names = [chosen for chosen in BENCHMARKS
-             if chosen in args.only and chosen not in args.skip]
-    datasets = find_data(args, names)
-    runs: list[Run] = []
-    for chosen in names:
-        benchmark = BENCHMARKS[chosen]
-        data = datasets[benchmark.data]
-        about = dict(benchmark=chosen, data=data.root.name,
-                     is_stand_in=data.is_stand_in,
-                     config=f'configs/benchmarks/{benchmark.config}')
-        cfg = None
-        if data.problem is None:
-            cfg, about['notes'] = make_config(args, chosen, network, data)
-        for subject in suite['subjects']:
-            entry = dict(about, subject=subject, status='skipped',
-                         reason=data.problem)
-            suite['entries'].append(entry)
-            if cfg is None:
-                continue
-            of = RANDOM if subject == RANDOM else sha256
-            key = make_key(cfg, of, swav_plugin.__version__,
-                           args.gpus if benchmark.trains else None)
-            place = RANDOM if subject == RANDOM else (
-                f'{name.replace("/", "-")}-{sha256[:8]}')
-            folder = args.out / place / f'{chosen}-{key[:12]}'
-            runs.append(Run(chosen, subject, folder, key, cfg))
-            entry.update(status='waiting', reason='not yet run',
-                         folder=str(folder.relative_to(args.out)))
+    runs = plan(args, suite, network, weights)
     args.out.mkdir(parents=True, exist_ok=True)
-    for entry in suite['entries']:
-        if (entry['status'], entry['subject']) == ('skipped', 'pretrained'):
-            print(f'{entry["benchmark"]}: skipped, {entry["reason"]}')
     for number, run in enumerate(runs, start=1):
         is_done = (run.folder / RESULT).is_file()
-        print(f'[{number}/{len(runs)}] {run.benchmark}, '
-              f'{suite["subjects"][run.subject]}: {run.folder}/log.txt' +
-              ', done before' * is_done, flush=True)
-        of = RANDOM if run.subject == RANDOM else weights
-        result = measure(args, run, of)
-        entry, = (entry for entry in suite['entries']
-                  if (entry['benchmark'], entry['subject']) ==
-                  (run.benchmark, run.subject))
-        entry.pop('reason')
-        entry.update(result)
-        print_results(entry)
+        print(f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
+              f'{run.folder}/log.txt' + ', done before' * is_done, flush=True)
+        run.entry.pop('reason')
+        run.entry.update(measure(args, run))
+        print_results(run.entry)
         write_report(args.out, suite)
     write_report(args.out, suite)
     print(f'{args.out}/report.html, results.md and results.json')
     return sum(entry['status'] == 'failed' for entry in suite['entries'])
+
+
+def read_network(source: str, weights: str) -> dict[str, int]:
+    """Depth and width of the ResNet in a checkpoint.
+
+    Raises:
+        UsageError: There is none.
+    """
+    try:
+        state = convert_state_dict(read_checkpoint(weights))
+        return resnet_arguments({
+            key.removeprefix('backbone.'): value
+            for key, value in state.items() if key.startswith('backbone.')
+        })
+    except ValueError as error:
+        raise UsageError(f'{source}: {error}') from None
+
+
+def plan(
+    args: argparse.Namespace, suite: dict, network: dict, weights: str
+) -> list[Run]:
+    """Enter every benchmark into the report; give those that have data.
+
+    Raises:
+        UsageError: An option does not fit.
+    """
+    names = [name for name in BENCHMARKS
+             if name in args.only and name not in args.skip]
+    datasets = find_data(args, names)
+    runs = []
+    for name in names:
+        benchmark = BENCHMARKS[name]
+        data = datasets[benchmark.data]
+        about = dict(benchmark=name, data=data.root.name,
+                     is_stand_in=data.is_stand_in,
+                     config=f'configs/benchmarks/{benchmark.config}')
+        if data.problem is not None:
+            print(f'{name}: skipped, {data.problem}')
+            suite['entries'] += [
+                dict(about, subject=subject, status='skipped',
+                     reason=data.problem) for subject in suite['subjects']]
+            continue
+        cfg, notes = make_config(args, name, network, data)
+        for subject, title in suite['subjects'].items():
+            place, identity, source = RANDOM, RANDOM, RANDOM
+            if subject != RANDOM:
+                identity, source = suite['checkpoint']['SHA-256'], weights
+                place = f'{title.replace("/", "-")}-{identity[:8]}'
+            key = make_key(cfg, identity, swav_plugin.__version__,
+                           args.gpus if benchmark.trains else None)
+            folder = Path(place, f'{name}-{key[:12]}')
+            entry = dict(about, subject=subject, notes=notes, status='waiting',
+                         reason='not yet run', folder=str(folder))
+            suite['entries'].append(entry)
+            runs.append(Run(entry, args.out / folder, cfg, source))
+    return runs
 
 
 def name_of(given: str, path: Path) -> str:
