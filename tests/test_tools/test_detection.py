@@ -1,0 +1,508 @@
+"""Detectors from a pretrained backbone to their metrics, as a user does it.
+
+The configs are those of configs/benchmarks/mmdetection, on drawn images, with
+a ResNet-50 of an eighth of the width and few boxes.
+"""
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import swav_plugin  # noqa: F401 isort:skip  before mmdet
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.models import ResNet
+from PIL import Image, ImageDraw
+
+from swav_plugin.engine.launch import check_weights
+
+pytest.importorskip('mmdet', reason='needs the extra onedl-downstream')
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / 'configs/benchmarks/mmdetection'
+SCRIPTS = ROOT / 'tools/benchmarks/mmdetection'
+FPN = 'coco/mask-rcnn_r50_fpn_ms-1x_coco.py'
+C4 = 'coco/mask-rcnn_r50-c4_ms-1x_coco.py'
+VOC = 'voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py'
+WIDTH = 8  # channels of the first stage, 64 in truth
+NUM_TRAIN, NUM_TEST = 18, 6
+
+SMALL = """
+_base_ = '{config}'
+size = (96, 96)
+model = dict(
+    backbone=dict(base_channels=8),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=100, max_per_img=50),
+        rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(
+        rpn=dict(nms_pre=100, max_per_img=50), rcnn=dict(score_thr=0.)))
+train = _base_.train_pipeline
+train[2].scales = [size]
+loader = dict(num_workers=0, persistent_workers=False)
+optim_wrapper = dict(optimizer=dict(lr=0.002))
+default_hooks = dict(logger=dict(interval=1))
+log_processor = dict(window_size=1)
+"""
+SMALL_FPN = """
+model['neck'] = dict(in_channels=[32, 64, 128, 256], out_channels=32)
+model['rpn_head'] = dict(in_channels=32, feat_channels=32)
+model['roi_head'] = dict(
+    bbox_roi_extractor=dict(out_channels=32),
+    mask_roi_extractor=dict(out_channels=32),
+    bbox_head=dict(in_channels=32, conv_out_channels=32, fc_out_channels=64),
+    mask_head=dict(in_channels=32, conv_out_channels=32))
+# It then finds something after 36 steps.
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=0.002))
+"""
+SMALL_C4 = """
+model['rpn_head'] = dict(in_channels=128, feat_channels=32)
+model['roi_head'] = dict(
+    bbox_roi_extractor=dict(out_channels=128),
+    shared_head=dict(base_channels=8),
+    bbox_head=dict(in_channels=256))
+"""
+SMALL_COCO = """
+for head in 'bbox_head', 'mask_head':
+    model['roi_head'].setdefault(head, dict())['num_classes'] = 2
+test = _base_.test_pipeline
+test[1].scale = size
+images = dict(
+    data_root='{data}', metainfo=dict(classes=('person', 'cat')))
+train_dataloader = dict(dataset=dict(pipeline=train, **images))
+val_dataloader = dict(dataset=dict(pipeline=test, **images))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='{data}/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=4)
+for loader in train_dataloader, val_dataloader:
+    loader.update(num_workers=0, persistent_workers=False)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=.1, by_epoch=False, end=5)]
+"""
+SMALL_VOC = """
+test = _base_.test_pipeline
+test[1].scale = size
+train_dataloader = _base_.train_dataloader
+for dataset in train_dataloader.dataset.datasets:
+    dataset.update(data_root='{data}', pipeline=train)
+val_dataloader = dict(dataset=dict(data_root='{data}', pipeline=test))
+test_dataloader = val_dataloader
+for loader in train_dataloader, val_dataloader:
+    loader.update(num_workers=0, persistent_workers=False)
+train_cfg = dict(max_iters=36, val_interval=36)
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+default_hooks['checkpoint'] = dict(interval=18)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=.1, by_epoch=False, end=5)]
+"""
+
+
+def draw(number: int) -> tuple[Image.Image, list[tuple[int, list[int]]]]:
+    """An image of red boxes (0) and blue discs (1): (class, x1 y1 x2 y2)."""
+    rng = np.random.default_rng(number)
+    image = Image.fromarray(
+        rng.integers(60, 120, (80, 96, 3), dtype=np.uint8))
+    canvas, objects = ImageDraw.Draw(image), []
+    for side in range(1 + number % 2):
+        kind = int(rng.integers(2))
+        x, y = 4 + 46 * side + rng.integers(8), 4 + rng.integers(20)
+        box = [int(v) for v in (x, y, x + rng.integers(24, 38),
+                                y + rng.integers(30, 48))]
+        if kind == 0:
+            canvas.rectangle(box, fill=(230, 30, 30))
+        else:
+            canvas.ellipse(box, fill=(30, 30, 230))
+        objects.append((kind, box))
+    return image, objects
+
+
+def outline(kind: int, box: list[int]) -> list[float]:
+    """Polygon of an object."""
+    x1, y1, x2, y2 = box
+    if kind == 0:
+        return [x1, y1, x2, y1, x2, y2, x1, y2]
+    angles = np.arange(16) * np.pi / 8
+    return np.stack([(x1 + x2 + (x2 - x1) * np.cos(angles)) / 2,
+                     (y1 + y2 + (y2 - y1) * np.sin(angles)) / 2],
+                    1).ravel().tolist()
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO of two of its classes, with a crowd and an empty image."""
+    root = tmp_path_factory.mktemp('coco')
+    (root / 'annotations').mkdir()
+    for split, first, count in (('train2017', 0, NUM_TRAIN),
+                                ('val2017', 100, NUM_TEST)):
+        (root / split).mkdir()
+        images: list[dict] = []
+        annotations: list[dict] = []
+        for number in range(first, first + count):
+            image, objects = draw(number)
+            image.save(root / split / f'{number}.jpg')
+            images.append(dict(id=number, file_name=f'{number}.jpg',
+                               width=image.width, height=image.height))
+            if number == first + 3:
+                objects = []
+            for kind, box in objects:
+                x1, y1, x2, y2 = box
+                is_crowd = number == first + 1 and not annotations[-1:]
+                annotations.append(dict(
+                    id=len(annotations) + 1, image_id=number,
+                    category_id=(1, 17)[kind], iscrowd=int(is_crowd),
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=(x2 - x1) * (y2 - y1),
+                    segmentation=[outline(kind, box)]))
+        (root / f'annotations/instances_{split}.json').write_text(json.dumps(
+            dict(images=images, annotations=annotations, categories=[
+                dict(id=1, name='person'), dict(id=17, name='cat')])))
+    return root
+
+
+@pytest.fixture(scope='module')
+def vocdevkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VOC2007 and VOC2012 of two of its classes, a few difficult."""
+    root = tmp_path_factory.mktemp('VOCdevkit')
+    for year, split, first, count in (
+            ('2007', 'trainval', 0, 9), ('2012', 'trainval', 9, 9),
+            ('2007', 'test', 100, NUM_TEST)):
+        folder = root / f'VOC{year}'
+        for name in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        names = [f'{number:06}' for number in range(first, first + count)]
+        (folder / f'ImageSets/Main/{split}.txt').write_text('\n'.join(names))
+        for number, name in enumerate(names, first):
+            image, objects = draw(number)
+            image.save(folder / f'JPEGImages/{name}.jpg')
+            found = ''.join(
+                f'<object><name>{("person", "cat")[kind]}</name>'
+                f'<difficult>{int(number % 5 == 0)}</difficult><bndbox>'
+                + ''.join(f'<{key}>{value + 1}</{key}>' for key, value in zip(
+                    ('xmin', 'ymin', 'xmax', 'ymax'), box))
+                + '</bndbox></object>' for kind, box in objects)
+            (folder / f'Annotations/{name}.xml').write_text(
+                f'<annotation><size><width>{image.width}</width><height>'
+                f'{image.height}</height></size>{found}</annotation>')
+    return root
+
+
+@pytest.fixture
+def config(
+    coco: Path, vocdevkit: Path, tmp_path: Path
+) -> Callable[..., str]:
+    """Write a config made small."""
+
+    def write(name: str, more: str = '') -> str:
+        is_voc = name == VOC
+        text = SMALL + (SMALL_FPN if name == FPN else SMALL_C4)
+        if name == C4:
+            text += "model['roi_head']['mask_head'] = dict(in_channels=256)\n"
+        text += (SMALL_VOC if is_voc else SMALL_COCO) + more
+        path = tmp_path / 'small.py'
+        path.write_text(text.format(
+            config=CONFIGS / name,
+            data=f'{vocdevkit}/' if is_voc else coco))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small ResNet-50 in the layout of our SwAV."""
+    path = tmp_path_factory.mktemp('weights') / 'swav.pth'
+    torch.save(dict(state_dict=backbone_weights(WIDTH)), path)
+    return path
+
+
+def backbone_weights(width: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    weights = ResNet(
+        50, stem_channels=width, base_channels=width).state_dict()
+    for key, value in weights.items():
+        if key.endswith('running_mean'):
+            value.normal_(0, .1)
+        elif key.endswith(('running_var', 'bn1.weight')):
+            value.uniform_(.9, 1.1)
+    weights = {f'backbone.{key}': value for key, value in weights.items()}
+    weights['head.prototypes.0.weight'] = torch.rand(5, 4)
+    return weights
+
+
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        f'tools_{name}', ROOT / f'tools/{name}.py')
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[..., str]]:
+    """Run a tool in this process; return its log file's text."""
+
+    def run_tool(name: str, work_dir: str, *argv: Any) -> str:
+        split = argv.index('--cfg-options') if '--cfg-options' in argv else (
+            len(argv))
+        monkeypatch.setattr(sys, 'argv', [
+            name, *map(str, argv[:split]), '--work-dir',
+            str(tmp_path / work_dir), '--cfg-options',
+            f'experiment_name={time.monotonic_ns()}',
+            *map(str, argv[split + 1:])])
+        load_tool(name).main()
+        return max(tmp_path.glob(f'{work_dir}/*/*.log')).read_text()
+
+    yield run_tool
+    init_default_scope('swav_plugin')
+
+
+def losses(log: str) -> list[float]:
+    return [float(v) for v in re.findall(r' loss: ([\d.]+)', log)]
+
+
+def metrics(log: str) -> dict[str, float]:
+    """The numbers of the last line about validation or test."""
+    line = [line for line in log.splitlines() if '/bbox_mAP_50: ' in line][-1]
+    return {key: float(value)
+            for key, value in re.findall(r'(\w+/\w+): ([-\d.]+)', line)}
+
+
+def equal_tensors(
+    model: dict[str, torch.Tensor], prefix: str,
+    weights: dict[str, torch.Tensor]
+) -> int:
+    """Compare what stands under a prefix with a backbone's weights."""
+    names = [key for key in model if key.startswith(prefix)]
+    for key in names:
+        assert torch.equal(
+            model[key], weights[f'backbone.{key.removeprefix(prefix)}']), key
+    return len(names)
+
+
+@pytest.mark.parametrize('name', [FPN, C4, VOC])
+def test_every_tensor_is_the_checkpoints(
+    config: Callable[..., str], pretrained: Path, tmp_path: Path, name: str,
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = load_tool('train')
+    cfg, _ = train.build_config(train.parse_args([
+        config(name), '--pretrained', str(pretrained), '--work-dir',
+        str(tmp_path), '--cfg-options',
+        f'experiment_name={time.monotonic_ns()}']))
+    runner = Runner.from_cfg(cfg)
+    check_weights(runner)
+    weights = backbone_weights(WIDTH)
+    state = runner.model.state_dict()
+    is_c4 = name != FPN
+    filled = equal_tensors(state, 'backbone.', weights)
+    # 7 of the stem's convolution and norm, 6 for each other convolution.
+    assert filled == (6 * (1 + 10 + 13 + 19) if is_c4 else 6 * 53)
+    if is_c4:
+        names = 'roi_head.shared_head.'
+        assert equal_tensors(state, f'{names}layer4.', {
+            key.replace('layer4.', ''): value
+            for key, value in weights.items() if 'layer4' in key}) == 6 * 10
+        assert {key for key in state if key.startswith(names)
+                and not key.startswith(f'{names}layer4.')} == {
+            f'{names}norm.{key}' for key in (
+                'weight', 'bias', 'running_mean', 'running_var',
+                'num_batches_tracked')}
+    # The whole network that was pretrained is in the detector.
+    assert {key for key in weights if key.startswith('backbone.')} == {
+        key.replace('roi_head.shared_head', 'backbone') for key in state
+        if key.startswith(('backbone.', 'roi_head.shared_head.layer4'))}
+    init_default_scope('swav_plugin')
+
+
+@pytest.mark.parametrize('name', [FPN, C4])
+def test_coco(
+    run: Callable[..., str], config: Callable[..., str], pretrained: Path,
+    coco: Path, tmp_path: Path, name: str
+) -> None:
+    path = config(name)
+    log = run('train', 'run', path, '--pretrained', pretrained,
+              '--cfg-options', 'train_cfg.max_epochs=2')
+    assert re.search('Filled 318 backbone tensors from' if name == FPN else
+                     'Filled 258 backbone tensors and 60 of the shared head',
+                     log)
+    assert (tmp_path / 'run/epoch_2.pth').is_file()
+    resumed = run('train', 'run', path, '--pretrained', pretrained,
+                  '--resume')
+    assert 'epoch_2.pth' in resumed and 'is not loaded again' in resumed
+    assert 'Epoch(train) [3][1/' in resumed.replace('[ ', '[')
+    assert 'Epoch(train) [2]' not in resumed
+    course = losses(log) + losses(resumed)
+    assert len(course) == 36
+    assert np.mean(course[-9:]) < .75 * np.mean(course[:9]), course
+
+    checkpoint = tmp_path / 'run/epoch_4.pth'
+    tested = run('test', 'test', path, checkpoint, '--cfg-options',
+                 f'test_evaluator.outfile_prefix={tmp_path}/found')
+    found = metrics(tested)
+    assert found == metrics(resumed)
+    assert found['coco/bbox_mAP_50'] > .1 or name != FPN
+    assert found['coco/segm_mAP_50'] > .1 or name != FPN
+    by_hand = pycocotools(
+        coco / 'annotations/instances_val2017.json', tmp_path / 'found')
+    for key, value in by_hand.items():
+        # mmdet rounds to three digits.
+        assert found[f'coco/{key}'] == pytest.approx(value, abs=5.1e-4), key
+
+
+def pycocotools(truth: Path, prefix: Path) -> dict[str, float]:
+    """COCO's metrics of files that hold predictions."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+    results = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = COCO(truth)
+        for kind in ('bbox', 'segm'):
+            found = json.loads(Path(f'{prefix}.{kind}.json').read_text())
+            for entry in found if kind == 'segm' else ():
+                # Else a mask is small, medium or large as its box is.
+                del entry['bbox']
+            evaluation = COCOeval(
+                annotations, annotations.loadRes(found), kind)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            for i, name in enumerate(('mAP', 'mAP_50', 'mAP_75', 'mAP_s',
+                                      'mAP_m', 'mAP_l')):
+                results[f'{kind}_{name}'] = evaluation.stats[i]
+    return results
+
+
+def test_voc(
+    run: Callable[..., str], config: Callable[..., str], pretrained: Path,
+    tmp_path: Path
+) -> None:
+    path = config(VOC)
+    log = run('train', 'run', path, '--pretrained', pretrained)
+    assert 'Filled 258 backbone tensors and 60 of the shared head' in log
+    assert sorted(p.name for p in tmp_path.glob('run/*.pth')) == [
+        'iter_18.pth', 'iter_36.pth']
+    course = losses(log)
+    assert len(course) == 36
+    assert np.mean(course[-9:]) < .8 * np.mean(course[:9]), course
+    found = metrics(run('test', 'test', path, tmp_path / 'run/iter_36.pth'))
+    assert found == metrics(log)
+    thresholds = range(50, 100, 5)
+    assert {f'pascal_voc/AP{t}' for t in thresholds} <= {*found}
+    assert found['pascal_voc/mAP'] == pytest.approx(np.mean(
+        [found[f'pascal_voc/AP{t}'] for t in thresholds]), abs=1e-3)
+    assert {'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'} <= {
+        *found}
+
+
+@pytest.mark.parametrize('name', [FPN, C4])
+def test_another_width_is_refused(
+    run: Callable[..., str], config: Callable[..., str], tmp_path: Path,
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(backbone_weights(16), tmp_path / 'wide.pth')
+    with pytest.raises(SystemExit):
+        run('train', 'run', config(name), '--pretrained',
+            tmp_path / 'wide.pth')
+    error = capsys.readouterr().err
+    assert 'does not fill the ResNet: 0 tensors are not in the file' in error
+    assert 'conv1.weight is (16, 3, 7, 7) in the file and (8, ' in error
+
+
+def test_a_random_backbone_has_to_be_asked_for(
+    run: Callable[..., str], config: Callable[..., str],
+    capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run('train', 'run', config(FPN))
+    assert 'add --pretrained CKPT' in capsys.readouterr().err
+
+
+def test_configs_of_mmdet_itself_take_our_weights(
+    config: Callable[..., str], pretrained: Path, tmp_path: Path
+) -> None:
+    """Without a download of what they name."""
+    path = tmp_path / 'theirs.py'
+    path.write_text("_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'")
+    train = load_tool('train')
+    cfg, _ = train.build_config(train.parse_args(
+        [str(path), '--pretrained', str(pretrained)]))
+    assert cfg.model.backbone.init_cfg is None
+    hook, = cfg.custom_hooks
+    assert hook.checkpoint == str(pretrained)
+
+
+def test_two_processes(
+    config: Callable[..., str], pretrained: Path, tmp_path: Path
+) -> None:
+    """Scripts, gloo, and SyncBN that becomes BN with a word about it."""
+    path = config(FPN)
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable,
+           'OMP_NUM_THREADS': '1', 'GLOO_SOCKET_IFNAME': 'lo', 'PORT': port}
+
+    def script(name: str, *arguments: Any) -> str:
+        done = subprocess.run(
+            [SCRIPTS / name, path, *map(str, arguments), '--cfg-options',
+             'train_cfg.max_epochs=1'], cwd=tmp_path, env=env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)
+        assert done.returncode == 0, done.stdout[-3000:]
+        return done.stdout
+
+    out = script('dist_train_fpn.sh', pretrained, 2, '--work-dir', 'run')
+    assert '69 SyncBN layers became plain BN' in out
+    assert 'Filled 318 backbone tensors' in out
+    assert len(losses(out)) == 5  # 18 images of which one is empty, 2 x 2
+    tested = script('dist_test.sh', 'run/epoch_1.pth', 2, '--work-dir', 'two')
+    assert metrics(tested) == metrics(out)
+
+
+def test_mixed_precision(
+    run: Callable[..., str], config: Callable[..., str], pretrained: Path
+) -> None:
+    """RoIAlign and NMS get bfloat16 features and scores."""
+    log = run('train', 'amp', config(VOC), '--pretrained', pretrained,
+              '--amp', '--cfg-options', 'train_cfg.max_iters=4')
+    assert 'Mixed precision: bfloat16' in log
+    assert len(losses(log)) == 4 and np.isfinite(losses(log)).all()
+
+
+def test_keys_of_mmdets_backbone_are_mmpretrains() -> None:
+    from mmdet.models import ResNet as Theirs
+    ours = ResNet(50, stem_channels=WIDTH, base_channels=WIDTH).state_dict()
+    theirs = Theirs(50, base_channels=WIDTH).state_dict()
+    assert [(k, v.shape) for k, v in theirs.items()] == [
+        (k, v.shape) for k, v in ours.items()]
+
+
+def test_detectors_build_for_inference(
+    config: Callable[..., str], tmp_path: Path
+) -> None:
+    """What mmdet's init_detector does with our config and a checkpoint."""
+    from mmdet.apis import inference_detector, init_detector
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = init_detector(Config.fromfile(config(C4)), device='cpu')
+        found = inference_detector(model, np.asarray(draw(0)[0]))
+    assert found.pred_instances.bboxes.shape[1] == 4
