@@ -28,7 +28,8 @@ venv: $(INSTALLED)
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON3) -m venv $(VENV)
-	$(PYTHON) -m pip install -c constraints.txt -e '.[onedl,demo,tests,lint]'
+	$(PYTHON) -m pip install -c constraints.txt \
+		-e '.[onedl,onedl-downstream,demo,tests,lint]'
 	touch $@
 
 clean:
