@@ -100,9 +100,10 @@ def _set_pretrained(cfg: Config, weights: str) -> None:
             type='swav_plugin.engine.PretrainedHook', checkpoint=weights)]
     # mmdet's and mmseg's own configs name weights to download at the start.
     cfg.model.pop('pretrained', None)
-    for part in (cfg.model.get('backbone'),
-                 (cfg.model.get('roi_head') or {}).get('shared_head')):
-        init = (part or {}).get('init_cfg')
+    parts = (cfg.model.get('backbone'),
+             (cfg.model.get('roi_head') or {}).get('shared_head'))
+    for part in filter(None, parts):
+        init = part.get('init_cfg')
         if isinstance(init, dict) and init.get('type') == 'Pretrained':
             part.init_cfg = None
 
