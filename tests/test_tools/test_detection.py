@@ -25,12 +25,13 @@ import swav_plugin  # noqa: F401 isort:skip  before mmdet
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import (DATASETS, METRICS, DefaultScope,
+                               init_default_scope)
 from mmengine.runner import Runner
 from mmpretrain.models import ResNet
 from PIL import Image, ImageDraw
 
-from swav_plugin.engine.launch import check_weights
+from swav_plugin.engine.launch import check_weights, load_config
 
 pytest.importorskip('mmdet', reason='needs the extra onedl-downstream')
 
@@ -413,6 +414,40 @@ def test_voc(
         [found[f'pascal_voc/AP{t}'] for t in thresholds]), abs=1e-3)
     assert {'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'} <= {
         *found}
+
+
+@pytest.mark.parametrize('shift', [0, 4])
+def test_the_truth_is_right_and_moved_boxes_are_not(
+    config: Callable[..., str], shift: int
+) -> None:
+    """VOC's metrics compare pixels of files, whatever the images' scale."""
+    from mmdet.structures.bbox import HorizontalBoxes
+    from mmengine.structures import InstanceData
+    cfg = load_config(config(VOC))
+    found = {}
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        assert len(dataset) == NUM_TEST
+        for evaluator in cfg.test_evaluator:
+            metric = METRICS.build(evaluator)
+            metric.dataset_meta = dataset.metainfo
+            for item in dataset:
+                sample = item['data_samples']
+                truth = sample.gt_instances
+                for boxes in truth, sample.ignored_instances:
+                    assert isinstance(boxes.bboxes, HorizontalBoxes)
+                    boxes.bboxes = boxes.bboxes.tensor
+                sample.pred_instances = InstanceData(
+                    bboxes=truth.bboxes + shift, labels=truth.labels,
+                    scores=torch.ones(len(truth)))
+                metric.process({}, [sample.to_dict()])
+            found.update(metric.evaluate(NUM_TEST))
+    for names in (('pascal_voc/AP50', 'coco/bbox_mAP_50'),
+                  ('pascal_voc/AP75', 'coco/bbox_mAP_75'),
+                  ('pascal_voc/mAP', 'coco/bbox_mAP')):
+        for name in names:
+            is_right = shift == 0 or name.endswith('50')
+            assert (found[name] == pytest.approx(1)) == is_right, name
 
 
 @pytest.mark.parametrize('name', [FPN, C4])
