@@ -49,9 +49,10 @@ def _mmcv_version() -> str:
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Stand for any other operator: there, until it is called."""
-    if name.startswith('__'):
-        raise AttributeError(name)
+    """Stand for any other operator of mmcv: there, until it is called."""
+    # Others look for names of their own in modules, such as pytest.
+    if __name__ != 'mmcv._ext' or name.startswith('__'):
+        raise AttributeError(f'module {__name__!r} has no {name!r}')
 
     def missing(*args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
