@@ -15,6 +15,7 @@ RANDOM = 'random'
 class PretrainedHook(Hook):
     """Fill the backbone from a checkpoint before the first iteration.
 
+    In C4 detectors also the last stage, which is in their shared head.
     Every rank reads the file. A resumed run is left alone: its own checkpoint
     holds the backbone already.
 
