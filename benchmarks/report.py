@@ -77,6 +77,59 @@ def views_table(prefix: str = '') -> str:
     return '\n'.join(lines)
 
 
+def loss_table(prefix: str = '') -> str:
+    """Milliseconds of the loss step, theirs and ours."""
+    lines = []
+    for name, content in newest('loss').items():
+        rows = content['results']
+        lines += table(
+            'batch: | queue: | mmpretrain: | swav_plugin: | '
+            'ratio, median [range of rounds]:',
+            [[ours['batch_size'], ours['queue_length'] or '-',
+              f'{theirs["median_ms"]:.1f} ms', f'{ours["median_ms"]:.1f} ms',
+              with_range(ours)] for theirs, ours in zip(rows[::2], rows[1::2])
+             ])
+        difference = max(row['loss_difference'] for row in rows)
+        lines += ['', f'Losses differ by {difference:.0e} at most. '
+                  f'{where(name, content, prefix)}']
+    return '\n'.join(lines)
+
+
+def eval_table(prefix: str = '') -> str:
+    """What evaluation costs, theirs and ours."""
+    lines = []
+    for name, content in newest('eval').items():
+        rows = []
+        results = content['results']
+        if 'knn' in results:
+            knn = results['knn']
+            rows += [[
+                f'kNN, {knn["queries"]:,} queries, {knn["bank"]:,} features '
+                'on disk', '-', f'{knn["seconds"]:.0f} s',
+                f'{knn["share_in_products"]:.0%} in matrix products, '
+                f'{knn["peak_gib"]:.1f} GiB'
+            ]]
+        if 'gather' in results:
+            gather = results['gather']
+            rows += [[
+                f'{gather["rows"]:,} features of 2 ranks together',
+                f'{gather["through_lists_s"]:.1f} s (lists)',
+                f'{gather["through_files_s"]:.2f} s (files)',
+                f'{gather["speedup"]:.0f}x'
+            ]]
+        if 'svm' in results:
+            svm = results['svm']
+            rows += [[
+                f'1,520 SVMs, {svm["train_images"]:,} x {svm["width"]:,}',
+                f'{1520 * svm["liblinear_s_per_fit"]:,.0f} s (LIBLINEAR, '
+                f'from {svm["liblinear_fits_timed"]} fits)',
+                f'{svm["seconds"]:.0f} s', f'{svm["speedup"]:.0f}x'
+            ]]
+        lines += table('what | as mmselfsup does: | swav_plugin: | ', rows)
+        lines += ['', where(name, content, prefix)]
+    return '\n'.join(lines)
+
+
 def steps_table() -> str:
     """Training steps and runs from files, for each machine."""
     lines = []
@@ -151,7 +204,10 @@ def main() -> None:
     """Replace all tables and the plot."""
     put(FOLDER / 'README.md', 'views', views_table())
     put(FOLDER / 'README.md', 'steps', steps_table())
+    put(FOLDER / 'README.md', 'eval', eval_table())
     put(README, 'views', views_table('benchmarks/'))
+    put(README, 'loss', loss_table('benchmarks/'))
+    put(README, 'eval', eval_table('benchmarks/'))
     draw_views(FOLDER / 'views.svg')
 
 

@@ -67,3 +67,16 @@ def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[0]['gflop_per_image'] == pytest.approx(3 * forward, rel=.25)
     rows = bench.end_to_end(args, files)
     assert len(rows) == 1 and 0 < rows[0]['data_wait'] < 1
+
+
+def test_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = load('bench_eval', monkeypatch)
+    args = argparse.Namespace(
+        bank=500, queries=20, width=32, rows=80, train_images=150,
+        test_images=60, svm_width=16, fits=2)
+    knn = bench.bench_knn(args, tmp_path)
+    assert 0 < knn['share_in_products'] < 1
+    assert bench.bench_svm(args, tmp_path)['liblinear_s_per_fit'] > 0
+    # Compares what arrived with what was sent.
+    (tmp_path / 'gather').mkdir()
+    assert bench.bench_gather(args, tmp_path / 'gather')['speedup'] > 0

@@ -38,13 +38,14 @@ def fit_svms(
     """Train P linear SVMs on the same images, side by side.
 
     Each minimises |w|^2 / 2 + sum_i weight_i max(0, 1 - target_i <w, x_i>)^2
-    over w = sum_i beta_i x_i, by Newton's method with conjugate gradients in
-    the space of beta: all work is products of the Gram matrix with P columns.
-    A constant 1 at the end of each x makes the last of w a bias, which is
-    penalised as the rest is (LIBLINEAR's `intercept_scaling=1`).
+    by Newton's method with conjugate gradients over w, in coordinates in
+    which the images are the rows of the Gram matrix's Cholesky factor: all
+    work is products of that factor with P columns. A constant 1 at the end of
+    each x makes the last of w a bias, which is penalised as the rest is
+    (LIBLINEAR's `intercept_scaling=1`).
 
     Args:
-        gram: (..., N, N) <x_i, x_j>, float64.
+        gram: (..., N, N) <x_i, x_j>, float64; it may be singular.
         targets: (..., N, P) of 1 and -1.
         weights: (..., N, P), >= 0; 0 leaves an image out.
         start: (..., N, P) beta to start from.
@@ -53,7 +54,7 @@ def fit_svms(
         max_steps: Newton steps, >= 1; there are rarely more than 10.
 
     Returns:
-        (..., N, P) beta.
+        (..., N, P) beta, with w = sum_i beta_i x_i.
 
     Raises:
         RuntimeError: If `max_steps` are not enough.
@@ -62,37 +63,39 @@ def fit_svms(
     solution of large scale linear SVMs, JMLR 6 (2005); Chapelle, Training a
     support vector machine in the primal, Neural Computation 19 (2007).
     """
-    beta = torch.zeros_like(weights) if start is None else start
-    scores = gram @ beta
+    images = _factor(gram)
+    if start is None:
+        w = torch.zeros_like(weights)
+    else:
+        w = images.mT @ start
+    scores = images @ w
     solved = torch.empty_like(scores)
-    basis, spectrum = _principal_directions(gram)
+    basis, spectrum = _principal_directions(images)
     columns = torch.arange(weights.shape[-1], device=weights.device)
     for _ in range(max_steps):
         margins = (1 - targets * scores).clamp(min=0)
-        # The gradient is -X^T residual. X^T (beta + residual) is dual
-        # feasible; its gap to w = X^T beta is half their squared distance, so
-        # w is no farther than that distance from the best one.
-        residual = 2 * weights * targets * margins - beta
-        images = gram @ residual
-        distance, length = _dot(residual, images), _dot(beta, scores)
+        # beta is dual feasible; its gap to w is half the squared distance of
+        # their w, so neither is farther than that distance from the best one.
+        beta = 2 * weights * targets * margins
+        residual = images.mT @ beta - w
+        distance, length = _dot(residual, residual), _dot(w, w)
         is_done = distance <= tolerance**2 * length
         solved[..., columns] = beta
         if is_done.all():
             return solved
         # Go on with the others only. Of a column that is done in part of the
         # batch that part rests: what is left of it is no more than rounding.
-        residual, images = residual * ~is_done, images * ~is_done
+        residual = residual * ~is_done
         is_open = ~is_done.flatten(0, -2).all(0)
         columns = columns[is_open]
-        beta, scores, targets, weights, margins, residual, images = [
-            x[..., is_open] for x in (beta, scores, targets, weights, margins,
-                                      residual, images)
+        w, scores, targets, weights, margins, residual = [
+            x[..., is_open]
+            for x in (w, scores, targets, weights, margins, residual)
         ]
         step, step_scores = _newton_step(
-            gram, basis, spectrum, 2 * weights * (margins > 0), residual,
-            images)
-        size = _line_search(beta, scores, step, step_scores, targets, weights)
-        beta = beta + size * step
+            images, basis, spectrum, 2 * weights * (margins > 0), residual)
+        size = _line_search(w, scores, step, step_scores, targets, weights)
+        w = w + size * step
         scores = scores + size * step_scores
     raise RuntimeError(
         f'{len(columns)} of {solved.shape[-1]} SVMs did not converge in '
@@ -105,29 +108,41 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-2, keepdim=True)
 
 
-def _principal_directions(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest eigenvectors of Gram matrices (..., N, r), nearly, and values.
+def _factor(gram: Tensor) -> Tensor:
+    """Rows (..., N, N) with the inner products of a Gram matrix.
 
-    By subspace iteration from a fixed start. They only speed things up.
+    Its diagonal is raised by 1e-12 of the largest eigenvalue at most, so that
+    it may be singular: w changes less than the tolerance.
     """
-    rank = min(_RANK, gram.shape[-1])
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    raised = 1e-12 * diagonal.sum(-1, keepdim=True).expand_as(diagonal)
+    return torch.linalg.cholesky(gram + raised.diag_embed())
+
+
+def _principal_directions(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions of w in which images (..., N, N) vary most, and how much.
+
+    By subspace iteration from a fixed start, (..., N, r) and (..., r, 1).
+    They only speed things up.
+    """
+    rank = min(_RANK, images.shape[-1])
     seeded = torch.Generator().manual_seed(0)
-    noise = torch.randn(gram.shape[-1], rank, generator=seeded)
-    basis = noise.to(gram).expand(*gram.shape[:-1], rank)
+    noise = torch.randn(images.shape[-1], rank, generator=seeded)
+    basis = noise.to(images).expand(*images.shape[:-1], rank)
     for _ in range(3):
-        basis = torch.linalg.qr(gram @ basis).Q
-    spectrum, rotation = torch.linalg.eigh(basis.mT @ gram @ basis)
+        basis = torch.linalg.qr(images.mT @ (images @ basis)).Q
+    projected = images @ basis
+    spectrum, rotation = torch.linalg.eigh(projected.mT @ projected)
     return basis @ rotation, spectrum.clamp(min=0)[..., None]
 
 
 def _newton_step(
-    gram: Tensor, basis: Tensor, spectrum: Tensor, curvature: Tensor,
-    residual: Tensor, images: Tensor,
+    images: Tensor, basis: Tensor, spectrum: Tensor, curvature: Tensor,
+    residual: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Solve (I + curvature * gram) step = residual, to a tenth.
+    """Solve (I + images^T curvature images) step = residual, to a tenth.
 
-    Conjugate gradients in the inner product of the Gram matrix; `images` are
-    gram @ residual. Returns the step and gram @ step.
+    By conjugate gradients. Returns the step and images @ step.
     """
     # Preconditioned by the same with one curvature for all images, inverted
     # where the spectrum is known, and with its least known value elsewhere.
@@ -138,32 +153,31 @@ def _newton_step(
     def precondition(x: Tensor) -> Tensor:
         return other * x + basis @ ((known - other) * (basis.mT @ x))
 
-    step, step_images = torch.zeros_like(residual), torch.zeros_like(residual)
-    z = precondition(residual)
-    z_images = gram @ z
-    direction, direction_images = z, z_images
-    product = first = _dot(residual, z_images)
-    for _ in range(gram.shape[-1]):
-        ahead = direction + curvature * direction_images
-        # 0 / 0 where nothing is left to do: such a column stays as it is.
-        length = product / _dot(direction_images, ahead).clamp(min=1e-30)
+    step = torch.zeros_like(residual)
+    step_scores = torch.zeros_like(curvature)
+    direction = precondition(residual)
+    product = first = _dot(residual, direction)
+    is_open = product > 0
+    for _ in range(images.shape[-1]):
+        scores = images @ direction
+        ahead = direction + images.mT @ (curvature * scores)
+        # A solved column rests.
+        length = torch.where(is_open, product / _dot(direction, ahead), 0.)
         step = step + length * direction
-        step_images = step_images + length * direction_images
+        step_scores = step_scores + length * scores
         residual = residual - length * ahead
         z = precondition(residual)
-        z_images = gram @ z
-        new = _dot(residual, z_images)
-        if (new <= 0.01 * first).all():
+        new = _dot(residual, z)
+        is_open = is_open & (new > 0.01 * first)
+        if not is_open.any():
             break
-        ratio = new / product.clamp(min=1e-30)
+        direction = torch.where(is_open, z + new / product * direction, 0.)
         product = new
-        direction = z + ratio * direction
-        direction_images = z_images + ratio * direction_images
-    return step, step_images
+    return step, step_scores
 
 
 def _line_search(
-    beta: Tensor, scores: Tensor, step: Tensor, step_scores: Tensor,
+    w: Tensor, scores: Tensor, step: Tensor, step_scores: Tensor,
     targets: Tensor, weights: Tensor,
 ) -> Tensor:
     """Step size that minimises the objective, (..., 1, P).
@@ -171,7 +185,7 @@ def _line_search(
     Newton's method on its derivative, which grows with the size; half-way
     between known bounds where it would leave them.
     """
-    slope, bend = _dot(beta, step_scores), _dot(step, step_scores)
+    slope, bend = _dot(w, step), _dot(step, step)
     size = torch.ones_like(slope)
     low, high = torch.zeros_like(size), torch.full_like(size, 4)
     for _ in range(12):

@@ -96,9 +96,26 @@ def test_what_is_solved_rests_while_the_others_go_on() -> None:
     start = fit_svms(gram, targets, weights, tolerance=1e-7)
     start[1] = 0
     again = fit_svms(gram, targets, weights, start)
-    assert torch.equal(again[0], start[0])
+    torch.testing.assert_close(again[0], start[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(
         gram @ again, gram @ start[[0, 0]], rtol=0, atol=1e-3)
+
+
+def test_few_directions_and_a_large_cost_converge() -> None:
+    # Conjugate gradients solve some columns exactly, long before others.
+    rng = np.random.default_rng(0)
+    train_y = torch.tensor(rng.random((150, 20)) < .07).to(torch.int8)
+    train_x = torch.tensor(rng.normal(size=(150, 16)) + 1).relu().float()
+    x = torch.tensor(unit(train_x))
+    targets = torch.where(train_y == 1, 1., -1.).double()
+    weights = 100 * torch.where(targets > 0, 2., 1.).double()
+    beta = fit_svms(x @ x.T + 1, targets, weights)
+    for c in range(0, 20, 6):
+        theirs = liblinear(100).fit(x.numpy(), targets[:, c].numpy())
+        np.testing.assert_allclose(
+            np.append(x.T @ beta[:, c], beta[:, c].sum()),
+            np.append(theirs.coef_, theirs.intercept_),
+            atol=1e-4 * np.linalg.norm(theirs.coef_))
 
 
 def test_svms_that_did_not_converge_are_an_error() -> None:
