@@ -19,8 +19,8 @@ from swav_plugin.compat.checkpoint_keys import load_backbone, load_model
 from swav_plugin.engine.launch import (UsageError, add_common_arguments,
                                        check_labels, end_processes,
                                        find_weights, load_config,
-                                       prepare_processes, run_command,
-                                       set_common)
+                                       mistakes_in_one_line, prepare_processes,
+                                       run_command, set_common)
 from swav_plugin.engine.pretrained_hook import RANDOM
 from swav_plugin.models import LinearProbe, SwAV
 
@@ -79,7 +79,13 @@ def fill(model: Any, checkpoint: str) -> str:
     elif getattr(model, 'head', model) is None:  # detectors have several
         count = load_backbone(model.backbone, checkpoint)
     else:
-        load_checkpoint(model, checkpoint, 'cpu', strict=True)
+        try:
+            load_checkpoint(model, checkpoint, 'cpu', strict=True)
+        except RuntimeError as error:
+            raise ValueError(
+                f'{checkpoint} is not of this {type(model).__name__}, which '
+                'is tested whole: give what its training wrote; a backbone '
+                f'goes to tools/train.py --pretrained. {error}') from None
         count = len(model.state_dict())
     return f'Filled {count} tensors from {checkpoint}.'
 
@@ -88,12 +94,14 @@ def test(args: argparse.Namespace) -> None:
     """Build everything, load the weights and measure."""
     cfg = build_config(args)
     prepare_processes(cfg)
-    runner = Runner.from_cfg(cfg)
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
-    runner.logger.info(fill(model, args.checkpoint))
-    check_labels(runner, 'test')
+    with mistakes_in_one_line(cfg):
+        runner = Runner.from_cfg(cfg)
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        runner.logger.info(fill(model, args.checkpoint))
+        runner.test_loop  # built here, with the checks of evaluators
+        check_labels(runner, 'test')
     runner.test()
     end_processes()
 

@@ -17,9 +17,10 @@ from torch.distributed.elastic.multiprocessing.errors import record
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
 from swav_plugin.engine.launch import (UsageError, add_common_arguments,
                                        check_batches, check_labels,
-                                       check_weights, end_processes,
-                                       find_checkpoint, find_weights,
-                                       load_config, prepare_processes,
+                                       check_load_from, check_weights,
+                                       end_processes, find_checkpoint,
+                                       find_weights, load_config,
+                                       mistakes_in_one_line, prepare_processes,
                                        run_command, set_common,
                                        set_mixed_precision)
 from swav_plugin.engine.pretrained_hook import RANDOM
@@ -128,12 +129,14 @@ def train(args: argparse.Namespace) -> None:
     """Build everything, look it over and train."""
     cfg, notes = build_config(args)
     prepare_processes(cfg)
-    runner = Runner.from_cfg(cfg)
-    for note in notes:
-        runner.logger.info(note)
-    check_weights(runner)
-    check_batches(runner)
-    check_labels(runner, 'train', 'val')
+    with mistakes_in_one_line(cfg):
+        runner = Runner.from_cfg(cfg)
+        for note in notes:
+            runner.logger.info(note)
+        check_load_from(runner)
+        check_weights(runner)
+        check_batches(runner)
+        check_labels(runner, 'train', 'val')
     runner.train()
     end_processes()
 

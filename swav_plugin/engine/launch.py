@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from swav_plugin.compat.checkpoint_keys import read_checkpoint
 from swav_plugin.zoo import checkpoint_path
 
 from .pretrained_hook import PretrainedHook
@@ -122,6 +124,24 @@ def run_command(
         sys.exit(2)
 
 
+@contextmanager
+def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
+    """Take errors of building what a config describes for the user's.
+
+    With log_level='DEBUG' in the config they keep their traceback.
+
+    Raises:
+        UsageError: In place of a ValueError, OSError or ImportError.
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, UsageError) or cfg.get('log_level') == 'DEBUG':
+            raise
+        raise UsageError(
+            f'{error} (log_level=DEBUG shows where)') from error
+
+
 def load_config(path: str, options: Sequence[str] = ()) -> Config:
     """Read a config, change it as asked and look for misspelt keys.
 
@@ -139,6 +159,10 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         raise UsageError(f'{path} builds on a missing config: {error}')
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f'{path} builds on a package that is not here: {error}; for mmdet '
+            "and mmseg: pip install 'swav_plugin[onedl-downstream]'")
     changes = parse_options(options)
     for key in changes:
         _check_option(cfg, key)
@@ -323,10 +347,37 @@ def check_weights(runner: Runner) -> None:
     """
     for hook in runner.hooks:
         if isinstance(hook, PretrainedHook) and not runner.cfg.get('resume'):
+            if hook.checkpoint is None and runner.cfg.get('load_from'):
+                continue  # that gives the backbone its weights
             try:
                 hook.fill(runner)
             except ValueError as error:
                 raise UsageError(str(error)) from None
+
+
+def check_load_from(runner: Runner) -> None:
+    """Look whether `load_from` fills the backbone; the Runner would not mind.
+
+    Raises:
+        UsageError: A tensor of the backbone is not in the file.
+    """
+    source = runner.cfg.get('load_from')
+    model = runner.model
+    if is_model_wrapper(model):
+        model = model.module
+    if source is None or runner.cfg.get('resume') or (
+            not hasattr(model, 'backbone')):
+        return
+    found = {
+        key.removeprefix('module.') for key in read_checkpoint(source)
+    }
+    missing = sorted({f'backbone.{key}'
+                      for key in model.backbone.state_dict()} - found)
+    if missing:
+        raise UsageError(
+            f'load_from = {source!r} lacks {len(missing)} tensors of the '
+            f'backbone, such as {missing[0]}; load_from takes weights under '
+            'the names of this very model. Give others by --pretrained')
 
 
 def check_labels(runner: Runner, *names: str) -> None:
@@ -335,7 +386,7 @@ def check_labels(runner: Runner, *names: str) -> None:
     Args:
         runner: The Runner.
         names: 'train', 'val' or 'test'; a set that the config does not have,
-            or that does not tell its `num_classes`, is not looked at.
+            or that does not tell its classes, is not looked at.
 
     Raises:
         UsageError: Images have no labels, or some that are too high (on a GPU
@@ -354,9 +405,10 @@ def check_labels(runner: Runner, *names: str) -> None:
         if getattr(runner, f'_{name}_loop') is None:
             continue
         dataset = getattr(runner, f'{name}_dataloader').dataset
-        if not hasattr(dataset, 'num_classes'):
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if not hasattr(dataset, 'num_classes') and not classes:
             continue
-        found = dataset.num_classes
+        found = getattr(dataset, 'num_classes', len(classes or ()))
         if found is None:
             raise UsageError(
                 f'images of {name}_dataloader have no labels; put them into '
@@ -372,7 +424,6 @@ def check_labels(runner: Runner, *names: str) -> None:
                 f'images of train_dataloader have {found} classes, but the '
                 f'head has {expected}; set model.head.num_classes={found} or '
                 'look for missing images.')
-        classes = dataset.metainfo.get('classes')
         if classes and known and set(classes) != set(known):
             only = sorted(set(classes) ^ set(known))[:5]
             raise UsageError(

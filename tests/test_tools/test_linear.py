@@ -252,12 +252,23 @@ def test_wrong_weights(
 
 
 def test_a_backbone_alone_can_not_be_tested(
-    weights: Path, sets: list[str], tmp_path: Path
+    weights: Path, sets: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match='does not fill the LinearProbe: 30 '
-                       r'tensors are not in the file \(head.classifiers'):
+    with pytest.raises(SystemExit):
         run('test', MHEAD, tmp_path, str(weights), '--cfg-options', *PROBES,
             *sets)
+    assert ('does not fill the LinearProbe: 30 tensors are not in the file '
+            '(head.classifiers') in capsys.readouterr().err
+
+
+def test_load_from_has_to_fill_the_backbone(
+    error: Callable[..., str], sets: list[str], tmp_path: Path
+) -> None:
+    upstream = tmp_path / 'upstream.pth.tar'
+    torch.save({'module.conv1.weight': torch.zeros(64, 3, 7, 7)}, upstream)
+    assert 'tensors of the backbone, such as backbone.bn1.bias' in error(
+        '--cfg-options', *PROBES, *sets, f'load_from={upstream}')
 
 
 def test_wrong_classes(

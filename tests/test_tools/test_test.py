@@ -178,19 +178,11 @@ def test_processes_give_the_results_of_one(
             for entry in json.loads(file.read_text())} == one
 
 
-def test_a_checkpoint_that_does_not_fill_the_model_is_refused(
-    run: Callable[..., dict[str, float]], folders: list[str],
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match='does not fill the ResNet: '):
-        run('knn_imagenet.py', checkpoint, *folders,
-            'model.backbone.base_channels=16')
-
-
 def test_mistakes_are_one_line(
-    tool: ModuleType, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str]
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, folders: list[str],
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
 
     def error(*argv: str) -> str:
         monkeypatch.setattr(sys, 'argv', ['test.py', *argv])
@@ -198,8 +190,10 @@ def test_mistakes_are_one_line(
             tool.main()
         assert exit_info.value.code == 2
         printed = capsys.readouterr().err
-        assert printed.count('\n') == 1
-        return printed
+        *_, last = printed.splitlines()
+        assert last.startswith('test.py: error: ')
+        assert 'Traceback' not in printed
+        return last
 
     knn = str(CONFIGS / 'knn_imagenet.py')
     assert 'error: there is no checkpoint w.pth' in error(knn, 'w.pth')
@@ -207,6 +201,11 @@ def test_mistakes_are_one_line(
     assert 'has no test_cfg' in error(pretrain, 'random')
     assert 'did you mean' in error(
         str(CONFIGS / 'knn_imagenett.py'), 'random')
+    small = ['--cfg-options', *SMALL, *folders]
+    assert 'k must lie between 1 and the bank size' in error(
+        knn, str(checkpoint), *small, 'test_evaluator.0.k=[1, 999]')
+    assert 'does not fill the ResNet' in error(
+        knn, str(checkpoint), *small, 'model.backbone.base_channels=16')
 
 
 @pytest.mark.parametrize('arguments', [[], ['config.py', 'w.pth'],

@@ -82,7 +82,7 @@ def test_every_tensor(
 ) -> None:
     weights = randomised(
         ResNetWithStem(depth, stem_channels=8, base_channels=8))
-    others = {} if layout == '{}' else {
+    others = {'fc.weight': torch.rand(3, 2)} if layout == '{}' else {
         layout.format('prototypes.weight').replace(
             'backbone.', 'head.'): torch.rand(3, 2)}
     content = run(

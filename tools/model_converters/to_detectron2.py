@@ -61,8 +61,10 @@ def convert(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
             'the checkpoint has no backbone that is a ResNet of four stages; '
             f'its {len(weights)} tensors are such as '
             f'{", ".join(list(weights)[:3])}.')
+    # Classifiers and heads that stand beside a bare backbone stay behind.
     return {convert_key(key): value.numpy()
-            for key, value in backbone.items()}
+            for key, value in backbone.items()
+            if re.match(r'(conv1|bn1|stem|layer[1-4])\.', key)}
 
 
 def main() -> None:

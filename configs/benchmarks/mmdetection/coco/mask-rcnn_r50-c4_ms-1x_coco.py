@@ -11,7 +11,8 @@ mmdetection/coco/mask-rcnn_r50-c4_ms-1x_coco.py PRETRAIN 8
 Data: data/coco/{annotations,train2017,val2017}.
 
 Differences: red is divided by 58.14, as in the pretraining; mmselfsup has
-58.395 here.
+58.395 here. The warm-up of 500 iterations is mmselfsup 1.0's; 0.x, whose
+numbers the page has, took 1,000.
 """
 _base_ = [
     '../_base_/mask-rcnn_r50-c4.py',

@@ -5,4 +5,7 @@ _base_ = 'mmseg::_base_/default_runtime.py'
 custom_imports = dict(
     imports=['swav_plugin.engine'], allow_failed_imports=False)
 
+# Never train from a random backbone by mistake: see --pretrained.
+custom_hooks = [dict(type='swav_plugin.PretrainedHook')]
+
 randomness = dict(seed=0, deterministic=False)
