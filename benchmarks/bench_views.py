@@ -29,8 +29,9 @@ from mmcv.transforms import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image, ImageFilter
 
+from swav_plugin.compat import jit
 from swav_plugin.datasets import SampleKey
-from swav_plugin.datasets.transforms import LoadImage, jit, read_rgb
+from swav_plugin.datasets.transforms import LoadImage, read_rgb
 from swav_plugin.datasets.transforms.view_params import (AMOUNT, BRIGHTNESS,
                                                          CONTRAST, FLIP, GREY,
                                                          HUE, ORDER,

@@ -183,9 +183,12 @@ def build_loader(
         num_views=num_views, scales=scales, on_device=path != 'cpu')
     with TemporaryDirectory() as folder:
         file_list = Path(folder, 'files.txt')
-        num_repeats = 100_000 // len(files)
-        file_list.write_text('\n'.join([*files] * num_repeats))
+        file_list.write_text('\n'.join(files))
         loader.dataset.update(data_root='/', ann_file=str(file_list))
+        loader.dataset = dict(
+            type='RepeatDataset',
+            times=100_000 // len(files),
+            dataset=loader.dataset)
         return Runner.build_dataloader(loader, seed=0)
 
 
