@@ -90,8 +90,9 @@ def loss_table(prefix: str = '') -> str:
               with_range(ours)] for theirs, ours in zip(rows[::2], rows[1::2])
              ])
         difference = max(row['loss_difference'] for row in rows)
-        lines += ['', f'Losses differ by {difference:.0e} at most. '
-                  f'{where(name, content, prefix)}']
+        equal = (f'differ by {difference:.0e} at most'
+                 if difference else 'are equal in float32')
+        lines += ['', f'Losses {equal}. {where(name, content, prefix)}']
     return '\n'.join(lines)
 
 
