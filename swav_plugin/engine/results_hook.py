@@ -19,41 +19,66 @@ class ResultsHook(Hook):
 
     A list of name, value and protocol, as `FeatureEvalLoop` writes it, in the
     folder of this run's log. For trainings that are evaluated, and for tests
-    of what they gave.
+    of what they gave. What mmdet gives as fractions is written in percent, and
+    its -1, for sizes of objects that no image has, is left out.
     """
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[dict[str, float]] = None
     ) -> None:
         """Write the numbers of an evaluation during training."""
-        self._write(
-            runner, metrics or {},
-            f'after epoch {runner.epoch} of {runner.max_epochs}')
+        done = f'epoch {runner.epoch} of {runner.max_epochs}'
+        if _max_iters(runner):
+            done = f'iteration {runner.iter} of {runner.max_iters}'
+        self._write(runner, metrics or {}, f'after {done}')
 
     def after_test_epoch(
         self, runner: Runner, metrics: Optional[dict[str, float]] = None
     ) -> None:
         """Write the numbers of a test."""
-        epochs = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
-        self._write(runner, metrics or {}, f'{epochs} epochs by the config')
+        length = f'{_max_iters(runner)} iterations'
+        if not _max_iters(runner):
+            epochs = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
+            length = f'{epochs} epochs'
+        self._write(runner, metrics or {}, f'{length} by the config')
 
     def _write(
-        self, runner: Runner, metrics: dict[str, float], epochs: str
+        self, runner: Runner, metrics: dict[str, float], length: str
     ) -> None:
         if not is_main_process():
             return
-        protocol = f'{describe(runner)}, {epochs}'
+        protocol = f'{describe(runner)}, {length}'
         runner.logger.info(f'Protocol: {protocol}')
         results = [
             dict(name=name, value=value, protocol=protocol)
-            for name, value in metrics.items()
+            for name, value in in_percent(metrics).items()
         ]
         path = Path(runner.log_dir, 'results.json')
         path.write_text(json.dumps(results, indent=2))
 
 
+def _max_iters(runner: Runner) -> Optional[int]:
+    """How many iterations the config trains; None if it counts epochs."""
+    return (runner.cfg.get('train_cfg') or {}).get('max_iters')
+
+
+def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Give numbers of mmdet in percent, as all others are.
+
+    >>> in_percent({'coco/bbox_mAP': .5, 'coco/bbox_mAP_s': -1, 'mIoU': 40.})
+    {'coco/bbox_mAP': 50.0, 'mIoU': 40.0}
+    """
+    converted = {}
+    for name, value in metrics.items():
+        if not name.startswith(('coco/', 'pascal_voc/')):
+            converted[name] = float(value)  # mmseg's are of NumPy
+        elif value >= 0:
+            converted[name] = 100 * float(value)
+    return converted
+
+
 def describe(runner: Runner) -> str:
-    """Say in one line how a classifier is trained, by its config."""
+    """Say in one line how a network is trained, by its config."""
     model = runner.model
     if is_model_wrapper(model):
         model = model.module

@@ -102,13 +102,22 @@ TABLES = [
         {PAGE: '60.5 60.6 59.0 57.6'}),
     Table(
         'Pascal VOC 2007 + 2012 Detection',
-        'Faster R-CNN, ResNet-50 C4, 24,000 iterations.',
-        [Column('AP50', 'voc0712', ('pascal_voc/AP50', ))],
-        {PAGE: '77.64'}),
+        'Faster R-CNN, ResNet-50 C4, 24,000 iterations. AP50, AP (the mean '
+        'of AP50 to AP95) and AP75 with 11 points, as in VOC2007; the others '
+        "COCO's way.",
+        [Column(title, 'faster_rcnn_c4', (result, ))
+         for title, result in (('AP50', 'pascal_voc/AP50'),
+                               ('AP', 'pascal_voc/mAP'),
+                               ('AP75', 'pascal_voc/AP75'),
+                               ('COCO AP50', 'coco/bbox_mAP_50'),
+                               ('COCO AP', 'coco/bbox_mAP'),
+                               ('COCO AP75', 'coco/bbox_mAP_75'))],
+        {PAGE: '77.64 - - - - -'}),
     Table(
         'COCO2017 Detection and Instance Segmentation',
         'Mask R-CNN, ResNet-50 FPN, 12 epochs.',
-        [Column(f'{name}({kind})', 'coco', (f'coco/{key}_{result}', ))
+        [Column(f'{name}({kind})', 'mask_rcnn_fpn_1x',
+                (f'coco/{key}_{result}', ))
          for kind, key in (('Box', 'bbox'), ('Mask', 'segm'))
          for name, result in (('mAP', 'mAP'), ('AP50', 'mAP_50'),
                               ('AP75', 'mAP_75'))],
@@ -116,13 +125,13 @@ TABLES = [
     Table(
         'Pascal VOC 2012 + Aug Segmentation',
         'FCN, ResNet-50 with dilation, 20,000 iterations.',
-        [Column('mIoU', 'voc12aug', ('mIoU', ))],
+        [Column('mIoU', 'fcn_voc12aug', ('mIoU', ))],
         {PAGE: '63.73'}),
     Table(
         'Cityscapes Segmentation',
         'FCN, ResNet-50 with dilation, 40,000 iterations. The page names it, '
         'without numbers.',
-        [Column('mIoU', 'cityscapes', ('mIoU', ))], {}),
+        [Column('mIoU', 'fcn_cityscapes', ('mIoU', ))], {}),
     Table(
         'ImageNet with few labels',
         'All weights trained on 1 % or 10 % of the labels. Not on the page.',

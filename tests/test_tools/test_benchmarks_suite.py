@@ -309,7 +309,8 @@ def test_flat_val_is_read_by_its_list(
     (tmp_path / 'val/1.jpg').touch()
     args = suite.parse_args(['w', '--out', 'out'])
     cfg, _ = suite.make_config(
-        args, 'knn', dict(depth=50), suite.Data(tmp_path, None, False))
+        args, 'knn', dict(depth=50, base_channels=64),
+        suite.Data(tmp_path, None, False))
     assert cfg.test_dataloader.dataset.ann_file == '../meta/val.txt'
     assert cfg.test_cfg.bank_dataloader.dataset.ann_file == ''
 

@@ -10,6 +10,7 @@ import argparse
 import copy
 import datetime
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -32,7 +33,7 @@ from mmengine.device import get_device
 from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
                                                 read_checkpoint)
 from swav_plugin.compat.download import hash_file
-from swav_plugin.datasets.check import check
+from swav_plugin.datasets.check import check, read_coco
 from swav_plugin.engine.launch import (UsageError, count_cores,
                                        find_checkpoint, find_weights,
                                        load_config, parse_options)
@@ -54,7 +55,11 @@ FOLDERS = dict(
     voc07='VOCdevkit/VOC2007',
     places205='places205',
     inaturalist2018='inaturalist2018',
-    cifar10='cifar10')
+    cifar10='cifar10',
+    voc0712='VOCdevkit',
+    coco='coco',
+    voc12aug='VOCdevkit/VOC2012',
+    cityscapes='cityscapes')
 
 
 class Benchmark(NamedTuple):
@@ -63,6 +68,7 @@ class Benchmark(NamedTuple):
     config: str  # below configs/benchmarks
     data: str  # one of FOLDERS
     trains: bool = False  # by tools/train.py, else by tools/test.py
+    library: str = ''  # what its config builds on, beside mmpretrain
 
 
 _IMAGENET = 'classification/imagenet'
@@ -93,7 +99,21 @@ BENCHMARKS = dict(
         'imagenet_10percent', trains=True),
     cifar10=Benchmark(
         'classification/cifar10/resnet50_8xb128-steplr-350e_cifar10.py',
-        'cifar10', trains=True))
+        'cifar10', trains=True),
+    faster_rcnn_c4=Benchmark(
+        'mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py',
+        'voc0712', trains=True, library='mmdet'),
+    mask_rcnn_fpn_1x=Benchmark(
+        'mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py',
+        'coco', trains=True, library='mmdet'),
+    fcn_voc12aug=Benchmark(
+        'mmsegmentation/voc12aug/'
+        'fcn_r50-d8_4xb4-20k_voc12aug-512x512.py',
+        'voc12aug', trains=True, library='mmseg'),
+    fcn_cityscapes=Benchmark(
+        'mmsegmentation/cityscapes/'
+        'fcn_r50-d8_4xb2-40k_cityscapes-769x769.py',
+        'cityscapes', trains=True, library='mmseg'))
 
 
 class Data(NamedTuple):
@@ -167,12 +187,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--epochs',
         type=int,
-        help='train this long, with schedules shortened in proportion')
+        help='train this long, with schedules shortened in proportion; '
+        'trainings that are counted in iterations are left alone')
+    parser.add_argument(
+        '--iters',
+        type=int,
+        help='the same for trainings that are counted in iterations: '
+        'faster_rcnn_c4, fcn_voc12aug, fcn_cityscapes')
     parser.add_argument(
         '--image-size',
         type=int,
         help='px of crops that are 224 on the page, other sizes in '
-        'proportion; features are then pooled to as many windows')
+        'proportion; features are then pooled to as many windows. Detection '
+        'and segmentation keep their sizes')
     parser.add_argument(
         '--cfg-options',
         metavar='[NAME:]K=V',
@@ -182,8 +209,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='change the configs of all benchmarks or, with its name before '
         'it, of one: knn:test_evaluator.0.k="[5, 20]"')
     args = parser.parse_args(argv)
-    if args.gpus < 1 or (args.epochs or 1) < 1 or (args.image_size or 32) < 32:
-        parser.error('--gpus and --epochs are at least 1, --image-size 32')
+    least = dict(gpus=1, epochs=1, iters=1, image_size=32)
+    for name, minimum in least.items():
+        given = getattr(args, name)
+        if given is not None and given < minimum:
+            parser.error(f'--{name.replace("_", "-")} {given}: must be at '
+                         f'least {minimum}')
     return args
 
 
@@ -206,12 +237,23 @@ def find_data(
             raise UsageError(f'--dataset {option}: there is no such folder')
         given[name] = Path(path)
     found = {}
-    for name in {BENCHMARKS[chosen].data for chosen in names}:
+    for name in {BENCHMARKS[chosen].data for chosen in names
+                 if not lacks_library(chosen)}:
         base = name.partition('_')[0]  # of imagenet_1percent
         root = given.get(name) or given.get(base) or (
             args.root / FOLDERS[name])
         found[name] = look_at(name, root)
     return found
+
+
+def lacks_library(name: str) -> Optional[str]:
+    """What is to be installed for a benchmark, if anything."""
+    library = BENCHMARKS[name].library
+    if not library or importlib.util.find_spec(library) is not None:
+        return None
+    return (f"{library} is not installed: pip install -e "
+            "'.[onedl-downstream]', or official-downstream beside the "
+            'official mmcv')
 
 
 def look_at(name: str, root: Path) -> Data:
@@ -223,7 +265,27 @@ def look_at(name: str, root: Path) -> Data:
         return Data(root, f'there is no {root}/cifar-10-batches-py', False)
     if check(name, root).problem is None:
         return Data(root, None, False)
+    if name == 'voc0712' and not all(voc0712_lists(root)):
+        return Data(root, f'{root} has no ImageSets/Main/trainval.txt with '
+                    'VOC2007/ImageSets/Main/test.txt, nor train.txt with '
+                    'val.txt', False)
     return Data(root, check(name, root, any_size=True).problem, True)
+
+
+def voc0712_lists(root: Path) -> tuple[list[str], list[str]]:
+    """The lists to train on, and those to test on, relative to the root.
+
+    As on the page, if there is its test set; else train and val.
+    """
+
+    def present(name: str) -> list[str]:
+        paths = [f'{year}/ImageSets/Main/{name}.txt'
+                 for year in ('VOC2007', 'VOC2012')]
+        return [path for path in paths if (root / path).is_file()]
+
+    if (root / 'VOC2007/ImageSets/Main/test.txt').is_file():
+        return present('trainval'), ['VOC2007/ImageSets/Main/test.txt']
+    return present('train'), present('val')
 
 
 def set_data(cfg: Config, name: str, data: Data) -> list[str]:
@@ -245,6 +307,10 @@ def set_data(cfg: Config, name: str, data: Data) -> list[str]:
         if own.name == 'val' and not any(
                 entry.is_dir() for entry in folder.iterdir()):
             dataset.ann_file = '../meta/val.txt'
+    for node in walk(cfg._cfg_dict):
+        path = str(node.get('ann_file', ''))
+        if path.startswith(f'{prefix}/'):  # of an evaluator
+            node.ann_file = str(data.root / Path(path).relative_to(prefix))
     notes: list[str] = []
     if not data.is_stand_in:
         return notes
@@ -253,6 +319,14 @@ def set_data(cfg: Config, name: str, data: Data) -> list[str]:
         for dataset in datasets:
             dataset.split = dict(trainval='train', test='val')[dataset.split]
         notes.append('train in place of trainval, val of test')
+    if name == 'voc0712':
+        notes += stand_in_for_voc0712(cfg, data.root)
+    if name == 'coco':
+        notes += stand_in_for_coco(cfg, data.root)
+    if name == 'voc12aug' and not (
+            data.root / 'ImageSets/Segmentation/aug.txt').is_file():
+        cfg.train_dataloader.dataset.datasets.pop()
+        notes.append('without the masks of SBD')
     if cfg.get('test_cfg', {}).get('bank_dataloader'):
         bank = build(cfg.test_cfg.bank_dataloader.dataset)
         for evaluator in cfg.test_evaluator:
@@ -272,6 +346,46 @@ def set_data(cfg: Config, name: str, data: Data) -> list[str]:
             cfg.model.data_preprocessor.num_classes = head.num_classes
         notes.append(f'{head.num_classes} classes')
     return notes
+
+
+def stand_in_for_voc0712(cfg: Config, root: Path) -> list[str]:
+    """Read the lists that there are; tell which."""
+    train, test = voc0712_lists(root)
+    union = cfg.train_dataloader.dataset
+    union.datasets = [
+        dict(union.datasets[0], ann_file=path,
+             data_prefix=dict(sub_data_root=path.partition('/')[0] + '/'))
+        for path in train
+    ]
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.ann_file = test[0]
+        loader.dataset.data_prefix.sub_data_root = (
+            test[0].partition('/')[0] + '/')
+    return [f'trained on {", ".join(train)}, tested on {test[0]}']
+
+
+def stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
+    """Detect the classes of a set that need not be COCO's; tell how many.
+
+    Raises:
+        UsageError: Training and test sets have other classes, or another
+            order of them, which would shift the labels.
+    """
+    train, val = (
+        [category['name'] for category in read_coco(
+            root / f'annotations/instances_{split}2017.json')['categories']]
+        for split in ('train', 'val'))
+    if train != val:
+        raise UsageError(
+            f'{root}: the categories of train2017 and val2017 must be the '
+            f'same, in the same order; they are {train} and {val}')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                   cfg.test_dataloader):
+        # COCO's colours may be too few.
+        loader.dataset.metainfo = dict(classes=train, palette=None)
+    for head in ('bbox_head', 'mask_head'):
+        cfg.model.roi_head[head].num_classes = len(train)
+    return [f'{len(train)} classes']
 
 
 def build(dataset: dict) -> Any:
@@ -323,7 +437,8 @@ def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
                          'can not be split evenly')
     loader = cfg.train_dataloader
     loader.batch_size = batch // num_processes
-    if data.is_stand_in:
+    # Detection and segmentation do without a full batch.
+    if data.is_stand_in and cfg.default_scope == 'swav_plugin':
         num_images = len(build(loader.dataset)) // num_processes
         if num_images < loader.batch_size:
             loader.batch_size = num_images
@@ -331,19 +446,27 @@ def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
     return []
 
 
-def set_epochs(cfg: Config, epochs: int) -> None:
-    """Shorten a training and all that is counted in its epochs."""
-    share = epochs / cfg.train_cfg.max_epochs
+def set_length(cfg: Config, unit: str, length: int) -> None:
+    """Shorten a training and all that is counted as it is.
+
+    Args:
+        cfg: Changed in place, unless its training is counted otherwise.
+        unit: 'epochs' or 'iters'.
+        length: How many of them.
+    """
+    longest = f'max_{unit}'
+    if longest not in cfg.train_cfg:
+        return
+    share = length / cfg.train_cfg[longest]
 
     def shorten(number: int) -> int:
         return max(1, round(number * share))
 
-    cfg.train_cfg.max_epochs = epochs
-    nodes = [*walk(cfg.get('param_scheduler')), cfg.train_cfg,
-             cfg.default_hooks.checkpoint]
-    for node in nodes:
-        if not node.get('by_epoch', True):
-            continue
+    nodes = [node for node in [*walk(cfg.get('param_scheduler')),
+                               cfg.default_hooks.checkpoint]
+             if node.get('by_epoch', True) == (unit == 'epochs')]
+    cfg.train_cfg[longest] = length
+    for node in [*nodes, cfg.train_cfg]:
         for key in ('T_max', 'begin', 'end', 'val_interval', 'interval'):
             if node.get(key):
                 node[key] = shorten(node[key])
@@ -364,6 +487,27 @@ def set_image_size(cfg: Config, size: int) -> None:
                 node[key] = (size, size)
         if 'windows' in node:
             node.windows = 'adaptive'
+
+
+def set_network(cfg: Config, network: dict[str, int]) -> None:
+    """Make what lies on the backbone as wide as a checkpoint's is."""
+    cfg.model.backbone.update(network)
+    depth, width = network['depth'], network['base_channels']
+    # Channels of stages 1 to 4.
+    stages = [width * 2**i * (1 if depth < 50 else 4) for i in range(4)]
+    if cfg.model.get('head', {}).get('in_channels'):
+        cfg.model.head.in_channels = stages[-1]
+    if 'decode_head' in cfg.model:
+        cfg.model.decode_head.in_channels = stages[3]
+        cfg.model.auxiliary_head.in_channels = stages[2]
+    if 'neck' in cfg.model and 'roi_head' in cfg.model:
+        cfg.model.neck.in_channels = stages
+    elif 'roi_head' in cfg.model:  # stage 4 is part of the heads
+        cfg.model.rpn_head.in_channels = stages[2]
+        heads = cfg.model.roi_head
+        heads.bbox_roi_extractor.out_channels = stages[2]
+        heads.shared_head.update(depth=depth, base_channels=width)
+        heads.bbox_head.in_channels = stages[3]
 
 
 def set_workers(cfg: Config, num_processes: int) -> None:
@@ -394,17 +538,15 @@ def make_config(
             options.append(option)
     # With the options at once, which finds those that have no place.
     cfg = load_config(str(CONFIGS / benchmark.config), options)
-    cfg.model.backbone.update(network)
+    set_network(cfg, network)
     notes = set_data(cfg, benchmark.data, data)
     if benchmark.trains:
         notes += set_batch(cfg, args.gpus, data)
-        if args.epochs is not None:
-            set_epochs(cfg, args.epochs)
-    if args.image_size is not None:
+        for unit in ('epochs', 'iters'):
+            if getattr(args, unit) is not None:
+                set_length(cfg, unit, getattr(args, unit))
+    if args.image_size is not None and not benchmark.library:
         set_image_size(cfg, args.image_size)
-    if cfg.model.get('head', {}).get('in_channels'):
-        expansion = 1 if network['depth'] < 50 else 4
-        cfg.model.head.in_channels = 8 * network['base_channels'] * expansion
     set_workers(cfg, args.gpus)
     if 'cache_dir' in (cfg.get('test_cfg') or {}):
         cfg.test_cfg.cache_dir = str(args.out / 'features')
@@ -461,8 +603,10 @@ def measure(args: argparse.Namespace, run: Run) -> dict:
         results = newest_results(run.folder, before)
     entry: dict[str, Any] = dict(
         command=shlex.join(command), seconds=time.monotonic() - begin)
-    if failure is not None or results is None:
-        return dict(entry, status='failed', reason=failure or 'no results')
+    if failure is not None or not results:
+        # mmdet has none for COCO where no object at all was found.
+        return dict(entry, status='failed',
+                    reason=failure or f'no numbers; {log} says why')
     entry.update(status='done', results=results)
     write(done, json.dumps(entry, indent=2))
     return entry
@@ -574,7 +718,8 @@ def plan(
     runs = []
     for name in names:
         benchmark = BENCHMARKS[name]
-        data = datasets[benchmark.data]
+        data = datasets.get(benchmark.data) or Data(
+            Path(FOLDERS[benchmark.data]), lacks_library(name), False)
         about = dict(benchmark=name, data=data.root.name,
                      is_stand_in=data.is_stand_in,
                      config=f'configs/benchmarks/{benchmark.config}')

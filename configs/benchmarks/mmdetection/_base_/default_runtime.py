@@ -16,6 +16,9 @@ default_hooks = dict(
         backend_args=dict(backend='atomic')))
 
 # Never train from a random backbone by mistake: see --pretrained.
-custom_hooks = [dict(type='swav_plugin.PretrainedHook')]
+custom_hooks = [
+    dict(type='swav_plugin.PretrainedHook'),
+    dict(type='swav_plugin.ResultsHook'),
+]
 
 randomness = dict(seed=0, deterministic=False)

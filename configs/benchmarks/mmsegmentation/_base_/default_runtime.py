@@ -6,6 +6,9 @@ custom_imports = dict(
     imports=['swav_plugin.engine'], allow_failed_imports=False)
 
 # Never train from a random backbone by mistake: see --pretrained.
-custom_hooks = [dict(type='swav_plugin.PretrainedHook')]
+custom_hooks = [
+    dict(type='swav_plugin.PretrainedHook'),
+    dict(type='swav_plugin.ResultsHook'),
+]
 
 randomness = dict(seed=0, deterministic=False)

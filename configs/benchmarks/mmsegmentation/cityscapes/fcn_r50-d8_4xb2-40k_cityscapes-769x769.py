@@ -30,6 +30,7 @@ model = dict(
     test_cfg=dict(mode='slide', crop_size=crop_size, stride=(513, 513)))
 
 train_dataloader = dict(batch_size=2, num_workers=2)  # per GPU
+auto_scale_lr = dict(enable=False, base_batch_size=8)
 
 train_cfg = dict(max_iters=40000, val_interval=4000)
 optim_wrapper = dict(

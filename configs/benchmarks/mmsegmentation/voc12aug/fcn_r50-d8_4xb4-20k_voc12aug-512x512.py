@@ -31,6 +31,7 @@ model = dict(
     auxiliary_head=dict(num_classes=21))
 
 train_dataloader = dict(batch_size=4, num_workers=4)  # per GPU
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 train_cfg = dict(max_iters=20000, val_interval=2000)
 optim_wrapper = dict(
