@@ -3,6 +3,7 @@ from .atomic_backend import AtomicBackend
 from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
 from .lars import LARS
 from .log_processor import SwAVLogProcessor
+from .pictures_hook import PicturesHook
 from .pretrained_hook import PretrainedHook
 from .probe_optim import ProbeOptimConstructor
 from .results_hook import ResultsHook
@@ -13,6 +14,6 @@ from .swav_hook import SwAVHook
 __all__ = [
     'LARS', 'AtomicBackend', 'CPUAmpOptimWrapper',
     'CPUDistributedDataParallel', 'DeferredRuntimeInfoHook',
-    'PretrainedHook', 'ProbeOptimConstructor', 'ResultsHook',
+    'PicturesHook', 'PretrainedHook', 'ProbeOptimConstructor', 'ResultsHook',
     'ScalarHistory', 'SkippedImagesHook', 'SwAVHook', 'SwAVLogProcessor'
 ]

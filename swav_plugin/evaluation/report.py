@@ -182,8 +182,7 @@ def table_rows(suite: dict, table: Table) -> list[Row]:
     for subject, name in suite['subjects'].items():
         entries = [entry for entry in suite['entries']
                    if entry['subject'] == subject]
-        of_table = [entry for entry in entries if entry['benchmark'] in
-                    {column.benchmark for column in table.columns}]
+        of_table = entries_of(entries, table)
         others = sorted({entry['data'] for entry in of_table
                          if entry.get('is_stand_in')})
         if others:
@@ -192,6 +191,12 @@ def table_rows(suite: dict, table: Table) -> list[Row]:
         rows.append(Row(name, cells, subject, bool(others)))
     return rows + [Row(name, numbers.split(), 'reference')
                    for name, numbers in table.references.items()]
+
+
+def entries_of(entries: list[dict], table: Table) -> list[dict]:
+    """The entries whose results fill a table."""
+    benchmarks = {column.benchmark for column in table.columns}
+    return [entry for entry in entries if entry['benchmark'] in benchmarks]
 
 
 def _cell(entries: list[dict], column: Column) -> Any:
@@ -246,7 +251,8 @@ def to_markdown(suite: dict) -> str:
             'subjects', names of networks by 'pretrained' and 'random';
             'entries', dicts of 'benchmark', 'subject', 'status' ('done',
             'skipped' or 'failed'), 'reason', 'data', 'is_stand_in', 'config',
-            'notes', 'command', 'seconds' and 'results'.
+            'notes', 'command', 'seconds', 'results' and, where something
+            was drawn, 'pictures', files below that of the report.
     """
     name = suite['subjects']['pretrained']
     lines = [f'# Benchmarks of {name}', '']
@@ -284,6 +290,9 @@ def to_markdown(suite: dict) -> str:
                   _line(['---', '--:', '---'])]
         lines += [_line([result['name'], text(result['value']),
                          result['protocol']]) for result in entry['results']]
+        pictures = [f'![{name}](<{name}>)'
+                    for name in entry.get('pictures', ())]
+        lines += [''] * bool(pictures) + pictures
     return '\n'.join(lines) + '\n'
 
 

@@ -1,11 +1,14 @@
 """The report of the benchmark suite as one HTML file, plots included."""
+import base64
 import math
+import os
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, Optional
 
-from .report import (TABLES, Row, Table, by_status, compare, describe, heading,
-                     note_of, table_rows, text)
+from .report import (TABLES, Row, Table, by_status, compare, describe,
+                     entries_of, heading, note_of, table_rows, text)
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c2430;
@@ -39,6 +42,9 @@ li { white-space: pre-wrap; }
 th.words, td.words { text-align: left; white-space: normal;
   min-width: 20rem; }
 code { font-size: .85em; }
+figure { display: flex; flex-wrap: wrap; gap: .5rem; margin: .8rem 0; }
+figcaption { flex-basis: 100%; color: var(--soft); font-size: .875rem; }
+img { max-width: 100%; height: auto; }
 svg { width: 100%; max-width: 45rem; height: auto; display: block;
   margin: .6rem 0 1rem; }
 svg text { fill: var(--soft); font-size: 12px; text-anchor: middle; }
@@ -52,11 +58,12 @@ svg .reference { stroke: var(--reference); stroke-width: 2.5; }
 """
 
 
-def to_html(suite: dict) -> str:
+def to_html(suite: dict, folder: str | os.PathLike = '.') -> str:
     """Lay a suite out as one HTML file that needs no other, with plots.
 
     Args:
         suite: As for `to_markdown`.
+        folder: Where the pictures of entries lie, which are put in.
     """
     title = escape(f'Benchmarks of {suite["subjects"]["pretrained"]}')
     about = {**suite['checkpoint'], **suite['setting']}
@@ -76,7 +83,8 @@ def to_html(suite: dict) -> str:
                   f'<p>{escape(note_of(table, rows))}</p>', draw(table, rows),
                   _table(titles, [[row.name, *map(text, row.cells)]
                                   for row in rows],
-                         [row.kind for row in rows]), '</section>']
+                         [row.kind for row in rows]),
+                  *_pictures(suite, table, Path(folder)), '</section>']
     compared = compare(suite)
     if compared:
         parts += ['<section><h2>Against random initialisation</h2>',
@@ -102,6 +110,22 @@ def to_html(suite: dict) -> str:
                            result['protocol']]
                           for result in entry['results']])]
     return '\n'.join([*parts, '</section>', '</main></body></html>', ''])
+
+
+def _pictures(suite: dict, table: Table, folder: Path) -> list[str]:
+    """What networks found in a few images, each network in a row."""
+    parts = []
+    for entry in entries_of(suite['entries'], table):
+        files = [folder / name for name in entry.get('pictures', ())]
+        if not files:
+            continue
+        images = ''.join(
+            f'<img alt="{escape(file.stem)}" src="data:image/jpeg;base64,'
+            f'{base64.b64encode(file.read_bytes()).decode()}">'
+            for file in files)
+        parts.append(f'<figure><figcaption>{escape(heading(suite, entry))}'
+                     f'</figcaption>{images}</figure>')
+    return parts
 
 
 def _table(

@@ -1,7 +1,9 @@
 """The suite's report, as Markdown and as HTML that is parsed."""
+import base64
 import copy
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,7 +141,7 @@ def test_no_comparison_without_random(suite: dict[str, Any]) -> None:
 class Page(HTMLParser):
     """Rows of tables, texts by tag, and whether tags are closed in order."""
 
-    VOID = ('meta', 'br')
+    VOID = ('meta', 'br', 'img')
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,6 +198,54 @@ def test_html_has_what_markdown_has(suite: dict[str, Any]) -> None:
     ]
     assert 'feature5, the best feature <by test>' in shown
     assert ': failed, exit status 1\n<oom>' in page.texts['li']
+
+
+def test_pictures_are_inside(suite: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / 'run').mkdir()
+    contents = [b'one', b'two']
+    names = ['run/1.jpg', 'run/2.jpg']
+    for name, content in zip(names, contents):
+        (tmp_path / name).write_bytes(content)
+    suite['entries'].append(dict(
+        entry('fcn_voc12aug', 'random', mIoU=4.), pictures=names))
+    page = Page()
+    page.feed(to_html(suite, tmp_path))
+    page.close()
+    assert page.open == []
+    head = 'data:image/jpeg;base64,'
+    assert [base64.b64decode(source.removeprefix(head))
+            for source in page.sources] == contents
+    assert page.texts['figcaption'] == [
+        'fcn_voc12aug, random initialisation']
+    assert section(to_markdown(suite), 'How each number came about')[-2:] == [
+        f'![{name}](<{name}>)' for name in names]
+
+
+def test_columns_of_detection_and_segmentation(suite: dict[str, Any]) -> None:
+    found = {'pascal_voc/AP50': 1., 'pascal_voc/mAP': 2.,
+             'pascal_voc/AP75': 3., 'coco/bbox_mAP_50': 4.,
+             'coco/bbox_mAP': 5., 'coco/bbox_mAP_75': 6.}
+    boxes = [f'coco/bbox_mAP{end}' for end in ('', '_50', '_75')]
+    masks = [f'coco/segm_mAP{end}' for end in ('', '_50', '_75')]
+    suite['entries'] = [
+        entry('faster_rcnn_c4', 'pretrained', **found),
+        entry('mask_rcnn_fpn_1x', 'pretrained',
+              **dict(zip(boxes + masks, (7., 8., 9., 10., 11., 12.)))),
+        entry('fcn_voc12aug', 'pretrained', aAcc=0., mIoU=13.),
+        entry('fcn_cityscapes', 'pretrained', aAcc=0., mIoU=14.)
+    ]
+    rows = {table.title: table_rows(suite, table) for table in TABLES}
+    of = {title: rows[title][0].cells for title in rows}
+    assert of['Pascal VOC 2007 + 2012 Detection'] == [1, 2, 3, 4, 5, 6]
+    assert of['COCO2017 Detection and Instance Segmentation'] == [
+        7, 8, 9, 10, 11, 12]
+    assert of['Pascal VOC 2012 + Aug Segmentation'] == [13]
+    assert of['Cityscapes Segmentation'] == [14]
+    for title, of_title in rows.items():
+        for row in of_title:
+            columns, = (table.columns for table in TABLES
+                        if table.title == title)
+            assert len(row.cells) == len(columns), row
 
 
 def bars(suite: dict[str, Any], title: str) -> ElementTree.Element:

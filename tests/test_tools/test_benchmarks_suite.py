@@ -1,4 +1,5 @@
 """tools/benchmarks/run_suite.py: what it runs, skips, keeps and writes."""
+import base64
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from swav_plugin.datasets.voc07 import CLASSES
@@ -302,6 +304,109 @@ def test_config_of_fine_tuning(
     assert root == str(tmp_path) + '/train' * (name != 'cifar10')
 
 
+def test_iterations_and_epochs_are_apart(suite: ModuleType) -> None:
+    text = dict(
+        train_cfg=dict(max_iters=2000, val_interval=200),
+        param_scheduler=[
+            dict(type='LinearLR', by_epoch=False, begin=0, end=100),
+            dict(type='MultiStepLR', by_epoch=False, end=2000,
+                 milestones=[1500, 1800])],
+        default_hooks=dict(checkpoint=dict(by_epoch=False, interval=200)))
+    cfg = Config(text)
+    suite.set_length(cfg, 'epochs', 3)
+    assert cfg.to_dict() == text
+    suite.set_length(cfg, 'iters', 100)
+    assert cfg.train_cfg == dict(max_iters=100, val_interval=10)
+    assert [step.end for step in cfg.param_scheduler] == [5, 100]
+    assert cfg.param_scheduler[1].milestones == [75, 90]
+    assert cfg.default_hooks.checkpoint.interval == 10
+
+
+@pytest.mark.parametrize('name, library', [
+    ('mask_rcnn_fpn_1x', 'mmdet'), ('fcn_cityscapes', 'mmseg')])
+def test_missing_library(
+    run: Callable[..., dict[str, Any]], suite: ModuleType, name: str,
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, 'find_spec',
+        lambda wanted: None if wanted == library else find_spec(wanted))
+    entry, = run('--only', name)['entries']
+    assert entry['status'] == 'skipped'
+    assert entry['reason'].startswith(
+        f"{library} is not installed: pip install -e '.[onedl-downstream]'")
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_config_of_detection(
+    suite: ModuleType, test_data: Path, tmp_path: Path, depth: int
+) -> None:
+    pytest.importorskip('mmdet')
+    network = dict(depth=depth, stem_channels=8, base_channels=8)
+    stages = [8, 16, 32, 64] if depth == 18 else [32, 64, 128, 256]
+    args = suite.parse_args(['w', '--out', 'out', '--iters', '24', '--epochs',
+                             '3', '--image-size', '64', '--gpus', '2'])
+    root = test_data / 'voc2012_mini/VOCdevkit'
+    data = suite.look_at('voc0712', root)
+    assert data == suite.Data(root, None, True)
+    cfg, notes = suite.make_config(args, 'faster_rcnn_c4', network, data)
+    assert notes == ['trained on VOC2012/ImageSets/Main/train.txt, tested on '
+                     'VOC2012/ImageSets/Main/val.txt']
+    train, = cfg.train_dataloader.dataset.datasets
+    assert (train.data_root, train.ann_file, train.data_prefix) == (
+        str(root), 'VOC2012/ImageSets/Main/train.txt',
+        dict(sub_data_root='VOC2012/'))
+    assert cfg.test_dataloader.dataset.ann_file == (
+        'VOC2012/ImageSets/Main/val.txt')
+    assert cfg.train_cfg.max_iters == 24
+    assert cfg.train_dataloader.batch_size == 8
+    assert cfg.model.roi_head.shared_head.depth == depth
+    assert cfg.model.roi_head.bbox_head.in_channels == stages[3]
+    assert cfg.model.rpn_head.in_channels == stages[2]
+    # The image size is left alone.
+    assert cfg.test_dataloader.dataset.pipeline[1].scale == (1333, 800)
+
+    root = test_data / 'coco_mini'
+    cfg, notes = suite.make_config(args, 'mask_rcnn_fpn_1x', network,
+                                   suite.look_at('coco', root))
+    assert notes == ['80 classes']
+    assert cfg.val_evaluator.ann_file == (
+        f'{root}/annotations/instances_val2017.json')
+    assert cfg.train_dataloader.dataset.data_root == str(root)
+    assert cfg.model.neck.in_channels == stages
+    assert cfg.train_cfg.max_epochs == 3
+
+
+def test_coco_of_other_classes(suite: ModuleType, tmp_path: Path) -> None:
+    names = dict(train=['nut', 'bolt'], val=['nut', 'bolt'])
+    (tmp_path / 'annotations').mkdir()
+
+    def stand_in() -> tuple[Config, list[str]]:
+        for split, categories in names.items():
+            (tmp_path / f'annotations/instances_{split}2017.json').write_text(
+                json.dumps(dict(images=[], annotations=[], categories=[
+                    dict(id=i, name=name)
+                    for i, name in enumerate(categories)])))
+        loader = dict(dataset=dict())
+        cfg = Config(dict(
+            model=dict(roi_head=dict(
+                bbox_head=dict(num_classes=80),
+                mask_head=dict(num_classes=80))),
+            train_dataloader=loader, val_dataloader=loader,
+            test_dataloader=loader))
+        return cfg, suite.stand_in_for_coco(cfg, tmp_path)
+
+    cfg, notes = stand_in()
+    assert notes == ['2 classes']
+    assert cfg.model.roi_head.mask_head.num_classes == 2
+    assert list(cfg.test_dataloader.dataset.metainfo.classes) == [
+        'nut', 'bolt']
+    names['val'].reverse()
+    with pytest.raises(suite.UsageError, match='in the same order'):
+        stand_in()
+
+
 def test_flat_val_is_read_by_its_list(
     suite: ModuleType, tmp_path: Path
 ) -> None:
@@ -409,6 +514,88 @@ def test_numbers_of_real_runs(
     monkeypatch.setattr(suite, 'execute', None)
     again = run('--only', 'knn', 'svm', 'linear', 'linear_mhead', *small)
     assert again['entries'] == written['entries']
+
+
+SEGMENTATION = [
+    '--only', 'fcn_voc12aug', '--iters', '3', '--cfg-options',
+    *(f'{loader}_dataloader.{key}'
+      for loader in ('train', 'val')
+      for key in ('num_workers=0', 'persistent_workers=False')),
+    'train_dataloader.batch_size=2',
+    'train_dataloader.dataset.datasets.0.pipeline.2.scale=(256,64)',
+    'train_dataloader.dataset.datasets.0.pipeline.3.crop_size=(64,64)',
+    'train_dataloader.dataset.datasets.0.pipeline.6.size=(64,64)',
+    'model.data_preprocessor.size=(64,64)',
+    'model.decode_head.channels=16', 'model.auxiliary_head.channels=16',
+    'val_dataloader.dataset.indices=6',
+    'val_dataloader.dataset.pipeline.1.scale=(256,64)',
+    'train_cfg.val_interval=3',
+]
+DETECTION = [
+    '--only', 'mask_rcnn_fpn_1x', '--epochs', '1', '--cfg-options',
+    *(f'{loader}_dataloader.{key}'
+      for loader in ('train', 'val')
+      for key in ('num_workers=0', 'persistent_workers=False',
+                  'dataset.indices=6')),
+    'train_dataloader.batch_size=2',
+    'train_dataloader.dataset.pipeline.2.scales=[(96,96)]',
+    'val_dataloader.dataset.pipeline.1.scale=(96,96)',
+    'model.train_cfg.rpn_proposal.max_per_img=20',
+    'model.test_cfg.rpn.max_per_img=20',
+    'model.test_cfg.rcnn.score_thr=0.',
+]
+
+
+@pytest.mark.parametrize('options, library', [
+    (SEGMENTATION, 'mmseg'), (DETECTION, 'mmdet')])
+def test_pictures_of_real_runs(
+    run: Callable[..., dict[str, Any]], suite: ModuleType, test_data: Path,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str],
+    library: str
+) -> None:
+    """Numbers and pictures reach the report."""
+    pytest.importorskip(library)
+
+    def execute(command: list[str], log: Path) -> None:
+        path = command[command.index('--work-dir') + 1] + '/config.py'
+        cfg = Config.fromfile(path)
+        cfg.visualizer.name = f'{time.monotonic_ns()}'  # else the last one's
+        cfg.dump(path)
+        monkeypatch.setattr(sys, 'argv', [
+            *command[1:], '--cfg-options',
+            f'experiment_name={time.monotonic_ns()}'])
+        load_tool(Path(command[1]).stem).main()
+
+    monkeypatch.setattr(suite, 'execute', execute)
+    try:
+        written = run(
+            '--dataset', f'coco={test_data}/coco_mini',
+            f'voc12aug={test_data}/voc2012_mini/VOCdevkit/VOC2012', *options)
+    finally:
+        init_default_scope('swav_plugin')
+    entry, = written['entries']
+    results = {result['name']: result for result in entry['results']}
+    number = results['mIoU' if library == 'mmseg' else 'coco/segm_mAP']
+    assert 0 <= number['value'] <= 100
+    assert number['protocol'].endswith(
+        'after iteration 3 of 3' if library == 'mmseg' else
+        'after epoch 1 of 1')
+    assert len(entry['pictures']) == 4
+    page = (tmp_path / 'out/report.html').read_text()
+    for name in entry['pictures']:
+        content = (tmp_path / 'out' / name).read_bytes()
+        assert base64.b64encode(content).decode() in page
+        with Image.open(tmp_path / 'out' / name) as picture:
+            assert picture.width <= 400
+            drawn = np.asarray(picture.convert('RGB'), np.float64)
+        stem = Path(name).stem.partition('-')[2]
+        source, = [*test_data.glob(f'coco_mini/val2017/{stem}.jpg'),
+                   *test_data.glob(f'voc2012_mini/*/*/*/{stem}.jpg')]
+        with Image.open(source) as image:
+            plain = np.asarray(image.convert('RGB').resize(
+                drawn.shape[1::-1]), np.float64)
+        if library == 'mmseg':  # every pixel has a class, and its colour
+            assert np.abs(drawn - plain).mean() > 8
 
 
 def test_what_a_failed_run_printed_is_told(

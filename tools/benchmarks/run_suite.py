@@ -539,6 +539,8 @@ def make_config(
     # With the options at once, which finds those that have no place.
     cfg = load_config(str(CONFIGS / benchmark.config), options)
     set_network(cfg, network)
+    if benchmark.library:
+        cfg.custom_hooks.append(dict(type='swav_plugin.PicturesHook'))
     notes = set_data(cfg, benchmark.data, data)
     if benchmark.trains:
         notes += set_batch(cfg, args.gpus, data)
@@ -603,11 +605,14 @@ def measure(args: argparse.Namespace, run: Run) -> dict:
         results = newest_results(run.folder, before)
     entry: dict[str, Any] = dict(
         command=shlex.join(command), seconds=time.monotonic() - begin)
-    if failure is not None or not results:
+    if failure is not None or results is None or not read(results):
         # mmdet has none for COCO where no object at all was found.
         return dict(entry, status='failed',
                     reason=failure or f'no numbers; {log} says why')
-    entry.update(status='done', results=results)
+    entry.update(status='done', results=read(results), pictures=[
+        str(path.relative_to(args.out))
+        for path in sorted(results.parent.glob('pictures/*.jpg'))
+    ])
     write(done, json.dumps(entry, indent=2))
     return entry
 
@@ -634,13 +639,15 @@ def execute(command: list[str], log: Path) -> Optional[str]:
                       *printed[-12:]])
 
 
-def newest_results(folder: Path, before: set[Path]) -> Optional[list[dict]]:
+def newest_results(folder: Path, before: set[Path]) -> Optional[Path]:
     """What a run has written beside the files of earlier ones, if it has."""
     files = {*folder.glob('*/results.json')} - before
-    if not files:
-        return None
-    newest = max(files, key=lambda path: path.stat().st_mtime)
-    return json.loads(newest.read_text())
+    return max(files, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def read(path: Path) -> list[dict]:
+    """The numbers in a file of results."""
+    return json.loads(path.read_text())
 
 
 def write(path: Path, text: str) -> None:
@@ -775,7 +782,7 @@ def write_report(out: Path, suite: dict) -> None:
         '%Y-%m-%d %H:%M')
     write(out / 'results.json', json.dumps(suite, indent=2))
     write(out / 'results.md', to_markdown(suite))
-    write(out / 'report.html', to_html(suite))
+    write(out / 'report.html', to_html(suite, out))
 
 
 def main() -> NoReturn:

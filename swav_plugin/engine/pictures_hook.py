@@ -1,0 +1,67 @@
+"""Draw what a detector or a segmentation network finds in a few images."""
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import mmcv
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from swav_plugin.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PicturesHook(Hook):
+    """Keep pictures of the last evaluation in `pictures/`.
+
+    Boxes, masks or maps are drawn by the visualizer of mmdet or mmseg, over
+    the same images in every evaluation: the first of each of a few batches,
+    which are evenly spaced. The files lie in the folder of this run's log.
+
+    Args:
+        num_pictures: How many, >= 1; fewer if there are fewer batches.
+        max_width_px: Wider pictures are shrunk.
+    """
+
+    def __init__(self, num_pictures: int = 4, max_width_px: int = 400) -> None:
+        self.num_pictures = num_pictures
+        self.max_width_px = max_width_px
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None,
+        outputs: Optional[Sequence] = None
+    ) -> None:
+        """Draw during training."""
+        self._draw(runner, runner.val_dataloader, batch_idx, outputs)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None,
+        outputs: Optional[Sequence] = None
+    ) -> None:
+        """Draw in a test."""
+        self._draw(runner, runner.test_dataloader, batch_idx, outputs)
+
+    def _draw(
+        self, runner: Runner, loader: DataLoader, batch_idx: int,
+        outputs: Optional[Sequence]
+    ) -> None:
+        chosen = {len(loader) * i // self.num_pictures
+                  for i in range(self.num_pictures)}
+        if not is_main_process() or batch_idx not in chosen or not outputs:
+            return
+        sample = outputs[0]
+        name = Path(sample.img_path).stem
+        path = Path(runner.log_dir, 'pictures', f'{batch_idx:06}-{name}.jpg')
+        path.parent.mkdir(exist_ok=True)
+        lossless = path.with_suffix('.png')
+        runner.visualizer.add_datasample(
+            name, mmcv.imread(sample.img_path, channel_order='rgb'),
+            data_sample=sample, draw_gt=False, out_file=str(lossless))
+        with Image.open(lossless) as drawn:
+            # Of any height.
+            drawn.thumbnail((self.max_width_px, drawn.height))
+            drawn.convert('RGB').save(path, quality=85)
+        lossless.unlink()
