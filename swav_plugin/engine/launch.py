@@ -347,8 +347,6 @@ def check_weights(runner: Runner) -> None:
     """
     for hook in runner.hooks:
         if isinstance(hook, PretrainedHook) and not runner.cfg.get('resume'):
-            if hook.checkpoint is None and runner.cfg.get('load_from'):
-                continue  # that gives the backbone its weights
             try:
                 hook.fill(runner)
             except ValueError as error:

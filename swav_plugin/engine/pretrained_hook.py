@@ -36,6 +36,8 @@ class PretrainedHook(Hook):
             ValueError: When no checkpoint is named, or a backbone key is
                 missing from it or has another shape.
         """
+        if self.checkpoint is None and runner.cfg.get('load_from'):
+            return  # the Runner has filled the whole model from that
         if self.checkpoint is None:
             raise ValueError(
                 'this config measures a pretrained backbone, but none is '

@@ -16,7 +16,7 @@ def runner(iteration: int = 0) -> SimpleNamespace:
     model = nn.Module()
     model.backbone = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     return SimpleNamespace(
-        iter=iteration, model=model, logger=logging.getLogger('hook'))
+        iter=iteration, model=model, logger=logging.getLogger('hook'), cfg={})
 
 
 @pytest.fixture
@@ -101,3 +101,6 @@ def test_a_checkpoint_must_be_named() -> None:
     with pytest.raises(ValueError, match='add --pretrained CKPT, or'):
         PretrainedHook().before_train(runner())
     PretrainedHook().before_train(runner(iteration=40))
+    of_load_from = runner()
+    of_load_from.cfg = dict(load_from='whole.pth')
+    PretrainedHook().before_train(of_load_from)
