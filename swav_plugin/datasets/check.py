@@ -31,10 +31,13 @@ class Report(NamedTuple):
     Args:
         lines: Counts of each split.
         problem: The first thing that is wrong; None if nothing is.
+        digest: Hash of the names and sizes of all files; '' if there is a
+            problem. Another one: the images were changed.
     """
 
     lines: list[str]
     problem: Optional[str]
+    digest: str = ''
 
 
 class Split(NamedTuple):
@@ -105,19 +108,23 @@ def check(
             f'{", ".join(NAMES)}.')
     known = _SETS[name]
     lines: list[str] = []
+    digest = hashlib.sha256()
     try:
         if not os.path.isdir(root):
             raise FileNotFoundError(f'{root} is not a folder.')
         for split in known.read(Path(root), any_size):
             lines.append(_describe(split))
-            _check_files([*split.images, *split.masks, *split.others])
+            files = [*split.images, *split.masks, *split.others]
+            for path, size in zip(files, _check_files(files)):
+                place = path.removeprefix(str(root))
+                digest.update(f'{place} {size}\n'.encode())
             if known.num_images and not any_size:
                 _check_counts(split, known)
             if decode:
                 _decode(split)
     except (OSError, ValueError, UnreadableImage) as error:
         return Report(lines, str(error))
-    return Report(lines, None)
+    return Report(lines, None, digest.hexdigest())
 
 
 def _describe(split: Split) -> str:
@@ -133,30 +140,30 @@ def _describe(split: Split) -> str:
     return line + split.note
 
 
-def _check_files(paths: Sequence[str]) -> None:
-    """Refuse files that are missing or empty, by the first of them."""
+def _check_files(paths: Sequence[str]) -> list[int]:
+    """Sizes in bytes; refuse files that are missing or empty, by the first."""
     # In blocks: a task for each of a million files would cost half a minute.
     blocks = [paths[i:i + 1000] for i in range(0, len(paths), 1000)]
     # Most of the time is spent waiting for a disk, perhaps over a network.
     with ThreadPoolExecutor(16) as pool:
-        faults = [fault for block in pool.map(_faults, blocks)
-                  for fault in block]
+        found = [each for block in pool.map(_sizes, blocks) for each in block]
+    faults = [each for each in found if isinstance(each, str)]
     if faults:
         raise ValueError(
             f'{faults[0]}; {len(faults):,} of {len(paths):,} files are '
             'missing or empty.')
+    return [each for each in found if isinstance(each, int)]
 
 
-def _faults(paths: Sequence[str]) -> list[str]:
-    """What is wrong with files, in words."""
-    faults = []
+def _sizes(paths: Sequence[str]) -> list[int | str]:
+    """Sizes of files, or what is wrong with one, in words."""
+    found: list[int | str] = []
     for path in paths:
         try:
-            if os.stat(path).st_size == 0:
-                faults.append(f'{path} is empty')
+            found.append(os.stat(path).st_size or f'{path} is empty')
         except OSError as error:
-            faults.append(f'{path}: {error.strerror}')
-    return faults
+            found.append(f'{path}: {error.strerror}')
+    return found
 
 
 def _check_counts(split: Split, known: Known) -> None:
@@ -411,7 +418,7 @@ def _voc0712(root: Path, any_size: bool) -> Iterator[Split]:
         yield Split(
             f'{folder.name} {list_file.stem}',
             [str(folder / f'JPEGImages/{name}.jpg') for name in names],
-            VOC_CLASSES, used)
+            VOC_CLASSES, used, others=annotations)
 
 
 def _objects(path: str) -> set[int]:
@@ -467,6 +474,7 @@ def _coco(root: Path, any_size: bool) -> Iterator[Split]:
             name, [str(root / name / file) for file in images.values()],
             [category['name'] for category in content['categories']],
             {places[box['category_id']] for box in content['annotations']},
+            others=[str(path)],
             note=f', {len(content["annotations"]):,} objects')
 
 

@@ -231,6 +231,8 @@ def test_columns_of_detection_and_segmentation(suite: dict[str, Any]) -> None:
         entry('faster_rcnn_c4', 'pretrained', **found),
         entry('mask_rcnn_fpn_1x', 'pretrained',
               **dict(zip(boxes + masks, (7., 8., 9., 10., 11., 12.)))),
+        entry('mask_rcnn_c4_1x', 'pretrained',
+              **dict(zip(masks + boxes, (7., 8., 9., 10., 11., 12.)))),
         entry('fcn_voc12aug', 'pretrained', aAcc=0., mIoU=13.),
         entry('fcn_cityscapes', 'pretrained', aAcc=0., mIoU=14.)
     ]
@@ -239,6 +241,8 @@ def test_columns_of_detection_and_segmentation(suite: dict[str, Any]) -> None:
     assert of['Pascal VOC 2007 + 2012 Detection'] == [1, 2, 3, 4, 5, 6]
     assert of['COCO2017 Detection and Instance Segmentation'] == [
         7, 8, 9, 10, 11, 12]
+    assert of['COCO2017 Detection and Instance Segmentation, C4'] == [
+        10, 11, 12, 7, 8, 9]
     assert of['Pascal VOC 2012 + Aug Segmentation'] == [13]
     assert of['Cityscapes Segmentation'] == [14]
     for title, of_title in rows.items():

@@ -206,6 +206,22 @@ def test_other_weights_make_another_run(
     assert len(fake.commands) == 3  # the random network is the same
 
 
+def test_other_images_make_another_run(
+    run: Callable[..., dict[str, Any]], fake: Fake, data: Path
+) -> None:
+    image = data / 'imagenet/val/a/0.png'
+    before = image.read_bytes()
+    run('--only', 'knn', 'svm')
+    try:
+        Image.new('RGB', (64, 64)).save(image)
+        run('--only', 'knn', 'svm')
+    finally:
+        image.write_bytes(before)
+    assert fake.names() == ['knn test.py', 'svm test.py', 'knn test.py']
+    run('--only', 'knn', 'svm')
+    assert len(fake.commands) == 3
+
+
 def test_training_that_ended_without_numbers(
     run: Callable[..., dict[str, Any]], suite: ModuleType, fake: Fake,
     monkeypatch: pytest.MonkeyPatch
@@ -325,14 +341,14 @@ def test_iterations_and_epochs_are_apart(suite: ModuleType) -> None:
 @pytest.mark.parametrize('name, library', [
     ('mask_rcnn_fpn_1x', 'mmdet'), ('fcn_cityscapes', 'mmseg')])
 def test_missing_library(
-    run: Callable[..., dict[str, Any]], suite: ModuleType, name: str,
-    library: str, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., dict[str, Any]], fake: Fake, name: str, library: str,
+    monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, 'find_spec',
         lambda wanted: None if wanted == library else find_spec(wanted))
-    entry, = run('--only', name)['entries']
+    _, entry = run('--only', 'knn', name)['entries']
     assert entry['status'] == 'skipped'
     assert entry['reason'].startswith(
         f"{library} is not installed: pip install -e '.[onedl-downstream]'")
@@ -349,7 +365,7 @@ def test_config_of_detection(
                              '3', '--image-size', '64', '--gpus', '2'])
     root = test_data / 'voc2012_mini/VOCdevkit'
     data = suite.look_at('voc0712', root)
-    assert data == suite.Data(root, None, True)
+    assert data[:3] == (root, None, True)
     cfg, notes = suite.make_config(args, 'faster_rcnn_c4', network, data)
     assert notes == ['trained on VOC2012/ImageSets/Main/train.txt, tested on '
                      'VOC2012/ImageSets/Main/val.txt']
@@ -376,6 +392,9 @@ def test_config_of_detection(
     assert cfg.train_dataloader.dataset.data_root == str(root)
     assert cfg.model.neck.in_channels == stages
     assert cfg.train_cfg.max_epochs == 3
+    cfg, _ = suite.make_config(args, 'mask_rcnn_c4_1x', network,
+                               suite.look_at('coco', root))
+    assert cfg.model.roi_head.mask_head.in_channels == stages[3]
 
 
 def test_coco_of_other_classes(suite: ModuleType, tmp_path: Path) -> None:
@@ -445,6 +464,11 @@ def test_mistakes_are_one_line(
         'knn:test_evaluatr=1')
     assert 'can not be split evenly' in error(
         good, '--root', str(data), '--only', 'linear', '--gpus', '3')
+    assert '--gpus 64: more than the 36 images' in error(
+        good, '--root', str(data), '--only', 'linear', '--gpus', '64')
+    assert 'lacks its data' in error(good, '--root', str(tmp_path))
+    assert '--skip leaves none' in error(
+        good, '--only', 'knn', '--skip', 'knn')
     torch.save({'fc.weight': torch.zeros(1)}, tmp_path / 'fc.pth')
     assert 'not the weights of a ResNet' in error(str(tmp_path / 'fc.pth'))
     assert not (tmp_path / 'out').exists()

@@ -106,6 +106,9 @@ BENCHMARKS = dict(
     mask_rcnn_fpn_1x=Benchmark(
         'mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py',
         'coco', trains=True, library='mmdet'),
+    mask_rcnn_c4_1x=Benchmark(
+        'mmdetection/coco/mask-rcnn_r50-c4_ms-1x_coco.py',
+        'coco', trains=True, library='mmdet'),
     fcn_voc12aug=Benchmark(
         'mmsegmentation/voc12aug/'
         'fcn_r50-d8_4xb4-20k_voc12aug-512x512.py',
@@ -121,7 +124,8 @@ class Data(NamedTuple):
 
     root: Path
     problem: Optional[str]
-    is_stand_in: bool  # complete, but not of the published size
+    is_stand_in: bool = False  # complete, but not of the published size
+    digest: str = ''  # of the names and sizes of its files
 
 
 class Run(NamedTuple):
@@ -239,8 +243,8 @@ def find_data(
     found = {}
     for name in {BENCHMARKS[chosen].data for chosen in names
                  if not lacks_library(chosen)}:
-        base = name.partition('_')[0]  # of imagenet_1percent
-        root = given.get(name) or given.get(base) or (
+        # imagenet_1percent is a list for the images of imagenet.
+        root = given.get(name) or given.get(FOLDERS[name]) or (
             args.root / FOLDERS[name])
         found[name] = look_at(name, root)
     return found
@@ -260,16 +264,18 @@ def look_at(name: str, root: Path) -> Data:
     """Whether a dataset is there, complete, and of the published size."""
     if not root.is_dir():
         return Data(root, f'there is no folder {root} (--dataset '
-                    f'{name}=PATH if it lies elsewhere)', False)
+                    f'{name}=PATH if it lies elsewhere)')
     if name == 'cifar10' and not (root / 'cifar-10-batches-py').is_dir():
-        return Data(root, f'there is no {root}/cifar-10-batches-py', False)
-    if check(name, root).problem is None:
-        return Data(root, None, False)
+        return Data(root, f'there is no {root}/cifar-10-batches-py')
+    report = check(name, root)
+    if report.problem is None:
+        return Data(root, None, digest=report.digest)
     if name == 'voc0712' and not all(voc0712_lists(root)):
         return Data(root, f'{root} has no ImageSets/Main/trainval.txt with '
                     'VOC2007/ImageSets/Main/test.txt, nor train.txt with '
-                    'val.txt', False)
-    return Data(root, check(name, root, any_size=True).problem, True)
+                    'val.txt')
+    report = check(name, root, any_size=True)
+    return Data(root, report.problem, True, report.digest)
 
 
 def voc0712_lists(root: Path) -> tuple[list[str], list[str]]:
@@ -429,7 +435,8 @@ def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
         What was done if the data is too few for that batch.
 
     Raises:
-        UsageError: It can not be split evenly.
+        UsageError: It can not be split evenly, or there are fewer images
+            than processes.
     """
     batch = cfg.auto_scale_lr.base_batch_size
     if batch % num_processes:
@@ -439,9 +446,13 @@ def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
     loader.batch_size = batch // num_processes
     # Detection and segmentation do without a full batch.
     if data.is_stand_in and cfg.default_scope == 'swav_plugin':
-        num_images = len(build(loader.dataset)) // num_processes
-        if num_images < loader.batch_size:
-            loader.batch_size = num_images
+        num_images = len(build(loader.dataset))
+        if num_images < num_processes:
+            raise UsageError(
+                f'--gpus {num_processes}: more than the {num_images} images '
+                f'of {data.root}')
+        if num_images < batch:
+            loader.batch_size = num_images // num_processes
             return [f'too few images for batches of {batch}']
     return []
 
@@ -508,6 +519,8 @@ def set_network(cfg: Config, network: dict[str, int]) -> None:
         heads.bbox_roi_extractor.out_channels = stages[2]
         heads.shared_head.update(depth=depth, base_channels=width)
         heads.bbox_head.in_channels = stages[3]
+        if 'mask_head' in heads:
+            heads.mask_head.in_channels = stages[3]
 
 
 def set_workers(cfg: Config, num_processes: int) -> None:
@@ -630,7 +643,10 @@ def execute(command: list[str], log: Path) -> Optional[str]:
             status = process.wait()
         except BaseException:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
             raise
     if status == 0:
         return None
@@ -717,7 +733,7 @@ def plan(
     """Enter every benchmark into the report; give those that have data.
 
     Raises:
-        UsageError: An option does not fit.
+        UsageError: An option does not fit, or there is nothing to run.
     """
     names = [name for name in BENCHMARKS
              if name in args.only and name not in args.skip]
@@ -726,7 +742,7 @@ def plan(
     for name in names:
         benchmark = BENCHMARKS[name]
         data = datasets.get(benchmark.data) or Data(
-            Path(FOLDERS[benchmark.data]), lacks_library(name), False)
+            Path(FOLDERS[benchmark.data]), lacks_library(name))
         about = dict(benchmark=name, data=data.root.name,
                      is_stand_in=data.is_stand_in,
                      config=f'configs/benchmarks/{benchmark.config}')
@@ -742,13 +758,19 @@ def plan(
             if subject != RANDOM:
                 identity, source = suite['checkpoint']['SHA-256'], weights
                 place = f'{title.replace("/", "-")}-{identity[:8]}'
-            key = make_key(cfg, identity, swav_plugin.__version__,
+            key = make_key(cfg, identity, data.digest,
+                           swav_plugin.__version__,
                            args.gpus if benchmark.trains else None)
             folder = Path(place, f'{name}-{key[:12]}')
             entry = dict(about, subject=subject, notes=notes, status='waiting',
                          reason='not yet run', folder=str(folder))
             suite['entries'].append(entry)
             runs.append(Run(entry, args.out / folder, cfg, source))
+    if not runs:
+        raise UsageError(
+            'nothing to run: each benchmark lacks its data or a library, as '
+            'said above' if names else 'nothing to run: --skip leaves none '
+            'of --only')
     return runs
 
 
