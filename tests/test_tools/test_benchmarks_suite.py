@@ -392,6 +392,7 @@ def test_config_of_detection(
     assert cfg.train_dataloader.dataset.data_root == str(root)
     assert cfg.model.neck.in_channels == stages
     assert cfg.train_cfg.max_epochs == 3
+    assert [step.end for step in cfg.param_scheduler] == [125, 3]
     cfg, _ = suite.make_config(args, 'mask_rcnn_c4_1x', network,
                                suite.look_at('coco', root))
     assert cfg.model.roi_head.mask_head.in_channels == stages[3]

@@ -458,7 +458,7 @@ def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
 
 
 def set_length(cfg: Config, unit: str, length: int) -> None:
-    """Shorten a training and all that is counted as it is.
+    """Shorten a training with its schedules and intervals.
 
     Args:
         cfg: Changed in place, unless its training is counted otherwise.
@@ -473,11 +473,10 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
     def shorten(number: int) -> int:
         return max(1, round(number * share))
 
-    nodes = [node for node in [*walk(cfg.get('param_scheduler')),
-                               cfg.default_hooks.checkpoint]
-             if node.get('by_epoch', True) == (unit == 'epochs')]
     cfg.train_cfg[longest] = length
-    for node in [*nodes, cfg.train_cfg]:
+    # A warm-up in iterations, too, of a training in epochs.
+    for node in [*walk(cfg.get('param_scheduler')),
+                 cfg.default_hooks.checkpoint, cfg.train_cfg]:
         for key in ('T_max', 'begin', 'end', 'val_interval', 'interval'):
             if node.get(key):
                 node[key] = shorten(node[key])
