@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from PIL import Image
 
 from swav_plugin.datasets.voc07 import CLASSES
@@ -336,6 +336,15 @@ def test_iterations_and_epochs_are_apart(suite: ModuleType) -> None:
     assert [step.end for step in cfg.param_scheduler] == [5, 100]
     assert cfg.param_scheduler[1].milestones == [75, 90]
     assert cfg.default_hooks.checkpoint.interval == 10
+    # A warm-up that would be shorter than a step still ends.
+    suite.set_length(cfg, 'iters', 10)
+    warm_up = PARAM_SCHEDULERS.build(dict(
+        cfg.param_scheduler[0], start_factor=.01,
+        optimizer=torch.optim.SGD([torch.zeros(1)], lr=1.)))
+    assert warm_up.get_last_value() == [.01]
+    warm_up.optimizer.step()
+    warm_up.step()
+    assert warm_up.get_last_value() == [1.]
 
 
 @pytest.mark.parametrize('name, library', [

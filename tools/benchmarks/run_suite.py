@@ -482,6 +482,9 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
                 node[key] = shorten(node[key])
         if 'milestones' in node:
             node.milestones = sorted({*map(shorten, node.milestones)})
+        if node.get('type') == 'LinearLR':
+            # mmengine's never leaves its first factor in a single step.
+            node.end = max(node.end, node.get('begin', 0) + 2)
 
 
 def set_image_size(cfg: Config, size: int) -> None:
