@@ -53,6 +53,25 @@ def checkpoint_path(source: Union[str, Path]) -> Path:
         sha256=model.get('Metadata', {}).get('Weights SHA256', ''))
 
 
+def checkpoint_name(source: str) -> str:
+    """What to call a checkpoint, as short as tells it from others.
+
+    Args:
+        source: As for `checkpoint_path`; need not exist.
+
+    >>> checkpoint_name('https://x.org/a.pth.tar'), checkpoint_name('random')
+    ('a', 'random')
+    >>> checkpoint_name('work/epoch_8.pth')
+    'work/epoch_8'
+    """
+    is_url = '://' in source
+    path = Path(urlparse(source).path if is_url else source).expanduser()
+    name = path.name.partition('.')[0]
+    if name.partition('_')[0] in ('epoch', 'iter', 'best'):
+        return f'{path.absolute().parent.name}/{name}'
+    return name
+
+
 @functools.cache
 def zoo_models() -> dict[str, dict[str, Any]]:
     """Entries of ``metafile.yml`` files by name, as they stand there."""

@@ -44,7 +44,7 @@ measure() {
             usage "PARTITION JOB CONFIG CHECKPOINT [arguments of $tool]"
         slurm "$1" "$2" "$tool" "$3" $option "$4" "${@:5}"
     else
-        [[ $# -ge 3 && $2 =~ ^[0-9]+$ ]] ||
+        [[ $# -ge 3 && $2 =~ ^[1-9][0-9]*$ ]] ||
             usage "CONFIG GPUS CHECKPOINT [arguments of $tool]"
         dist "$2" "$tool" "$1" $option "$3" "${@:4}"
     fi
@@ -60,7 +60,7 @@ transfer() {
             usage "PARTITION CONFIG CHECKPOINT [arguments of $tool]"
         slurm "$1" "$(basename "$2" .py)" "$tool" "$2" $option "$3" "${@:4}"
     else
-        [[ $# -ge 3 && $3 =~ ^[0-9]+$ ]] ||
+        [[ $# -ge 3 && $3 =~ ^[1-9][0-9]*$ ]] ||
             usage "CONFIG CHECKPOINT GPUS [arguments of $tool]"
         dist "$3" "$tool" "$1" $option "$2" "${@:4}"
     fi

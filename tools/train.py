@@ -17,12 +17,12 @@ from torch.distributed.elastic.multiprocessing.errors import record
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
 from swav_plugin.engine.launch import (UsageError, add_common_arguments,
                                        check_batches, check_labels,
-                                       check_load_from, check_weights,
-                                       end_processes, find_checkpoint,
-                                       find_weights, load_config,
-                                       mistakes_in_one_line, prepare_processes,
-                                       run_command, set_common,
-                                       set_mixed_precision)
+                                       check_load_from, check_resume,
+                                       check_weights, end_processes,
+                                       find_checkpoint, find_weights,
+                                       load_config, mistakes_in_one_line,
+                                       prepare_processes, run_command,
+                                       set_common, set_mixed_precision)
 from swav_plugin.engine.pretrained_hook import RANDOM
 
 
@@ -133,6 +133,7 @@ def train(args: argparse.Namespace) -> None:
         runner = Runner.from_cfg(cfg)
         for note in notes:
             runner.logger.info(note)
+        check_resume(runner)
         check_load_from(runner)
         check_weights(runner)
         check_batches(runner)

@@ -118,7 +118,8 @@ def load_backbone(backbone: nn.Module, path: Union[str, Path]) -> int:
 
     Raises:
         ValueError: If a tensor of the backbone is not in the file or has
-            another shape; the message lists both sides.
+            another shape, or a stage of the file has more blocks; the message
+            lists both sides.
     """
     name = type(backbone).__name__
     return _load(backbone, _read_backbone(path), path, name)
@@ -173,22 +174,35 @@ def _load(
     }
     missing = sorted(own_required.keys() - weights.keys())
     unused = sorted(weights.keys() - own.keys())
+    # Blocks that the model lacks: the file is of a deeper network.
+    stages = {stage for stage in map(_stage, own) if stage is not None}
+    deeper = [key for key in unused if _stage(key) in stages]
     shapes = [
         f'{key} is {tuple(weights[key].shape)} in the file and '
         f'{tuple(value.shape)} in the model'
         for key, value in own_required.items()
         if key in weights and weights[key].shape != value.shape
     ]
-    if missing or shapes:
+    if missing or shapes or deeper:
         raise ValueError(
             f'{path} does not fill the {name}: '
             f'{len(missing)} tensors are not in the file'
             f'{_some(missing)}, {len(shapes)} have another shape'
             f'{_some(shapes)}; {len(unused)} tensors of the file have no '
-            f'place in the model{_some(unused)}. Check that the file is of '
-            'this architecture, depth and width.')
+            f'place in the model{_some(deeper or unused)}. Check that the '
+            'file is of this architecture, depth and width.')
     module.load_state_dict({k: weights[k] for k in own_required}, strict=False)
     return len(own_required)
+
+
+def _stage(key: str) -> Union[str, None]:
+    """The stage of a ResNet that a tensor is in.
+
+    >>> _stage('backbone.layer3.22.conv1.weight'), _stage('fc.weight')
+    ('layer3', None)
+    """
+    match = re.match(r'(?:backbone\.)?(layer\d)\.', key)
+    return match[1] if match else None
 
 
 def _some(names: list[str], limit: int = 8) -> str:

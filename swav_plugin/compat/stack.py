@@ -60,6 +60,12 @@ def check_distributions() -> None:
             f'{" ".join(wanted)}`.')
 
 
+def downstream_hint() -> str:
+    """How to install mmdet and mmseg beside the mm-packages at hand."""
+    family = 'onedl' if _is_distribution('onedl-mmengine') else 'official'
+    return f"pip install -e '.[{family}-downstream]'"
+
+
 def setup_configs() -> None:
     """Let `_base_ = 'swav_plugin::...'` resolve, and `mmseg::...`."""
     from mmengine.config.utils import MODULE2PACKAGE

@@ -26,7 +26,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from swav_plugin.compat.checkpoint_keys import read_checkpoint
-from swav_plugin.zoo import checkpoint_path
+from swav_plugin.compat.safe_load import safe_load
+from swav_plugin.compat.stack import downstream_hint
+from swav_plugin.zoo import checkpoint_name, checkpoint_path
 
 from .pretrained_hook import PretrainedHook
 
@@ -76,7 +78,8 @@ def add_common_arguments(
         '--work-dir',
         metavar='D',
         help=f'folder for logs and {results} (default: work_dir of the '
-        'config, or work_dirs/<name of the config>)')
+        'config, or work_dirs/<name of the config>, and in that a folder for '
+        'each W of --pretrained)')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -105,7 +108,11 @@ def set_common(cfg: Config, args: argparse.Namespace) -> None:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+        folders = [Path(args.config).stem]
+        if getattr(args, 'pretrained', None) is not None:
+            # Benchmarks of two checkpoints do not overwrite each other.
+            folders.append(checkpoint_name(args.pretrained).replace('/', '-'))
+        cfg.work_dir = os.path.join('work_dirs', *folders)
     if args.local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     set_launcher(cfg, args.launcher)
@@ -131,12 +138,14 @@ def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
     With log_level='DEBUG' in the config they keep their traceback.
 
     Raises:
-        UsageError: In place of a ValueError, OSError or ImportError.
+        UsageError: In place of a ValueError, OSError or ImportError, or an
+            AssertionError that says something, as mmseg's do.
     """
     try:
         yield
-    except (ValueError, OSError, ImportError) as error:
-        if isinstance(error, UsageError) or cfg.get('log_level') == 'DEBUG':
+    except (ValueError, OSError, ImportError, AssertionError) as error:
+        if (isinstance(error, UsageError) or not str(error) or
+                cfg.get('log_level') == 'DEBUG'):
             raise
         raise UsageError(
             f'{error} (log_level=DEBUG shows where)') from error
@@ -150,19 +159,26 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
         options: 'KEY=VALUE' each, as after ``--cfg-options``.
 
     Raises:
-        UsageError: The file or one that it builds on is missing, an option
-            has no place in the config, or a key looks misspelt.
+        UsageError: The file or one that it builds on is missing or can not
+            be read, an option has no place in the config, or a key looks
+            misspelt.
     """
     if not Path(path).is_file():
         raise UsageError(_missing_config(path))
+    if Path(path).suffix not in ('.py', '.yml', '.yaml', '.json'):
+        raise UsageError(
+            f'{path} is no config, which ends in .py; are the arguments in '
+            'the right order?')
     try:
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         raise UsageError(f'{path} builds on a missing config: {error}')
+    except (AssertionError, ValueError) as error:
+        raise UsageError(f'{path} can not be read: {error}')
     except ModuleNotFoundError as error:
         raise UsageError(
             f'{path} builds on a package that is not here: {error}; for mmdet '
-            "and mmseg: pip install 'swav_plugin[onedl-downstream]'")
+            f'and mmseg: {downstream_hint()}')
     changes = parse_options(options)
     for key in changes:
         _check_option(cfg, key)
@@ -184,7 +200,7 @@ def _missing_config(path: str) -> str:
     package = Path(__file__).resolve().parents[1]
     named = {
         config.stem: config
-        for folder in (package.parent / 'configs', package / '.mim/configs')
+        for folder in (package / '.mim/configs', package.parent / 'configs')
         for config in folder.rglob('*.py')
     }
     close = difflib.get_close_matches(Path(path).stem, named, cutoff=.7)
@@ -353,11 +369,33 @@ def check_weights(runner: Runner) -> None:
                 raise UsageError(str(error)) from None
 
 
+def check_resume(runner: Runner) -> None:
+    """Look whether a training can go on from what is to be resumed.
+
+    Raises:
+        UsageError: It holds weights only, or belongs to a training from other
+            weights than are given now.
+    """
+    source = runner.cfg.get('load_from') or find_checkpoint(runner.work_dir)
+    if not runner.cfg.get('resume') or source is None or '://' in source:
+        return
+    checkpoint = safe_load(source, 'cpu')
+    state = checkpoint if isinstance(checkpoint, Mapping) else {}
+    if 'optimizer' not in state or 'iter' not in state.get('meta', {}):
+        raise UsageError(
+            f'--resume {source}: the file holds weights and no state of a '
+            f'training; to start from them give --pretrained {source}')
+    for hook in runner.hooks:
+        if isinstance(hook, PretrainedHook):
+            hook.check_origin(state, source)
+
+
 def check_load_from(runner: Runner) -> None:
     """Look whether `load_from` fills the backbone; the Runner would not mind.
 
     Raises:
-        UsageError: A tensor of the backbone is not in the file.
+        UsageError: A tensor of the backbone, or of the shared head of a C4
+            detector, is not in the file or has another shape.
     """
     source = runner.cfg.get('load_from')
     model = runner.model
@@ -367,15 +405,19 @@ def check_load_from(runner: Runner) -> None:
             not hasattr(model, 'backbone')):
         return
     found = {
-        key.removeprefix('module.') for key in read_checkpoint(source)
+        key.removeprefix('module.'): value.shape
+        for key, value in read_checkpoint(source).items()
     }
-    missing = sorted({f'backbone.{key}'
-                      for key in model.backbone.state_dict()} - found)
+    missing = sorted(
+        key for key, value in model.state_dict().items()
+        if key.startswith(('backbone.', 'roi_head.shared_head.')) and
+        found.get(key) != value.shape)
     if missing:
         raise UsageError(
-            f'load_from = {source!r} lacks {len(missing)} tensors of the '
-            f'backbone, such as {missing[0]}; load_from takes weights under '
-            'the names of this very model. Give others by --pretrained')
+            f'load_from = {source!r} lacks {len(missing)} tensors that are to '
+            f'be pretrained, such as {missing[0]}, or has them in another '
+            'shape; load_from takes weights under the names of this very '
+            'model. Give others by --pretrained')
 
 
 def check_labels(runner: Runner, *names: str) -> None:

@@ -1,12 +1,15 @@
 """Start the backbone from somebody's weights."""
-from typing import Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from swav_plugin.compat.checkpoint_keys import load_backbone, load_shared_head
+from swav_plugin.compat.download import hash_file
 from swav_plugin.registry import HOOKS
+from swav_plugin.zoo import checkpoint_name, checkpoint_path
 
 RANDOM = 'random'
 
@@ -28,6 +31,7 @@ class PretrainedHook(Hook):
 
     def __init__(self, checkpoint: Optional[str] = None) -> None:
         self.checkpoint = checkpoint
+        self.origin: Optional[dict[str, str]] = None
 
     def fill(self, runner: Runner) -> None:
         """Load the weights, also before there are any images.
@@ -50,6 +54,10 @@ class PretrainedHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
+        if not hasattr(model, 'backbone'):
+            raise ValueError(
+                'pretrained weights fill model.backbone, which '
+                f'{type(model).__name__} does not have.')
         count = load_backbone(model.backbone, self.checkpoint)
         filled = f'{count} backbone tensors'
         # C4 detectors have the last stage there.
@@ -60,11 +68,52 @@ class PretrainedHook(Hook):
             filled += f' and {count} of the shared head'
         runner.logger.info(f'Filled {filled} from {self.checkpoint}.')
 
+    def check_origin(self, state: Mapping[str, Any], path: str) -> None:
+        """Look whether a training began with the weights named now.
+
+        Args:
+            state: The checkpoint that is to be resumed, in `path`.
+
+        Raises:
+            ValueError: It began with others.
+        """
+        began = state['meta'].get('pretrained')
+        if began is None or self.checkpoint is None:
+            return
+        if _describe(self.checkpoint)['sha256'] != began['sha256']:
+            raise ValueError(
+                f'{path} is of a training that began with {began["name"]}, '
+                f'not with {self.checkpoint}; give another --work-dir for a '
+                'new training, or the same weights to go on.')
+
+    def before_save_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note which weights the training began with."""
+        if self.origin is not None:
+            checkpoint['meta']['pretrained'] = self.origin
+
+    def after_load_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep that note in a resumed training."""
+        self.origin = checkpoint.get('meta', {}).get('pretrained')
+
     def before_train(self, runner: Runner) -> None:
         """Load the weights; of a resumed run they are there already."""
         if runner.iter == 0:
             self.fill(runner)
+            if self.checkpoint is not None:
+                self.origin = _describe(self.checkpoint)
         elif self.checkpoint is not None:
             runner.logger.info(
                 f'Resumed at iteration {runner.iter}: {self.checkpoint} is '
                 'not loaded again.')
+
+
+def _describe(checkpoint: str) -> dict[str, str]:
+    """Name and hash of weights."""
+    if checkpoint == RANDOM:
+        return dict(name=RANDOM, sha256='')
+    return dict(name=checkpoint_name(checkpoint),
+                sha256=hash_file(checkpoint_path(checkpoint)))

@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
+from .pretrained_hook import PretrainedHook
+
 
 @HOOKS.register_module()
 class ResultsHook(Hook):
@@ -30,7 +32,8 @@ class ResultsHook(Hook):
         done = f'epoch {runner.epoch} of {runner.max_epochs}'
         if _max_iters(runner):
             done = f'iteration {runner.iter} of {runner.max_iters}'
-        self._write(runner, metrics or {}, f'after {done}')
+        batch = f'batch {get_world_size()}x{_batch_size(runner)}'
+        self._write(runner, metrics or {}, f'{batch}, after {done}')
 
     def after_test_epoch(
         self, runner: Runner, metrics: Optional[dict[str, float]] = None
@@ -40,14 +43,16 @@ class ResultsHook(Hook):
         if not _max_iters(runner):
             epochs = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
             length = f'{epochs} epochs'
-        self._write(runner, metrics or {}, f'{length} by the config')
+        # How many GPUs it was trained on is not known here.
+        batch = f'batch {_batch_size(runner)} on each GPU'
+        self._write(runner, metrics or {}, f'{batch}, {length} by the config')
 
     def _write(
-        self, runner: Runner, metrics: dict[str, float], length: str
+        self, runner: Runner, metrics: dict[str, float], training: str
     ) -> None:
         if not is_main_process():
             return
-        protocol = f'{describe(runner)}, {length}'
+        protocol = f'{describe(runner)}, {training}'
         runner.logger.info(f'Protocol: {protocol}')
         results = [
             dict(name=name, value=value, protocol=protocol)
@@ -55,6 +60,11 @@ class ResultsHook(Hook):
         ]
         path = Path(runner.log_dir, 'results.json')
         path.write_text(json.dumps(results, indent=2))
+
+
+def _batch_size(runner: Runner) -> Optional[int]:
+    """Of each process, in training."""
+    return (runner.cfg.get('train_dataloader') or {}).get('batch_size')
 
 
 def _max_iters(runner: Runner) -> Optional[int]:
@@ -91,6 +101,8 @@ def describe(runner: Runner) -> str:
             f'frozen backbone, {norm}linear on {", ".join(model.features)} '
             f'({model.windows} windows), learning rate {rates}'
         ]
+    parts += [f'--pretrained {hook.origin["name"]}' for hook in runner.hooks
+              if isinstance(hook, PretrainedHook) and hook.origin]
     wrapper = cfg.get('optim_wrapper') or {}
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, Mapping):
@@ -99,8 +111,7 @@ def describe(runner: Runner) -> str:
               if part]
     keys = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
     parts += [f'{key} {_call(of_key)}' for key, of_key in keys.items()]
-    batch = (cfg.get('train_dataloader') or {}).get('batch_size')
-    return ', '.join(parts + [f'batch {get_world_size()}x{batch}'])
+    return ', '.join(parts)
 
 
 def _call(config: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
                                                 load_backbone, load_model,
@@ -155,6 +155,17 @@ def test_another_depth_and_another_width_are_refused(tmp_path: Path) -> None:
     torch.save(released(), path)
     with pytest.raises(ValueError, match='not in the file .*, and'):
         load_backbone(make_model(50).backbone, path)
+    deeper = make_model(34)
+    torch.save(deeper.state_dict(), path)
+    with pytest.raises(ValueError, match=(
+            r'0 tensors are not in the file, 0 .*model \(layer1.2.bn1.bias')):
+        load_backbone(make_model().backbone, path)
+    with pytest.raises(ValueError, match='depth and width'):
+        load_model(make_model(), path)
+    shared_head = nn.Module()
+    shared_head.layer4 = make_model().backbone.layer4
+    with pytest.raises(ValueError, match=r'model \(layer4.2.bn1.bias'):
+        load_shared_head(shared_head, path)
     weights = released()
     weights['module.conv1.weight'] = torch.zeros(32, 3, 7, 7)
     torch.save(weights, path)

@@ -7,9 +7,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import nn
 
-from swav_plugin.engine import launch
+from swav_plugin.compat import stack
+from swav_plugin.engine import PretrainedHook, launch
 from swav_plugin.engine.launch import (UsageError, check_keys, check_labels,
+                                       check_load_from, check_resume,
                                        find_checkpoint, load_config,
                                        parse_options, set_launcher,
                                        set_mixed_precision)
@@ -100,9 +103,31 @@ def test_config_that_builds_on_the_package(tmp_path: Path) -> None:
     assert cfg.default_hooks.checkpoint.max_keep_ckpts == 3
 
 
+def test_other_files_are_no_configs(tmp_path: Path) -> None:
+    weights = tmp_path / 'epoch_3.pth'
+    weights.touch()
+    with pytest.raises(UsageError, match='epoch_3.pth is no config.* order?'):
+        load_config(str(weights))
+
+
+def test_missing_package_names_the_family(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(path).write_text("_base_ = 'mmrotate::a/x.py'")
+    for family, installed in (('onedl', True), ('official', False)):
+        monkeypatch.setattr(
+            stack, '_is_distribution', lambda name: installed)
+        with pytest.raises(UsageError, match=(
+                rf"mmrotate.*install -e '.\[{family}-downstream\]'")):
+            load_config(path)
+
+
 def test_missing_base_names_both_files(path: str) -> None:
     Path(path).write_text("_base_ = 'nowhere.py'")
     with pytest.raises(UsageError, match='config.py builds on .*nowhere.py'):
+        load_config(path)
+    Path(path).write_text("_base_ = 'mmnowhere::a/x.py'")
+    with pytest.raises(UsageError, match='can not be read: .*mmnowhere'):
         load_config(path)
 
 
@@ -249,6 +274,59 @@ def classifier_runner(root: Path, names: list[str]) -> Runner:
         **({'val_cfg': {}, 'val_evaluator': dict(type='Accuracy')}
            if 'val' in names else {}),
         **loaders)))
+
+
+def detector(base_channels: int = 2) -> nn.Module:
+    """What is filled in a C4 detector, with a head beside it."""
+    model = nn.Module()
+    model.backbone = nn.Conv2d(3, base_channels, 1)
+    model.roi_head = nn.Module()
+    model.roi_head.shared_head = nn.Linear(2, 2)
+    model.roi_head.bbox_head = nn.Linear(2, 5)
+    return model
+
+
+@pytest.mark.parametrize('lost', ['backbone', 'roi_head.shared_head'])
+def test_load_from_fills_all_that_is_pretrained(
+    tmp_path: Path, lost: str
+) -> None:
+    path = str(tmp_path / 'w.pth')
+    runner = SimpleNamespace(model=detector(), cfg=dict(load_from=path))
+    state = detector().state_dict()
+    del state['roi_head.bbox_head.weight']  # of other classes
+    torch.save({f'module.{key}': value for key, value in state.items()}, path)
+    check_load_from(runner)
+    torch.save(detector(4).state_dict(), path)
+    with pytest.raises(UsageError, match='or has them in another shape'):
+        check_load_from(runner)
+    torch.save({key: value for key, value in state.items()
+                if not key.startswith(lost)}, path)
+    with pytest.raises(UsageError, match=f'such as {lost}.bias'):
+        check_load_from(runner)
+
+
+def test_only_trainings_are_resumed(tmp_path: Path) -> None:
+    path = tmp_path / 'epoch_1.pth'
+    hook = PretrainedHook('random')
+    runner = SimpleNamespace(hooks=[hook], work_dir=str(tmp_path),
+                             cfg=dict(resume=True))
+    check_resume(runner)  # there is nothing yet
+    for weights in ({'conv1.weight': torch.zeros(1)},
+                    dict(state_dict={}, meta=dict(epoch=1))):
+        torch.save(weights, path)
+        with pytest.raises(UsageError, match='weights and no state of a tr'):
+            check_resume(runner)
+    checkpoint = dict(meta=dict(epoch=1, iter=5), optimizer={})
+    hook.origin = dict(name='random', sha256='')
+    hook.before_save_checkpoint(None, checkpoint)
+    torch.save(checkpoint, path)
+    check_resume(runner)
+    torch.save({'conv1.weight': torch.zeros(1)}, tmp_path / 'w.pth')
+    hook.checkpoint = str(tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match='that began with random, not with'):
+        check_resume(runner)
+    hook.checkpoint = None  # nothing is claimed
+    check_resume(runner)
 
 
 def test_labels_without_a_class(tmp_path: Path) -> None:

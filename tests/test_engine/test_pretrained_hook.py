@@ -1,4 +1,5 @@
 """Weights for the backbone, once, before training."""
+import hashlib
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,3 +105,27 @@ def test_a_checkpoint_must_be_named() -> None:
     of_load_from = runner()
     of_load_from.cfg = dict(load_from='whole.pth')
     PretrainedHook().before_train(of_load_from)
+
+
+def test_a_model_without_a_backbone_is_refused() -> None:
+    run = runner()
+    run.model = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match='backbone, which Linear does not'):
+        PretrainedHook('w.pth').before_train(run)
+
+
+def test_what_it_began_with_stays_in_checkpoints(
+    weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / 'w.pth'
+    torch.save(weights, path)
+    hook, saved = PretrainedHook(str(path)), dict(meta={})
+    hook.before_train(runner())
+    hook.before_save_checkpoint(runner(), saved)
+    assert saved == dict(meta=dict(pretrained=dict(
+        name='w', sha256=hashlib.sha256(path.read_bytes()).hexdigest())))
+    resumed, again = PretrainedHook(), dict(meta={})
+    resumed.after_load_checkpoint(runner(), saved)
+    resumed.before_train(runner(iteration=5))
+    resumed.before_save_checkpoint(runner(), again)
+    assert again == saved

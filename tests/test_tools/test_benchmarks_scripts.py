@@ -72,6 +72,7 @@ def test_dist(
         str(TOOLS / tool), 'c.py', *option, 'w.pth', *MORE, '--launcher',
         'pytorch', f'PYTHONPATH={ROOT}:mine'
     ]
+    assert run(script, 'c.py', '0', 'w.pth').returncode == 2
     done = run(script, 'c.py', 'w.pth', '8')
     assert done.returncode == 2
     assert f'CONFIG GPUS CHECKPOINT [arguments of {tool}]' in done.stderr

@@ -101,6 +101,8 @@ class Fake:
             Path(folder, 'results.json').write_text(json.dumps([
                 dict(name='avgpool/knn10_top1', value=float(
                     len(self.commands)), protocol='fake')]))
+            (folder / 'pictures').mkdir()
+            (folder / 'pictures/1.jpg').touch()
         return None
 
     def names(self) -> list[str]:
@@ -185,6 +187,8 @@ def test_only_what_is_not_done_runs_again(
     run('--only', 'knn', '--image-size', '64')
     run('--only', 'knn', '--cfg-options', 'knn:test_evaluator.0.k=[3]')
     assert len(fake.commands) == 5
+    for picture in (tmp_path / 'out').glob('*/*/*/pictures/*'):
+        picture.unlink()  # the report does without
     run('--only', 'knn', '--cfg-options', 'svm:test_evaluator.0.seed=1')
     assert len(fake.commands) == 5
     run('--only', 'knn')

@@ -142,7 +142,8 @@ def test_probe(
     assert protocol == (
         'frozen backbone, batch norm and linear on feature1, feature2, '
         'feature3, feature4, feature5 (adaptive windows), learning rate '
-        '0.003, 0.01, SGD(momentum=0.9, nesterov=True, weight_decay=0.0001), '
+        f'0.003, 0.01, --pretrained {weights.stem}, '
+        'SGD(momentum=0.9, nesterov=True, weight_decay=0.0001), '
         'MultiStepLR(milestones=[30, 60, 90], gamma=0.1, by_epoch=True), '
         'batch 1x8, after epoch 2 of 2')
     log = max(trained.glob('*/*.log')).read_text()
@@ -179,10 +180,19 @@ def test_processes_give_the_probe_of_one(
 
 
 def test_resumed_probe_equals_uninterrupted(
-    trained: Path, sets: list[str], tmp_path: Path
+    trained: Path, weights: Path, sets: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(trained / 'epoch_1.pth', tmp_path)
     run('train', MHEAD, tmp_path, '--resume', '--cfg-options', *PROBES, *sets)
+    # What it began with is known from the checkpoint, and not exchanged.
+    file = max(tmp_path.glob('*/results.json'))
+    assert f'--pretrained {weights.stem}, ' in file.read_text()
+    torch.save({}, tmp_path / 'other.pth')
+    with pytest.raises(SystemExit):
+        run('train', MHEAD, tmp_path, '--resume', '--pretrained',
+            str(tmp_path / 'other.pth'), '--cfg-options', *PROBES, *sets)
+    assert f'that began with {weights.stem}, not' in capsys.readouterr().err
     one, two = [state(folder / 'epoch_2.pth')
                 for folder in (trained, tmp_path)]
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -218,7 +228,7 @@ def test_fine_tuning_with_a_list(
     assert protocol == (
         'all weights trained, SGD(lr=0.02, momentum=0.9, weight_decay=0.0), '
         'MultiStepLR(milestones=[12, 16], gamma=0.2, by_epoch=True), head '
-        '(lr_mult=250), batch 1x8, 2 epochs by the config')
+        '(lr_mult=250), batch 8 on each GPU, 2 epochs by the config')
 
 
 @pytest.fixture
@@ -267,7 +277,7 @@ def test_load_from_has_to_fill_the_backbone(
 ) -> None:
     upstream = tmp_path / 'upstream.pth.tar'
     torch.save({'module.conv1.weight': torch.zeros(64, 3, 7, 7)}, upstream)
-    assert 'tensors of the backbone, such as backbone.bn1.bias' in error(
+    assert 'to be pretrained, such as backbone.bn1.bias' in error(
         '--cfg-options', *PROBES, *sets, f'load_from={upstream}')
 
 

@@ -296,12 +296,21 @@ def test_torchrun_ends_with_the_error(tmp_path: Path) -> None:
 
 
 def test_work_dir(
-    build: Callable[..., tuple[Config, list[str]]], config: Callable[..., str]
+    build: Callable[..., tuple[Config, list[str]]],
+    config: Callable[..., str], tmp_path: Path
 ) -> None:
     assert build(config())[0].work_dir == 'work_dirs/small'
     with_own = config(more="work_dir = 'own'")
     assert build(with_own)[0].work_dir == 'own'
     assert build(with_own, '--work-dir', 'd')[0].work_dir == 'd'
+    # Benchmarks of two checkpoints have a folder each.
+    (tmp_path / 'mine').mkdir()
+    weights = tmp_path / 'mine/epoch_8.pth'
+    weights.touch()
+    assert build(config(), '--pretrained', str(weights))[0].work_dir == (
+        'work_dirs/small/mine-epoch_8')
+    assert build(config(), '--pretrained', 'random')[0].work_dir == (
+        'work_dirs/small/random')
 
 
 def test_resume_arguments(
@@ -334,7 +343,8 @@ def test_pretrained_arguments(
         build(config(more="load_from = 'x.pth'"), '--pretrained', str(weights))
 
 
-@pytest.mark.parametrize('arguments', [[], ['config.py'], ['config.py', 'x']])
+@pytest.mark.parametrize('arguments', [
+    [], ['config.py'], ['config.py', 'x'], ['config.py', '0']])
 def test_dist_train_usage(arguments: list[str]) -> None:
     done = subprocess.run([ROOT / 'tools/dist_train.sh', *arguments],
                           capture_output=True, text=True)

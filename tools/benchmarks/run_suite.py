@@ -33,6 +33,7 @@ from mmengine.device import get_device
 from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
                                                 read_checkpoint)
 from swav_plugin.compat.download import hash_file
+from swav_plugin.compat.stack import downstream_hint
 from swav_plugin.datasets.check import check, read_coco
 from swav_plugin.engine.launch import (UsageError, count_cores,
                                        find_checkpoint, find_weights,
@@ -42,6 +43,7 @@ from swav_plugin.evaluation.report_html import to_html
 from swav_plugin.evaluation.svm import draw_samples
 from swav_plugin.models.resnet import resnet_arguments
 from swav_plugin.registry import DATASETS
+from swav_plugin.zoo import checkpoint_name
 
 TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = TOOLS.parent / 'configs/benchmarks'
@@ -255,9 +257,7 @@ def lacks_library(name: str) -> Optional[str]:
     library = BENCHMARKS[name].library
     if not library or importlib.util.find_spec(library) is not None:
         return None
-    return (f"{library} is not installed: pip install -e "
-            "'.[onedl-downstream]', or official-downstream beside the "
-            'official mmcv')
+    return f'{library} is not installed: {downstream_hint()}'
 
 
 def look_at(name: str, root: Path) -> Data:
@@ -600,7 +600,10 @@ def measure(args: argparse.Namespace, run: Run) -> dict:
     """Run a benchmark, or find what an earlier run has left."""
     done = run.folder / RESULT
     if done.is_file():
-        return json.loads(done.read_text())
+        entry = json.loads(done.read_text())
+        entry['pictures'] = [name for name in entry.get('pictures', ())
+                             if (args.out / name).is_file()]
+        return entry
     run.folder.mkdir(parents=True, exist_ok=True)
     run.cfg.dump(run.folder / 'config.py')
     log = run.folder / 'log.txt'
@@ -618,7 +621,7 @@ def measure(args: argparse.Namespace, run: Run) -> dict:
         # It had been stopped after its last epoch, before its numbers.
         failure = execute(make_command(args, run, 'test.py', trained), log)
         results = newest_results(run.folder, before)
-    entry: dict[str, Any] = dict(
+    entry = dict(
         command=shlex.join(command), seconds=time.monotonic() - begin)
     if failure is not None or results is None or not read(results):
         # mmdet has none for COCO where no object at all was found.
@@ -679,7 +682,7 @@ def run_suite(args: argparse.Namespace) -> int:
     """Run what can be run; return how many benchmarks failed."""
     weights = find_weights(args.checkpoint)
     network = read_network(args.checkpoint, weights)
-    name = name_of(args.checkpoint, Path(weights))
+    name = checkpoint_name(args.checkpoint)
     suite: dict[str, Any] = dict(
         checkpoint={
             'Checkpoint': args.checkpoint,
@@ -774,22 +777,6 @@ def plan(
             'said above' if names else 'nothing to run: --skip leaves none '
             'of --only')
     return runs
-
-
-def name_of(given: str, path: Path) -> str:
-    """What to call a checkpoint.
-
-    >>> name_of('a.pth.tar', Path('a.pth.tar'))
-    'a'
-    >>> name_of('work/epoch_8.pth', Path('work/epoch_8.pth'))
-    'work/epoch_8'
-    """
-    if not Path(given).suffix:  # of the zoo
-        return given
-    name = path.name.partition('.')[0]
-    if name.partition('_')[0] in ('epoch', 'iter', 'best'):
-        return f'{path.absolute().parent.name}/{name}'
-    return name
 
 
 def print_results(entry: dict) -> None:

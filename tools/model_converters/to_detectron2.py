@@ -8,10 +8,12 @@ RESNETS.STRIDE_IN_1X1 False, BACKBONE.FREEZE_AT 0 and SyncBN; PIXEL_MEAN
 [123.675, 116.28, 103.53] and PIXEL_STD [58.14, 57.12, 57.375].
 """
 import argparse
+import io
 import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -67,6 +69,21 @@ def convert(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
             if re.match(r'(conv1|bn1|stem|layer[1-4])\.', key)}
 
 
+class _Pickler(pickle.Pickler):
+    """Names no module of NumPy's own that another version does not have.
+
+    NumPy 2 writes arrays so that 1.24 and older can not read them.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        """Write an array as the call that makes it."""
+        if not isinstance(value, np.ndarray):
+            return NotImplemented
+        # Of a bytearray it can be written to.
+        return np.ndarray, (
+            value.shape, value.dtype.str, bytearray(value.tobytes()))
+
+
 def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
@@ -83,7 +100,9 @@ def main() -> None:
     # head of C4 detectors.
     content = dict(
         model=weights, __author__='swav_plugin', matching_heuristics=True)
-    AtomicBackend().put(pickle.dumps(content), args.out)
+    file = io.BytesIO()
+    _Pickler(file, protocol=4).dump(content)
+    AtomicBackend().put(file.getvalue(), args.out)
     print(f'{args.out}: {len(weights)} tensors of the backbone')
 
 

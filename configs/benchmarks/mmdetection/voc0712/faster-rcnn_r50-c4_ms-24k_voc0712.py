@@ -12,11 +12,10 @@ mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py PRETRAIN 8
 
 Data: data/VOCdevkit/{VOC2007,VOC2012}.
 
-Results, in %:
+Results, in % in results.json and as fractions in the log:
     pascal_voc/AP50, AP75, mAP    11 points, VOC2007's way; mAP is the mean
                                   of AP50 to AP95, as MoCo reports it
     coco/bbox_mAP, _50, _75       COCO's way, by pycocotools, 101 points
-pascal_voc's are fractions of 1.
 
 Differences: images are RGB and divided by the pretraining's std; mmselfsup's
 1.0 feeds BGR divided by 1, though 0.x, which measured the above, did not. AP
@@ -58,7 +57,8 @@ def trainval(year: str) -> dict:
         data_root='data/VOCdevkit/',
         ann_file=f'{year}/ImageSets/Main/trainval.txt',
         data_prefix=dict(sub_data_root=f'{year}/'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32, bbox_min_size=32),
+        # mmdet's base also has bbox_min_size: objects below would be ignored.
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline)
 
 
