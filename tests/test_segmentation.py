@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from torch import nn
 from swav_plugin.compat.checkpoint_keys import load_backbone
 from swav_plugin.engine.launch import load_config
 from tests.conftest import REPO_ROOT
+from tests.upstream import changed, without_scopes
 
 pytest.importorskip('mmseg')
 
@@ -45,102 +46,157 @@ def read(name: str) -> Config:
     return load_config(str(CONFIGS / f'{name}.py'))
 
 
-def without_scopes(value: Any) -> Any:
-    """Leave out the notes of mmengine on what came from mmseg."""
-    if isinstance(value, dict):
-        return {key: without_scopes(item) for key, item in value.items()
-                if key != '_scope_'}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(without_scopes, value))
-    return value
+# Written down from the table of mmselfsup's configs, not from the files: all
+# that differs from mmseg's bases, and what the table has in common with them.
+SYNC_BN = dict(type='SyncBN', requires_grad=True)
 
 
-def step(pipeline: list[dict], kind: str) -> dict:
-    """The one transform of a kind, without its type."""
-    found, = [dict(transform) for transform in pipeline
-              if transform['type'] == kind]
-    del found['type']
-    return found
+class Facts(NamedTuple):
+    """What the table says of a config."""
+
+    bases: list[str]  # mmseg's
+    batch: int  # on each of 4 GPUs
+    workers: int
+    iters: int
+    interval: int  # of evaluations and checkpoints
+    classes: int
+    crop: int
+    scale: list[int]
+    align_corners: bool
+    test_cfg: dict[str, Any]
 
 
-# Written down from the table of mmselfsup's configs, not from the files.
-@pytest.mark.parametrize(
-    'name, batch, iters, interval, classes, crop, scale, align', [
-        (VOC, 4, 20_000, 2_000, 21, 512, (2048, 512), False),
-        (CITYSCAPES, 2, 40_000, 4_000, 19, 769, (2049, 1025), True),
-    ])
-def test_numbers(
-    name: str, batch: int, iters: int, interval: int, classes: int, crop: int,
-    scale: tuple[int, int], align: bool
-) -> None:
-    cfg = Config(without_scopes(read(name).to_dict()))
-    model = cfg.model
-    assert model.type == 'EncoderDecoder' and model.pretrained is None
-    backbone = model.backbone
-    assert (backbone.type, backbone.depth) == ('ResNet', 50)
-    assert backbone.strides == (1, 2, 1, 1)
-    assert backbone.dilations == (1, 1, 2, 4)
-    assert backbone.contract_dilation and backbone.frozen_stages == -1
-    assert not backbone.norm_eval and 'init_cfg' not in backbone
-    for part in (backbone, model.decode_head, model.auxiliary_head):
-        assert part.norm_cfg == dict(type='SyncBN', requires_grad=True)
-    heads = [(head.type, head.in_channels, head.channels, head.num_convs,
-              head.concat_input, head.in_index, head.num_classes,
-              head.loss_decode.loss_weight, head.align_corners)
-             for head in (model.decode_head, model.auxiliary_head)]
-    assert heads == [
-        ('FCNHead', 2048, 512, 2, True, 3, classes, 1.0, align),
-        ('FCNHead', 1024, 256, 1, False, 2, classes, 0.4, align)]
-    assert model.test_cfg == (
-        dict(mode='slide', crop_size=(769, 769), stride=(513, 513))
-        if name == CITYSCAPES else dict(mode='whole'))
+FACTS = {
+    VOC: Facts(
+        ['datasets/pascal_voc12_aug', 'schedules/schedule_20k'],
+        4, 4, 20_000, 2_000, 21, 512, [2048, 512], False, dict(mode='whole')),
+    CITYSCAPES: Facts(
+        ['datasets/cityscapes_769x769', 'schedules/schedule_40k'],
+        2, 2, 40_000, 4_000, 19, 769, [2049, 1025], True,
+        dict(mode='slide', crop_size=[769, 769], stride=[513, 513])),
+}
 
-    preprocessor = model.data_preprocessor
-    assert preprocessor.mean == [123.675, 116.28, 103.53]
-    assert preprocessor.std == [58.14, 57.12, 57.375]
-    assert preprocessor.bgr_to_rgb and preprocessor.size == (crop, crop)
-    # mmengine takes this one where the model has none.
-    assert cfg.data_preprocessor == preprocessor
 
-    assert cfg.optim_wrapper.optimizer == dict(
-        type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
-    assert 'paramwise_cfg' not in cfg.optim_wrapper
-    assert cfg.param_scheduler == [dict(
-        type='PolyLR', power=0.9, eta_min=1e-4, begin=0, end=iters,
-        by_epoch=False)]
-    assert cfg.train_cfg.type == 'IterBasedTrainLoop'
-    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (
-        iters, interval)
-    assert cfg.default_hooks.checkpoint.interval == interval
-    assert not cfg.default_hooks.checkpoint.by_epoch
-    assert cfg.train_dataloader.batch_size == batch
-    assert cfg.val_evaluator == dict(type='IoUMetric', iou_metrics=['mIoU'])
+def head(
+    facts: Facts, in_channels: int, channels: int, in_index: int,
+    num_convs: int, concat_input: bool, loss_weight: float
+) -> dict[str, Any]:
+    return dict(
+        type='FCNHead', in_channels=in_channels, in_index=in_index,
+        channels=channels, num_convs=num_convs, concat_input=concat_input,
+        dropout_ratio=.1, num_classes=facts.classes, norm_cfg=SYNC_BN,
+        align_corners=facts.align_corners, loss_decode=dict(
+            type='CrossEntropyLoss', use_sigmoid=False,
+            loss_weight=loss_weight))
 
-    dataset = cfg.train_dataloader.dataset
-    parts = dataset.get('datasets', [dataset])
-    for part in parts:
-        assert step(part.pipeline, 'RandomResize') == dict(
-            scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True)
-        assert step(part.pipeline, 'RandomCrop') == dict(
-            crop_size=(crop, crop), cat_max_ratio=0.75)
-        assert step(part.pipeline, 'RandomFlip') == dict(prob=0.5)
-        assert step(part.pipeline, 'PhotoMetricDistortion') == {}
-    test = cfg.test_dataloader.dataset
-    assert step(test.pipeline, 'Resize') == dict(
-        scale=scale, keep_ratio=True)
-    if name == VOC:
-        assert [(part.data_root, part.ann_file, part.data_prefix.seg_map_path)
-                for part in [*parts, test]] == [
-            ('data/VOCdevkit/VOC2012', f'ImageSets/Segmentation/{split}.txt',
-             f'SegmentationClass{suffix}')
-            for split, suffix in (('train', ''), ('aug', 'Aug'), ('val', ''))]
-        assert step(parts[0].pipeline, 'Pad') == dict(size=(crop, crop))
+
+def everywhere(facts: Facts) -> dict[str, Any]:
+    preprocessor = dict(
+        type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53],
+        std=[58.14, 57.12, 57.375], bgr_to_rgb=True, pad_val=0,
+        seg_pad_val=255, size=[facts.crop, facts.crop])
+    return {
+        'custom_imports': dict(imports=['swav_plugin.engine'],
+                               allow_failed_imports=False),
+        # Without the first, a random backbone would be measured in silence.
+        'custom_hooks': [dict(type='swav_plugin.PretrainedHook'),
+                         dict(type='swav_plugin.ResultsHook')],
+        'randomness': dict(seed=0, deterministic=False),
+        'default_scope': 'mmseg',
+        'model': dict(
+            type='EncoderDecoder', pretrained=None,
+            data_preprocessor=preprocessor,
+            backbone=dict(  # no deep stem
+                type='ResNet', depth=50, num_stages=4,
+                out_indices=[0, 1, 2, 3], dilations=[1, 1, 2, 4],
+                strides=[1, 2, 1, 1], contract_dilation=True,
+                frozen_stages=-1, norm_cfg=SYNC_BN, norm_eval=False,
+                style='pytorch'),
+            decode_head=head(facts, 2048, 512, 3, 2, True, 1.),
+            auxiliary_head=head(facts, 1024, 256, 2, 1, False, .4),
+            train_cfg=dict(), test_cfg=facts.test_cfg),
+        # mmengine takes this one where the model has none.
+        'data_preprocessor': preprocessor,
+        'optim_wrapper': dict(
+            type='OptimWrapper', clip_grad=None, optimizer=dict(
+                type='SGD', lr=.01, momentum=.9, weight_decay=5e-4)),
+        'param_scheduler': [dict(
+            type='PolyLR', power=.9, eta_min=1e-4, begin=0, end=facts.iters,
+            by_epoch=False)],
+        'train_cfg': dict(type='IterBasedTrainLoop', max_iters=facts.iters,
+                          val_interval=facts.interval),
+        'val_cfg': dict(type='ValLoop'),
+        'test_cfg': dict(type='TestLoop'),
+        'auto_scale_lr': dict(enable=False, base_batch_size=4 * facts.batch),
+        'default_hooks.checkpoint': dict(
+            type='CheckpointHook', by_epoch=False, interval=facts.interval,
+            max_keep_ckpts=3, backend_args=dict(backend='atomic')),
+        'val_evaluator': dict(type='IoUMetric', iou_metrics=['mIoU']),
+        'test_evaluator': dict(type='IoUMetric', iou_metrics=['mIoU']),
+        'train_dataloader.batch_size': facts.batch,
+        'train_dataloader.num_workers': facts.workers,
+        'train_dataloader.sampler': dict(type='InfiniteSampler', shuffle=True),
+    }
+
+
+def datasets(facts: Facts) -> dict[str, Any]:
+    train: list[dict] = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations'),
+        dict(type='RandomResize', scale=facts.scale, ratio_range=[.5, 2.],
+             keep_ratio=True),
+        dict(type='RandomCrop', crop_size=[facts.crop, facts.crop],
+             cat_max_ratio=.75),
+        dict(type='RandomFlip', prob=.5),
+        dict(type='PhotoMetricDistortion'),
+        dict(type='PackSegInputs'),
+    ]
+    test = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=facts.scale, keep_ratio=True),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs'),
+    ]
+    if facts.classes == 19:
+
+        def dataset(split: str, pipeline: list[dict]) -> dict[str, Any]:
+            return dict(
+                type='CityscapesDataset', data_root='data/cityscapes/',
+                data_prefix=dict(img_path=f'leftImg8bit/{split}',
+                                 seg_map_path=f'gtFine/{split}'),
+                pipeline=pipeline)
+
+        training, testing = dataset('train', train), dataset('val', test)
     else:
-        assert [(part.data_root, part.data_prefix.img_path,
-                 part.data_prefix.seg_map_path)
-                for part in [*parts, test]] == [
-            ('data/cityscapes/', f'leftImg8bit/{split}', f'gtFine/{split}')
-            for split in ('train', 'val')]
+        train.insert(-1, dict(type='Pad', size=[512, 512]))
+
+        def part(split: str, maps: str, pipeline: list[dict]) -> dict:
+            return dict(
+                type='PascalVOCDataset', data_root='data/VOCdevkit/VOC2012',
+                data_prefix=dict(img_path='JPEGImages', seg_map_path=maps),
+                ann_file=f'ImageSets/Segmentation/{split}.txt',
+                pipeline=pipeline)
+
+        training = dict(type='ConcatDataset', datasets=[
+            part('train', 'SegmentationClass', train),
+            part('aug', 'SegmentationClassAug', train)])
+        testing = part('val', 'SegmentationClass', test)
+    changes: dict[str, Any] = {'train_dataloader.dataset': training}
+    for split in 'val', 'test':
+        changes[f'{split}_dataloader'] = dict(
+            batch_size=1, num_workers=4, persistent_workers=True,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=testing)
+    return changes
+
+
+@pytest.mark.parametrize('name', FACTS)
+def test_numbers(name: str) -> None:
+    facts = FACTS[name]
+    bases = ['models/fcn_r50-d8', *facts.bases, 'default_runtime']
+    expected = changed([f'mmseg::_base_/{base}.py' for base in bases],
+                       everywhere(facts) | datasets(facts))
+    assert without_scopes(read(name).to_dict()) == expected
 
 
 @pytest.mark.parametrize('name', OLD_NAMES)
