@@ -5,6 +5,7 @@
 Several processes: tools/dist_test.sh and tools/slurm_test.sh.
 """
 import argparse
+import textwrap
 from typing import Any
 
 import swav_plugin  # noqa: F401 isort:skip  says what is not installed
@@ -85,7 +86,8 @@ def fill(model: Any, checkpoint: str) -> str:
             raise ValueError(
                 f'{checkpoint} is not of this {type(model).__name__}, which '
                 'is tested whole: give what its training wrote; a backbone '
-                f'goes to tools/train.py --pretrained. {error}') from None
+                'goes to tools/train.py --pretrained. '
+                f'{textwrap.shorten(str(error), 500)}') from None
         count = len(model.state_dict())
     return f'Filled {count} tensors from {checkpoint}.'
 
