@@ -270,6 +270,12 @@ def test_a_backbone_alone_can_not_be_tested(
             *sets)
     assert ('does not fill the LinearProbe: 30 tensors are not in the file '
             '(head.classifiers') in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run('test', SEMI, tmp_path, str(weights), '--cfg-options', *SMALL,
+            *sets, 'model.head.in_channels=64')
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert 'is not of this ImageClassifier, which is tested whole' in message
+    assert len(message) < 900
 
 
 def test_load_from_has_to_fill_the_backbone(
