@@ -17,29 +17,43 @@ from swav_plugin.engine import PicturesHook
 pytest.importorskip('mmdet', reason='needs the extra onedl-downstream')
 
 
+ORANGE, BLUE, GREEN = (230, 140, 20), (20, 90, 200), (0, 255, 0)
+
+
 @pytest.fixture
 def runner(tmp_path: Path) -> Any:
     """What the hook asks of a Runner: 10 batches of 1."""
     from mmdet.visualization import DetLocalVisualizer
     visualizer = DetLocalVisualizer(name=str(tmp_path))
-    visualizer.dataset_meta = dict(classes=['cat'], palette=[(255, 0, 0)])
+    visualizer.dataset_meta = dict(classes=['cat'], palette=[GREEN])
     return SimpleNamespace(val_dataloader=range(10), test_dataloader=range(3),
                            log_dir=str(tmp_path), visualizer=visualizer)
 
 
 def sample(path: Path) -> Any:
-    """A black image of 800 x 400 px; a box with and one without score."""
+    """800 x 400 px, left orange, right blue; an object in each half.
+
+    Of a sure and of an unsure one: a box, and the lower half of it as mask.
+    """
     from mmdet.structures import DetDataSample
-    Image.new('RGB', (800, 400)).save(path)
+    image = Image.new('RGB', (800, 400), BLUE)
+    image.paste(ORANGE, (0, 0, 400, 400))
+    image.save(path)
+    masks = torch.zeros(2, 400, 800, dtype=torch.bool)
+    masks[0, 260:320, 80:240] = True
+    masks[1, 200:360, 440:720] = True
     found = DetDataSample(metainfo=dict(img_path=str(path)))
     found.pred_instances = InstanceData(
         bboxes=torch.tensor([[80., 200., 240., 320.],
-                             [400., 40., 720., 360.]]),
-        scores=torch.tensor([.9, .1]), labels=torch.tensor([0, 0]))
+                             [440., 40., 720., 360.]]),
+        masks=masks, scores=torch.tensor([.9, .1]),
+        labels=torch.tensor([0, 0]))
     return found
 
 
-def test_boxes_of_chosen_batches(runner: Any, tmp_path: Path) -> None:
+def test_what_is_found_is_drawn_over_the_image(
+    runner: Any, tmp_path: Path
+) -> None:
     hook = PicturesHook()
     for batch in range(10):
         hook.after_val_iter(
@@ -47,13 +61,35 @@ def test_boxes_of_chosen_batches(runner: Any, tmp_path: Path) -> None:
     files = sorted((tmp_path / 'pictures').iterdir())
     assert [file.name for file in files] == [
         f'{batch:06}-{batch}.jpg' for batch in (0, 2, 5, 7)]
-    with Image.open(files[0]) as picture:
-        assert picture.size == (400, 200)
-        pixels = np.asarray(picture, np.int64)
-    # The left and the lower edge of the sure box, at half the scale.
-    assert (pixels[115:155, 38:43, 0].max(1) > 100).all()
-    assert (pixels[157:163, 45:115, 0].max(0) > 100).all()
-    assert pixels[:, 180:].max() < 30  # JPEG's, of the unsure one nothing
+    for file in files:
+        with Image.open(file) as picture:
+            assert picture.size == (400, 200)
+            pixels = np.asarray(picture, np.int64)
+
+        def differ(rows: slice, columns: slice, color: Any) -> Any:
+            return np.abs(pixels[rows, columns] - color).max(2)
+
+        # All is at half the scale; 12 is for JPEG. Outside of the sure box,
+        # the image as it was; of the unsure object there is nothing.
+        everywhere = slice(None)
+        assert differ(everywhere, slice(0, 30), ORANGE).max() <= 12
+        assert differ(everywhere, slice(130, 190), ORANGE).max() <= 12
+        assert differ(slice(0, 90), slice(0, 190), ORANGE).max() <= 12
+        assert differ(slice(170, 200), slice(0, 190), ORANGE).max() <= 12
+        assert differ(everywhere, slice(210, 400), BLUE).max() <= 12
+        # The upper half of the box is the image, right of its text.
+        assert differ(slice(106, 124), slice(100, 114), ORANGE).max() <= 12
+        # 4 parts of the class's colour, of which mmdet shifts each channel
+        # by up to 64 for each mask, to 1 of the image.
+        masked = pixels[138:152, 50:110].reshape(-1, 3)
+        assert (masked.min(0) >= np.array([46, 181, 4]) - 12).all()
+        assert (masked.max(0) <= np.array([97, 232, 55]) + 12).all()
+        # The outline above the mask: on columns 40 and 120, row 100.
+        edges = [pixels[106:126, 38:43], pixels[106:126, 118:123],
+                 pixels[98:103, 46:114].swapaxes(0, 1)]
+        for edge in edges:
+            # Green less red: of the image, -90.
+            assert (edge[..., 1] - edge[..., 0]).max(1).min() > 40
 
 
 def test_fewer_batches_than_pictures(runner: Any, tmp_path: Path) -> None:
