@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -121,7 +122,12 @@ def set_common(cfg: Config, args: argparse.Namespace) -> None:
 def run_command(
     run: Callable[[argparse.Namespace], None], args: argparse.Namespace
 ) -> None:
-    """Run a command; a mistake of the user's ends in one line."""
+    """Run a command; a mistake of the user's ends in one line.
+
+    One that is terminated takes its data workers along. Those that wait to
+    hand over masks, which are too large for a pipe, would else wait for ever.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run(args)
     except UsageError as error:
@@ -129,6 +135,8 @@ def run_command(
             raise  # for torchrun's summary, see @record
         print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
         sys.exit(2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """From command lines to configs, and what is refused on the way."""
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -327,6 +330,45 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
         check_resume(runner)
     hook.checkpoint = None  # nothing is claimed
     check_resume(runner)
+
+
+LOADS_MASKS = '''
+import argparse, sys, time
+from torch.utils.data import DataLoader
+from swav_plugin.engine.launch import run_command
+
+class Masks:
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        return bytes(2**20)
+
+def run(args):
+    loader = DataLoader(Masks(), batch_size=None, num_workers=1)
+    batches = iter(loader)
+    next(batches)
+    print(batches._workers[0].pid, flush=True)
+    time.sleep(60)
+
+run_command(run, argparse.Namespace(launcher='none'))
+'''
+
+
+@pytest.mark.skipif(not Path('/proc/self').exists(), reason='needs /proc')
+def test_workers_end_with_what_is_terminated() -> None:
+    process = subprocess.Popen(
+        [sys.executable, '-c', LOADS_MASKS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker = Path('/proc', process.stdout.readline().strip())
+    assert worker.exists()
+    process.terminate()
+    assert process.wait(60) == 143
+    # A worker looks every five seconds whether it was left alone.
+    deadline = time.monotonic() + 8
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(.1)
+    assert not worker.exists()
 
 
 def test_labels_without_a_class(tmp_path: Path) -> None:
