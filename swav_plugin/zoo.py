@@ -2,6 +2,7 @@
 import difflib
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any, Union
 from urllib.parse import urlparse
@@ -59,14 +60,14 @@ def checkpoint_name(source: str) -> str:
     Args:
         source: As for `checkpoint_path`; need not exist.
 
-    >>> checkpoint_name('https://x.org/a.pth.tar'), checkpoint_name('random')
-    ('a', 'random')
+    >>> checkpoint_name('http://x.org/v1.0.pth.tar'), checkpoint_name('random')
+    ('v1.0', 'random')
     >>> checkpoint_name('work/epoch_8.pth')
     'work/epoch_8'
     """
     is_url = '://' in source
     path = Path(urlparse(source).path if is_url else source).expanduser()
-    name = path.name.partition('.')[0]
+    name = re.sub(r'\.(pth\.tar|pth|pt|tar|pkl)$', '', path.name)
     if name.partition('_')[0] in ('epoch', 'iter', 'best'):
         return f'{path.absolute().parent.name}/{name}'
     return name

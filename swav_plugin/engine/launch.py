@@ -136,7 +136,8 @@ def run_command(
         print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
         sys.exit(2)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # None: it was not Python's.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextmanager
