@@ -4,8 +4,10 @@ Used by the commands in ``tools/``. What a user is likely to get wrong is
 looked for here, before anything slow starts.
 """
 import argparse
+import ctypes
 import datetime
 import difflib
+import functools
 import inspect
 import logging
 import multiprocessing
@@ -59,6 +61,8 @@ _KNOWN_KEYS: dict[str, Collection[str]] = {
 
 # Of these, the ones in which nobody keeps entries of his own.
 _CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
+
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class UsageError(ValueError):
@@ -122,12 +126,8 @@ def set_common(cfg: Config, args: argparse.Namespace) -> None:
 def run_command(
     run: Callable[[argparse.Namespace], None], args: argparse.Namespace
 ) -> None:
-    """Run a command; a mistake of the user's ends in one line.
-
-    One that is terminated takes its data workers along. Those that wait to
-    hand over masks, which are too large for a pipe, would else wait for ever.
-    """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Run a command; a mistake of the user's ends in one line."""
+    _end_children_with_us()
     try:
         run(args)
     except UsageError as error:
@@ -135,9 +135,21 @@ def run_command(
             raise  # for torchrun's summary, see @record
         print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
         sys.exit(2)
-    finally:
-        # None: it was not Python's.
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@functools.cache
+def _end_children_with_us() -> None:
+    """Let data workers end when this process is killed, on Linux.
+
+    One that waits to hand over masks, which are too large for a pipe, never
+    looks whether it was left alone. No handler of SIGTERM instead: while a
+    child is being forked Python forgets the signal, and mmdet's metric of VOC
+    would wait for that child for ever.
+    """
+    if sys.platform == 'linux':
+        libc = ctypes.CDLL(None)
+        os.register_at_fork(after_in_child=functools.partial(
+            libc.prctl, _PR_SET_PDEATHSIG, signal.SIGKILL))
 
 
 @contextmanager
