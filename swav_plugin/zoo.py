@@ -62,14 +62,16 @@ def checkpoint_name(source: str) -> str:
 
     >>> checkpoint_name('http://x.org/v1.0.pth.tar'), checkpoint_name('random')
     ('v1.0', 'random')
-    >>> checkpoint_name('work/epoch_8.pth')
+    >>> checkpoint_name('work/x/../epoch_8.pth')
     'work/epoch_8'
     """
-    is_url = '://' in source
-    path = Path(urlparse(source).path if is_url else source).expanduser()
+    if '://' in source:
+        path = Path(urlparse(source).path)
+    else:
+        path = Path(os.path.abspath(os.path.expanduser(source)))
     name = re.sub(r'\.(pth\.tar|pth|pt|tar|pkl)$', '', path.name)
     if name.partition('_')[0] in ('epoch', 'iter', 'best'):
-        return f'{path.absolute().parent.name}/{name}'
+        return f'{path.parent.name}/{name}'.lstrip('/')
     return name
 
 

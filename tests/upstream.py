@@ -5,8 +5,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-GONE = object()
-
 
 def without_scopes(value: Any) -> Any:
     """Leave out mmengine's notes on what a base brings; tuples to lists."""
@@ -23,8 +21,8 @@ def changed(bases: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         bases: 'mmdet::_base_/....py' and the like.
-        changes: Path to its value, which replaces all that was there; GONE
-            removes it. Numbers in a path count in lists.
+        changes: Path to its value, which replaces all that was there. Numbers
+            in a path count in lists.
     """
     config = without_scopes(
         Config.fromstring(f'_base_ = {[*bases]}', '.py').to_dict())
@@ -34,8 +32,5 @@ def changed(bases: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
         place = config
         for folder in folders:
             place = place[folder]
-        if value is GONE:
-            del place[last]
-        else:
-            place[last] = deepcopy(without_scopes(value))
+        place[last] = deepcopy(without_scopes(value))
     return config

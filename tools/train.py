@@ -44,7 +44,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='W',
         help='fill the backbone from this checkpoint: a file, a URL or the '
         'name of a model of the zoo; every backbone key must be in it. '
-        f"'{RANDOM}' leaves it as initialised. A resumed run ignores it")
+        f"'{RANDOM}' leaves it as initialised. A resumed run must have begun "
+        'with the same')
     parser.add_argument(
         '--amp',
         action='store_true',

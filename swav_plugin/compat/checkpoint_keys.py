@@ -118,8 +118,8 @@ def load_backbone(backbone: nn.Module, path: Union[str, Path]) -> int:
 
     Raises:
         ValueError: If a tensor of the backbone is not in the file or has
-            another shape, or a stage of the file has more blocks; the message
-            lists both sides.
+            another shape, or a stage of the file has more tensors; the
+            message lists both sides.
     """
     name = type(backbone).__name__
     return _load(backbone, _read_backbone(path), path, name)
@@ -176,7 +176,8 @@ def _load(
     unused = sorted(weights.keys() - own.keys())
     # Blocks that the model lacks: the file is of a deeper network.
     stages = {stage for stage in map(_stage, own) if stage is not None}
-    deeper = [key for key in unused if _stage(key) in stages]
+    deeper = [key for key in unused if _stage(key) in stages and
+              not key.endswith('num_batches_tracked')]
     shapes = [
         f'{key} is {tuple(weights[key].shape)} in the file and '
         f'{tuple(value.shape)} in the model'

@@ -83,7 +83,7 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
 
     Raises:
         ValueError: The file wants a function or class that neither needs;
-            the message names it.
+            the message names it. Or it is cut off.
     """
     if os.environ.get(OVERRIDE) == '1':
         return torch.load(file, map_location, weights_only=False)
@@ -92,6 +92,13 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
             return torch.load(file, map_location, weights_only=True)
         return torch.load(
             file, map_location, _RestrictedPickle, weights_only=False)
+    except (RuntimeError, EOFError) as error:
+        if isinstance(error, RuntimeError) and (
+                'PytorchStreamReader' not in str(error)):
+            raise
+        raise ValueError(
+            f'{file} can not be read: it is cut off, or no checkpoint.'
+        ) from error
     except pickle.UnpicklingError as error:
         wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
         reason = f'it wants {wanted[0]}' if wanted else str(error)

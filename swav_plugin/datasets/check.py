@@ -31,8 +31,9 @@ class Report(NamedTuple):
     Args:
         lines: Counts of each split.
         problem: The first thing that is wrong; None if nothing is.
-        digest: Hash of the names and sizes of all files; '' if there is a
-            problem. Another one: the images were changed.
+        digest: Hash of the names and sizes of all images and masks, and of
+            what annotations and lists say; '' if there is a problem. Another
+            one: the set was changed.
     """
 
     lines: list[str]
@@ -49,7 +50,7 @@ class Split(NamedTuple):
         classes: Names, or labels where there are no names.
         used: Places of the classes that occur; None where only masks tell.
         masks: Files with a class for each pixel, in the order of images.
-        others: Further files that are needed.
+        others: Annotations and lists, or what has images packed in it.
         packed: How many more images lie inside `others`.
         note: For the report.
     """
@@ -107,6 +108,7 @@ def check(
             f'there is no dataset {name!r} to check; known are '
             f'{", ".join(NAMES)}.')
     known = _SETS[name]
+    root = str(Path(root))
     lines: list[str] = []
     digest = hashlib.sha256()
     try:
@@ -116,8 +118,9 @@ def check(
             lines.append(_describe(split))
             files = [*split.images, *split.masks, *split.others]
             for path, size in zip(files, _check_files(files)):
-                place = path.removeprefix(str(root))
-                digest.update(f'{place} {size}\n'.encode())
+                digest.update(f'{path.removeprefix(root)} {size}\n'.encode())
+            for path in split.others:
+                digest.update(Path(path).read_bytes())
             if known.num_images and not any_size:
                 _check_counts(split, known)
             if decode:
@@ -258,8 +261,8 @@ def _listed(
                 ('no label' if label < 0 else f'label {label}') +
                 f'; expected 0 to {num_classes - 1}.')
     return Split(name, [info['img_path'] for info in infos],
-                 [f'label {i}' for i in range(num_classes)],
-                 set(labels)), labels
+                 [f'label {i}' for i in range(num_classes)], set(labels),
+                 others=[str(list_file)]), labels
 
 
 def _same_classes(train: Split, val: Split) -> None:
@@ -378,7 +381,9 @@ def _voc07(root: Path, any_size: bool) -> Iterator[Split]:
         infos = [dataset.get_data_info(i) for i in range(len(dataset))]
         marks = np.stack([info['gt_label'] for info in infos])
         yield Split(name, [info['img_path'] for info in infos], VOC_CLASSES,
-                    set(np.flatnonzero((marks == 1).any(0)).tolist()))
+                    set(np.flatnonzero((marks == 1).any(0)).tolist()),
+                    others=[str(root / f'ImageSets/Main/{each}_{name}.txt')
+                            for each in VOC_CLASSES])
 
 
 def _image_names(
@@ -418,7 +423,7 @@ def _voc0712(root: Path, any_size: bool) -> Iterator[Split]:
         yield Split(
             f'{folder.name} {list_file.stem}',
             [str(folder / f'JPEGImages/{name}.jpg') for name in names],
-            VOC_CLASSES, used, others=annotations)
+            VOC_CLASSES, used, others=[str(list_file), *annotations])
 
 
 def _objects(path: str) -> set[int]:
@@ -495,7 +500,7 @@ def _voc12aug(root: Path, any_size: bool) -> Iterator[Split]:
         yield Split(
             name, [str(root / f'JPEGImages/{image}.jpg') for image in names],
             classes, masks=[str(root / f'{folder}/{image}.png')
-                            for image in names])
+                            for image in names], others=[str(list_file)])
 
 
 CITYSCAPES_CLASSES = (

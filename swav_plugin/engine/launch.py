@@ -29,7 +29,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from swav_plugin.compat.checkpoint_keys import read_checkpoint
-from swav_plugin.compat.safe_load import safe_load
+from swav_plugin.compat.safe_load import load_from_local
 from swav_plugin.compat.stack import downstream_hint
 from swav_plugin.zoo import checkpoint_name, checkpoint_path
 
@@ -83,8 +83,8 @@ def add_common_arguments(
         '--work-dir',
         metavar='D',
         help=f'folder for logs and {results} (default: work_dir of the '
-        'config, or work_dirs/<name of the config>, and in that a folder for '
-        'each W of --pretrained)')
+        'config, or work_dirs/<name of the config>, followed by the name of '
+        'the weights after --pretrained)')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -144,7 +144,8 @@ def _end_children_with_us() -> None:
     One that waits to hand over masks, which are too large for a pipe, never
     looks whether it was left alone. No handler of SIGTERM instead: while a
     child is being forked Python forgets the signal, and mmdet's metric of VOC
-    would wait for that child for ever.
+    would wait for that child for ever. To the kernel the parent is a thread:
+    nothing here may fork from one that ends before its child.
     """
     if sys.platform == 'linux':
         libc = ctypes.CDLL(None)
@@ -195,7 +196,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     except FileNotFoundError as error:
         raise UsageError(f'{path} builds on a missing config: {error}')
     except (AssertionError, ValueError) as error:
-        raise UsageError(f'{path} can not be read: {error}')
+        raise UsageError(f'{path} can not be read: {error!r}') from error
     except ModuleNotFoundError as error:
         raise UsageError(
             f'{path} builds on a package that is not here: {error}; for mmdet '
@@ -397,15 +398,18 @@ def check_resume(runner: Runner) -> None:
         UsageError: It holds weights only, or belongs to a training from other
             weights than are given now.
     """
-    source = runner.cfg.get('load_from') or find_checkpoint(runner.work_dir)
-    if not runner.cfg.get('resume') or source is None or '://' in source:
+    if not runner.cfg.get('resume'):
         return
-    checkpoint = safe_load(source, 'cpu')
+    source = runner.cfg.get('load_from') or find_checkpoint(runner.work_dir)
+    if source is None or '://' in source:
+        return
+    checkpoint = load_from_local(source, 'cpu')
     state = checkpoint if isinstance(checkpoint, Mapping) else {}
-    if 'optimizer' not in state or 'iter' not in state.get('meta', {}):
+    if 'optimizer' not in state or 'iter' not in (state.get('meta') or ()):
         raise UsageError(
-            f'--resume {source}: the file holds weights and no state of a '
-            f'training; to start from them give --pretrained {source}')
+            f'{source} can not be resumed: the file holds weights and no '
+            'state of a training; to start from them give --pretrained '
+            f'{source}')
     for hook in runner.hooks:
         if isinstance(hook, PretrainedHook):
             hook.check_origin(state, source)
@@ -415,8 +419,8 @@ def check_load_from(runner: Runner) -> None:
     """Look whether `load_from` fills the backbone; the Runner would not mind.
 
     Raises:
-        UsageError: A tensor of the backbone, or of the shared head of a C4
-            detector, is not in the file or has another shape.
+        UsageError: A tensor of the backbone, or of the last stage in the
+            heads of a C4 detector, is not in the file or has another shape.
     """
     source = runner.cfg.get('load_from')
     model = runner.model
@@ -431,7 +435,7 @@ def check_load_from(runner: Runner) -> None:
     }
     missing = sorted(
         key for key, value in model.state_dict().items()
-        if key.startswith(('backbone.', 'roi_head.shared_head.')) and
+        if key.startswith(('backbone.', 'roi_head.shared_head.layer')) and
         found.get(key) != value.shape)
     if missing:
         raise UsageError(

@@ -20,7 +20,7 @@ class PretrainedHook(Hook):
 
     In C4 detectors also the last stage, which is in their shared head.
     Every rank reads the file. A resumed run is left alone: its own checkpoint
-    holds the backbone already.
+    holds the backbone already, and says which weights it began with.
 
     Args:
         checkpoint: File in any layout that
@@ -97,7 +97,8 @@ class PretrainedHook(Hook):
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
         """Keep that note in a resumed training."""
-        self.origin = checkpoint.get('meta', {}).get('pretrained')
+        if runner.cfg.get('resume'):
+            self.origin = checkpoint['meta'].get('pretrained')
 
     def before_train(self, runner: Runner) -> None:
         """Load the weights; of a resumed run they are there already."""

@@ -146,6 +146,16 @@ def test_mmengine_refuses_urls(
     assert not attack.with_name('proof').exists()
 
 
+@pytest.mark.parametrize('share', [0, .5])
+def test_cut_off_files(share: float, tmp_path: Path) -> None:
+    path = tmp_path / 'w.pth'
+    torch.save({'conv1.weight': torch.rand(99)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[:int(share * len(content))])
+    with pytest.raises(ValueError, match='w.pth can not be read: it is cut'):
+        safe_load(path)
+
+
 def test_missing_file() -> None:
     with pytest.raises(FileNotFoundError, match='nowhere.pth can not be'):
         CheckpointLoader.load_checkpoint('nowhere.pth')

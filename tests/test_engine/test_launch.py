@@ -284,19 +284,24 @@ def detector(base_channels: int = 2) -> nn.Module:
     model = nn.Module()
     model.backbone = nn.Conv2d(3, base_channels, 1)
     model.roi_head = nn.Module()
-    model.roi_head.shared_head = nn.Linear(2, 2)
+    model.roi_head.shared_head = nn.Module()
+    model.roi_head.shared_head.layer4 = nn.Linear(2, 2)
+    model.roi_head.shared_head.norm = nn.Linear(2, 2)
     model.roi_head.bbox_head = nn.Linear(2, 5)
     return model
 
 
-@pytest.mark.parametrize('lost', ['backbone', 'roi_head.shared_head'])
+@pytest.mark.parametrize('lost', [
+    'backbone', 'roi_head.shared_head.layer4'])
 def test_load_from_fills_all_that_is_pretrained(
     tmp_path: Path, lost: str
 ) -> None:
     path = str(tmp_path / 'w.pth')
     runner = SimpleNamespace(model=detector(), cfg=dict(load_from=path))
     state = detector().state_dict()
-    del state['roi_head.bbox_head.weight']  # of other classes
+    # Of other classes, or nothing that was pretrained.
+    del state['roi_head.bbox_head.weight']
+    del state['roi_head.shared_head.norm.weight']
     torch.save({f'module.{key}': value for key, value in state.items()}, path)
     check_load_from(runner)
     torch.save(detector(4).state_dict(), path)
@@ -315,7 +320,8 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
                              cfg=dict(resume=True))
     check_resume(runner)  # there is nothing yet
     for weights in ({'conv1.weight': torch.zeros(1)},
-                    dict(state_dict={}, meta=dict(epoch=1))):
+                    dict(state_dict={}, meta=dict(epoch=1)),
+                    dict(optimizer={}, meta=None)):
         torch.save(weights, path)
         with pytest.raises(UsageError, match='weights and no state of a tr'):
             check_resume(runner)
@@ -364,7 +370,6 @@ def test_workers_end_with_what_is_killed() -> None:
     assert worker.exists()
     process.kill()
     process.wait(60)
-    # A worker looks every five seconds whether it was left alone.
     deadline = time.monotonic() + 8
     while worker.exists() and time.monotonic() < deadline:
         time.sleep(.1)

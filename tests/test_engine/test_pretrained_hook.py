@@ -125,7 +125,13 @@ def test_what_it_began_with_stays_in_checkpoints(
     assert saved == dict(meta=dict(pretrained=dict(
         name='w', sha256=hashlib.sha256(path.read_bytes()).hexdigest())))
     resumed, again = PretrainedHook(), dict(meta={})
-    resumed.after_load_checkpoint(runner(), saved)
+    of_load_from = runner()
+    of_load_from.cfg = dict(load_from='whole.pth')
+    resumed.after_load_checkpoint(of_load_from, saved)
+    assert resumed.origin is None  # that is no longer the same training
+    of_resume = runner()
+    of_resume.cfg = dict(resume=True)
+    resumed.after_load_checkpoint(of_resume, saved)
     resumed.before_train(runner(iteration=5))
     resumed.before_save_checkpoint(runner(), again)
     assert again == saved

@@ -216,14 +216,25 @@ def test_other_images_make_another_run(
     image = data / 'imagenet/val/a/0.png'
     before = image.read_bytes()
     run('--only', 'knn', 'svm')
+    voc = data / 'VOCdevkit/VOC2007/ImageSets/Main/cow_val.txt'
+    labels = voc.read_text()
     try:
         Image.new('RGB', (64, 64)).save(image)
         run('--only', 'knn', 'svm')
     finally:
         image.write_bytes(before)
     assert fake.names() == ['knn test.py', 'svm test.py', 'knn test.py']
+    try:
+        marks = [line.split() for line in labels.splitlines()]
+        voc.write_text('\n'.join(  # as many bytes
+            f'{name} {mark}' for (name, _), (_, mark) in zip(
+                marks, marks[1:] + marks[:1])))
+        run('--only', 'knn', 'svm')
+    finally:
+        voc.write_text(labels)
+    assert fake.names()[3:] == ['svm test.py']
     run('--only', 'knn', 'svm')
-    assert len(fake.commands) == 3
+    assert len(fake.commands) == 4
 
 
 def test_training_that_ended_without_numbers(
@@ -399,12 +410,17 @@ def test_config_of_detection(
     root = test_data / 'coco_mini'
     cfg, notes = suite.make_config(args, 'mask_rcnn_fpn_1x', network,
                                    suite.look_at('coco', root))
-    assert notes == ['80 classes']
+    assert notes == ['80 classes', 'warm-up of 2 iterations']
     assert cfg.val_evaluator.ann_file == (
         f'{root}/annotations/instances_val2017.json')
     assert cfg.train_dataloader.dataset.data_root == str(root)
     assert cfg.model.neck.in_channels == stages
     assert cfg.train_cfg.max_epochs == 3
+    # 80 images are 15 iterations.
+    assert [step.end for step in cfg.param_scheduler] == [2, 3]
+    cfg, notes = suite.make_config(args, 'mask_rcnn_fpn_1x', network,
+                                   suite.Data(root, None))
+    assert notes == []
     assert [step.end for step in cfg.param_scheduler] == [125, 3]
     cfg, _ = suite.make_config(args, 'mask_rcnn_c4_1x', network,
                                suite.look_at('coco', root))
