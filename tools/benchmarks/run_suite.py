@@ -127,7 +127,7 @@ class Data(NamedTuple):
     root: Path
     problem: Optional[str]
     is_stand_in: bool = False  # complete, but not of the published size
-    digest: str = ''  # of the names and sizes of its files
+    digest: str = ''  # another one: the set was changed
 
 
 class Run(NamedTuple):
