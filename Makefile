@@ -20,8 +20,8 @@ test: lint
 	$(PYTHON) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: venv
-	$(PYTHON) -m flake8
-	$(PYTHON) -m isort --check --diff .
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
 venv: $(INSTALLED)

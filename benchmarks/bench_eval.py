@@ -10,6 +10,7 @@ SVMs, against LIBLINEAR one after the other; of the latter only `--fits` are
 run, drawn over all classes, costs and folds, and their mean is taken 1,520
 times.
 """
+
 import argparse
 import itertools
 import random
@@ -31,8 +32,11 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from swav_plugin.evaluation.feature_store import (ShardWriter, open_rows,
-                                                  write_meta)
+from swav_plugin.evaluation.feature_store import (
+    ShardWriter,
+    open_rows,
+    write_meta,
+)
 from swav_plugin.evaluation.knn import nearest_neighbours
 from swav_plugin.evaluation.svm import COSTS, stratified_folds, svm_map
 
@@ -50,7 +54,7 @@ def bench_knn(args: argparse.Namespace, folder: Path) -> dict:
     part = features(0, 2**14, args.width)
     writer = ShardWriter(folder, args.bank, 'float16')
     for start in range(0, args.bank, len(part)):
-        rows = part[:args.bank - start].roll(start // len(part), dims=1)
+        rows = part[: args.bank - start].roll(start // len(part), dims=1)
         writer.write(rows)
     writer.close()
     write_meta(folder, args.bank, {})
@@ -59,19 +63,28 @@ def bench_knn(args: argparse.Namespace, folder: Path) -> dict:
         start_s = time.perf_counter()
         nearest_neighbours(bank, queries, 200)
         seconds = time.perf_counter() - start_s
-    inside = sum(event.self_cpu_time_total for event in events.key_averages()
-                 if event.key == 'aten::mm') / 1e6
+    inside = (
+        sum(
+            event.self_cpu_time_total
+            for event in events.key_averages()
+            if event.key == 'aten::mm'
+        )
+        / 1e6
+    )
     # Pages of the file that are mapped count as well.
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f'kNN, {args.queries} queries, bank {args.bank} x {args.width} '
-          f'float16 on disk: {seconds:.1f} s, {inside / seconds:.1%} of it in '
-          f'matrix products, peak memory {peak_gib:.1f} GiB')
+    print(
+        f'kNN, {args.queries} queries, bank {args.bank} x {args.width} '
+        f'float16 on disk: {seconds:.1f} s, {inside / seconds:.1%} of it in '
+        f'matrix products, peak memory {peak_gib:.1f} GiB'
+    )
     return dict(
         bank=args.bank,
         queries=args.queries,
         seconds=round(seconds, 2),
         share_in_products=round(inside / seconds, 3),
-        peak_gib=round(peak_gib, 2))
+        peak_gib=round(peak_gib, 2),
+    )
 
 
 def bench_gather(args: argparse.Namespace, folder: Path) -> dict:
@@ -79,16 +92,20 @@ def bench_gather(args: argparse.Namespace, folder: Path) -> dict:
     context = torch.multiprocessing.get_context('spawn')
     results = context.SimpleQueue()
     torch.multiprocessing.spawn(
-        _gather_rank, (args.rows, args.width, folder, results), 2)
+        _gather_rank, (args.rows, args.width, folder, results), 2
+    )
     through_lists, through_files = results.get()
-    print(f'features of 2 ranks, {args.rows} x {args.width}: '
-          f'{through_lists:.2f} s through lists, {through_files:.2f} s '
-          f'through files, {through_lists / through_files:.1f}x')
+    print(
+        f'features of 2 ranks, {args.rows} x {args.width}: '
+        f'{through_lists:.2f} s through lists, {through_files:.2f} s '
+        f'through files, {through_lists / through_files:.1f}x'
+    )
     return dict(
         rows=args.rows,
         through_lists_s=round(through_lists, 3),
         through_files_s=round(through_files, 3),
-        speedup=round(through_lists / through_files, 1))
+        speedup=round(through_lists / through_files, 1),
+    )
 
 
 def _gather_rank(
@@ -96,7 +113,8 @@ def _gather_rank(
 ) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo', f'file://{folder}/rendezvous', rank=rank, world_size=2)
+        'gloo', f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
     batches = features(rank, num_rows // 2, width).split(BATCH)
     times = []
     for gather in (_through_lists, _through_files):
@@ -141,7 +159,7 @@ def bench_svm(args: argparse.Namespace, folder: Path) -> dict:
     """Time the full protocol, and fits of the one-at-a-time procedure."""
     rng = np.random.default_rng(0)
     num = args.train_images + args.test_images
-    marks = (rng.random((num, 20)) < .07).astype(np.int8)
+    marks = (rng.random((num, 20)) < 0.07).astype(np.int8)
     signal = marks @ rng.normal(size=(20, args.svm_width))
     noise = rng.normal(size=(num, args.svm_width))
     x = torch.tensor(np.maximum(signal + 3 * noise + 1, 0)).float()
@@ -153,30 +171,34 @@ def bench_svm(args: argparse.Namespace, folder: Path) -> dict:
     own = time.perf_counter() - start
     one = _time_liblinear(train_x, train_y, args.fits)
     num_fits = 20 * len(COSTS) * 4
-    print(f'SVM, {num_fits} fits of {args.train_images} x {args.svm_width}: '
-          f'{own:.1f} s (mAP {result.map_cv:.1f}); LIBLINEAR {one:.3f} s a '
-          f'fit, mean of {args.fits}: {num_fits * one:.0f} s in all, '
-          f'{num_fits * one / own:.0f}x')
+    print(
+        f'SVM, {num_fits} fits of {args.train_images} x {args.svm_width}: '
+        f'{own:.1f} s (mAP {result.map_cv:.1f}); LIBLINEAR {one:.3f} s a '
+        f'fit, mean of {args.fits}: {num_fits * one:.0f} s in all, '
+        f'{num_fits * one / own:.0f}x'
+    )
     return dict(
         train_images=args.train_images,
         width=args.svm_width,
         seconds=round(own, 2),
         liblinear_s_per_fit=round(one, 4),
         liblinear_fits_timed=args.fits,
-        speedup=round(num_fits * one / own, 1))
+        speedup=round(num_fits * one / own, 1),
+    )
 
 
 def _time_liblinear(train_x: Tensor, train_y: Tensor, num_fits: int) -> float:
     """Mean seconds of a fit, with the reference's settings."""
     x = F.normalize(train_x.double(), dim=1).numpy()
     jobs = list(itertools.product(range(20), COSTS, range(4)))
-    seconds = 0.
+    seconds = 0.0
     for label, cost, fold in random.Random(0).sample(jobs, num_fits):
         positive = train_y[:, label] == 1
         kept = (stratified_folds(positive, 3) != fold).numpy()  # 3: all
         target = np.where(positive, 1, -1)
         svm = LinearSVC(
-            C=cost, class_weight={1: 2, -1: 1}, dual=True, max_iter=2000)
+            C=cost, class_weight={1: 2, -1: 1}, dual=True, max_iter=2000
+        )
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # it did not converge
@@ -188,9 +210,11 @@ def _time_liblinear(train_x: Tensor, train_y: Tensor, num_fits: int) -> float:
 def main() -> None:
     """Print a line for each part and write them to results/."""
     parts: dict[str, Callable] = dict(
-        knn=bench_knn, gather=bench_gather, svm=bench_svm)
+        knn=bench_knn, gather=bench_gather, svm=bench_svm
+    )
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument('parts', nargs='+', choices=parts)
     parser.add_argument('--width', type=int, default=2048)
     parser.add_argument('--bank', type=int, default=1_281_167)
@@ -208,8 +232,8 @@ def main() -> None:
             results[part] = parts[part](args, Path(folder))
         sys.stdout.flush()
     path = write_json(
-        'eval_cpu',
-        dict(hardware=hardware(['scikit-learn']), results=results))
+        'eval_cpu', dict(hardware=hardware(['scikit-learn']), results=results)
+    )
     print(f'written to {path.name}')
 
 

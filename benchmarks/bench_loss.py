@@ -7,11 +7,11 @@ right.
 
     taskset -c 1 python benchmarks/bench_loss.py
 """
+
 import argparse
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ Step = Callable[[], Tensor]
 def make_steps(batch_size: int, queue_length: int) -> dict[str, Step]:
     """One training step of each implementation, from equal states."""
     from mmpretrain.models.losses import SwAVLoss
+
     generator = torch.Generator().manual_seed(0)
 
     def unit(*shape: int) -> Tensor:
@@ -36,8 +37,9 @@ def make_steps(batch_size: int, queue_length: int) -> dict[str, Step]:
     embeddings = unit(NUM_VIEWS * batch_size, FEAT_DIM)
     queue = unit(NUM_CODED, queue_length, FEAT_DIM) if queue_length else None
     return {
-        'mmpretrain': _step_of_mmpretrain(SwAVLoss, prototypes, embeddings,
-                                          queue),
+        'mmpretrain': _step_of_mmpretrain(
+            SwAVLoss, prototypes, embeddings, queue
+        ),
         'swav_plugin': _step_of_ours(prototypes, embeddings, queue),
     }
 
@@ -48,20 +50,23 @@ def make_step(name: str, batch_size: int, queue_length: int) -> Step:
 
 
 def _step_of_mmpretrain(
-    loss_class: type, prototypes: Tensor, embeddings: Tensor,
-    queue: Optional[Tensor]
+    loss_class: type,
+    prototypes: Tensor,
+    embeddings: Tensor,
+    queue: Tensor | None,
 ) -> Step:
     loss = loss_class(
         feat_dim=FEAT_DIM,
         num_prototypes=NUM_PROTOTYPES,
-        num_crops=[NUM_CODED, NUM_VIEWS - NUM_CODED])
+        num_crops=[NUM_CODED, NUM_VIEWS - NUM_CODED],
+    )
     loss.prototypes.weight.data.copy_(prototypes)
     loss.queue = None if queue is None else queue.clone()
     return _training_step(loss, loss.prototypes.weight, embeddings)
 
 
 def _step_of_ours(
-    prototypes: Tensor, embeddings: Tensor, queue: Optional[Tensor]
+    prototypes: Tensor, embeddings: Tensor, queue: Tensor | None
 ) -> Step:
     length = 0 if queue is None else queue.shape[1]
     head = SwAVHead(FEAT_DIM, NUM_PROTOTYPES, length)
@@ -107,8 +112,10 @@ def main() -> None:
     warnings.filterwarnings('ignore')
 
     results = []
-    print(f'{"batch":>5} {"queue":>5} {"":<12} {"median ms":>9} '
-          f'{"speedup [range]":>20}  loss and gradient difference')
+    print(
+        f'{"batch":>5} {"queue":>5} {"":<12} {"median ms":>9} '
+        f'{"speedup [range]":>20}  loss and gradient difference'
+    )
     for queue_length in (0, 3840):
         for batch_size in (32, 64):
             steps = make_steps(batch_size, queue_length)
@@ -118,19 +125,24 @@ def main() -> None:
                 {
                     name: partial(make_step, name, batch_size, queue_length)
                     for name in steps
-                }, args.rounds)
+                },
+                args.rounds,
+            )
             for row in summary(times, baseline='mmpretrain'):
                 row.update(
                     batch_size=batch_size,
                     queue_length=queue_length,
                     loss_difference=loss,
-                    gradient_difference=gradient)
+                    gradient_difference=gradient,
+                )
                 results.append(row)
                 low, high = row['speedup_range']
                 speedup = f'{row["speedup"]:.2f} [{low:.2f}-{high:.2f}]'
-                print(f'{batch_size:5} {queue_length:5} {row["name"]:<12} '
-                      f'{row["median_ms"]:9.1f} {speedup:>20}  '
-                      f'{loss:.1e} {gradient:.1e}')
+                print(
+                    f'{batch_size:5} {queue_length:5} {row["name"]:<12} '
+                    f'{row["median_ms"]:9.1f} {speedup:>20}  '
+                    f'{loss:.1e} {gradient:.1e}'
+                )
     path = write_json('loss_cpu', dict(hardware=hardware(), results=results))
     print(f'written to {path.name}')
 

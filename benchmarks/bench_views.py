@@ -8,6 +8,7 @@ decoder, its own draws from the same distributions, and its own output.
 
 The second line measures our loader with worker processes instead.
 """
+
 import argparse
 import random
 import time
@@ -23,8 +24,14 @@ import numpy as np
 import torch
 import torchvision.transforms as T
 import torchvision.transforms.functional as TF
-from common import (build_loader, find_photos, hardware, interleave, summary,
-                    write_json)
+from common import (
+    build_loader,
+    find_photos,
+    hardware,
+    interleave,
+    summary,
+    write_json,
+)
 from mmcv.transforms import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image, ImageFilter
@@ -32,21 +39,39 @@ from PIL import Image, ImageFilter
 from swav_plugin.compat import jit
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.transforms import LoadImage, read_rgb
-from swav_plugin.datasets.transforms.view_params import (AMOUNT, BRIGHTNESS,
-                                                         CONTRAST, FLIP, GREY,
-                                                         HUE, ORDER,
-                                                         SATURATION, SIGMA,
-                                                         SIZE, TOP, WIDTH,
-                                                         draw_view_params)
+from swav_plugin.datasets.transforms.view_params import (
+    AMOUNT,
+    BRIGHTNESS,
+    CONTRAST,
+    FLIP,
+    GREY,
+    HUE,
+    ORDER,
+    SATURATION,
+    SIGMA,
+    SIZE,
+    TOP,
+    WIDTH,
+    draw_view_params,
+)
 from swav_plugin.registry import TRANSFORMS
 
 # Of each group: how many views, pixels, share of the image.
-GROUPS = ((2, 224, (.14, 1.)), (6, 96, (.05, .14)))
+GROUPS = ((2, 224, (0.14, 1.0)), (6, 96, (0.05, 0.14)))
 FILES_IN_TURN = 8
 UPSTREAM = 'facebookresearch/swav'
-PACKAGES = ('torchvision', 'Pillow', 'numpy', 'numba', 'opencv-python',
-            'opencv-python-headless', 'onedl-mmpretrain', 'mmpretrain',
-            'lightly', 'albumentations')
+PACKAGES = (
+    'torchvision',
+    'Pillow',
+    'numpy',
+    'numba',
+    'opencv-python',
+    'opencv-python-headless',
+    'onedl-mmpretrain',
+    'mmpretrain',
+    'lightly',
+    'albumentations',
+)
 Pipeline = Callable[[str], object]
 
 
@@ -54,21 +79,25 @@ def upstream() -> Pipeline:
     """torchvision on Pillow, from upstream's description of its views."""
 
     def blur(img: Image.Image) -> Image.Image:
-        if random.random() >= .5:
+        if random.random() >= 0.5:
             return img
-        return img.filter(ImageFilter.GaussianBlur(random.uniform(.1, 2.)))
+        return img.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
 
     views = []
     for num_views, size, ratios in GROUPS:
-        views += num_views * [T.Compose([
-            T.RandomResizedCrop(size, scale=ratios),
-            T.RandomHorizontalFlip(.5),
-            T.RandomApply([T.ColorJitter(.8, .8, .8, .2)], .8),
-            T.RandomGrayscale(.2),
-            blur,
-            T.ToTensor(),
-            T.Normalize([.485, .456, .406], [.228, .224, .225]),
-        ])]
+        views += num_views * [
+            T.Compose(
+                [
+                    T.RandomResizedCrop(size, scale=ratios),
+                    T.RandomHorizontalFlip(0.5),
+                    T.RandomApply([T.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+                    T.RandomGrayscale(0.2),
+                    blur,
+                    T.ToTensor(),
+                    T.Normalize([0.485, 0.456, 0.406], [0.228, 0.224, 0.225]),
+                ]
+            )
+        ]
 
     def pipeline(path: str) -> list:
         with Image.open(path) as file:
@@ -82,24 +111,57 @@ def mmpretrain() -> Pipeline:
     """The pipeline of swav_resnet50_8xb32-mcrop-coslr-200e_in1k."""
     import mmpretrain.datasets  # noqa: F401
     from mmpretrain.registry import TRANSFORMS as theirs
-    groups = [[
-        dict(type='RandomResizedCrop', scale=size, crop_ratio_range=ratios,
-             backend='pillow'),
-        dict(type='RandomApply', prob=.8, transforms=[
-            dict(type='ColorJitter', brightness=.8, contrast=.8,
-                 saturation=.8, hue=.2)]),
-        dict(type='RandomGrayscale', prob=.2, keep_channels=True,
-             channel_weights=(.114, .587, .2989)),
-        dict(type='GaussianBlur', magnitude_range=(.1, 2.),
-             magnitude_std='inf', prob=.5),
-        dict(type='RandomFlip', prob=.5),
-    ] for _, size, ratios in GROUPS]
+
+    groups = [
+        [
+            dict(
+                type='RandomResizedCrop',
+                scale=size,
+                crop_ratio_range=ratios,
+                backend='pillow',
+            ),
+            dict(
+                type='RandomApply',
+                prob=0.8,
+                transforms=[
+                    dict(
+                        type='ColorJitter',
+                        brightness=0.8,
+                        contrast=0.8,
+                        saturation=0.8,
+                        hue=0.2,
+                    )
+                ],
+            ),
+            dict(
+                type='RandomGrayscale',
+                prob=0.2,
+                keep_channels=True,
+                channel_weights=(0.114, 0.587, 0.2989),
+            ),
+            dict(
+                type='GaussianBlur',
+                magnitude_range=(0.1, 2.0),
+                magnitude_std='inf',
+                prob=0.5,
+            ),
+            dict(type='RandomFlip', prob=0.5),
+        ]
+        for _, size, ratios in GROUPS
+    ]
     with _scope('mmpretrain'):
-        transforms = [theirs.build(transform) for transform in (
-            dict(type='LoadImageFromFile'),
-            dict(type='MultiView', num_views=[group[0] for group in GROUPS],
-                 transforms=groups),
-            dict(type='PackInputs'))]
+        transforms = [
+            theirs.build(transform)
+            for transform in (
+                dict(type='LoadImageFromFile'),
+                dict(
+                    type='MultiView',
+                    num_views=[group[0] for group in GROUPS],
+                    transforms=groups,
+                ),
+                dict(type='PackInputs'),
+            )
+        ]
     return lambda path: Compose(transforms)(dict(img_path=path))
 
 
@@ -114,6 +176,7 @@ def _scope(name: str) -> Iterator[None]:
 def lightly() -> Pipeline:
     """SwaVTransform with its defaults, which are SwAV's."""
     from lightly.transforms import SwaVTransform
+
     transform = SwaVTransform()
 
     def pipeline(path: str) -> list:
@@ -126,20 +189,31 @@ def lightly() -> Pipeline:
 def albumentations() -> Pipeline:
     """The nearest: no antialiasing, other arithmetic for hue and blur."""
     import albumentations as A
+
     views = []
     for num_views, size, ratios in GROUPS:
-        views += num_views * [A.Compose([
-            A.RandomResizedCrop((size, size), scale=ratios),
-            A.HorizontalFlip(p=.5),
-            A.ColorJitter((.2, 1.8), (.2, 1.8), (.2, 1.8), (-.2, .2), p=.8),
-            A.ToGray(p=.2),
-            A.GaussianBlur(blur_limit=0, sigma_limit=(.1, 2.), p=.5),
-        ])]
+        views += num_views * [
+            A.Compose(
+                [
+                    A.RandomResizedCrop((size, size), scale=ratios),
+                    A.HorizontalFlip(p=0.5),
+                    A.ColorJitter(
+                        (0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2), p=0.8
+                    ),
+                    A.ToGray(p=0.2),
+                    A.GaussianBlur(
+                        blur_limit=0, sigma_limit=(0.1, 2.0), p=0.5
+                    ),
+                ]
+            )
+        ]
 
     def pipeline(path: str) -> list:
         img = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
-        return [view(image=img)['image'].transpose(2, 0, 1).copy()
-                for view in views]
+        return [
+            view(image=img)['image'].transpose(2, 0, 1).copy()
+            for view in views
+        ]
 
     return pipeline
 
@@ -148,8 +222,12 @@ def recipe(**changes: object) -> dict:
     """Our transform with SwAV's numbers."""
     num_views, scales, ratios = zip(*GROUPS)
     return dict(
-        type='MultiCrop', num_views=num_views, scales=scales,
-        crop_ratio_ranges=ratios, **changes)
+        type='MultiCrop',
+        num_views=num_views,
+        scales=scales,
+        crop_ratio_ranges=ratios,
+        **changes,
+    )
 
 
 def separate() -> dict:
@@ -157,23 +235,39 @@ def separate() -> dict:
     return dict(
         type='MultiView',
         num_views=[group[0] for group in GROUPS],
-        transforms=[[
-            dict(type='RandomResizedCrop', scale=size,
-                 crop_ratio_range=ratios),
-            dict(type='RandomFlip', prob=.5),
-            dict(type='ColorJitter', brightness=.8, contrast=.8,
-                 saturation=.8, hue=.2, prob=.8),
-            dict(type='RandomGrayscale', prob=.2),
-            dict(type='GaussianBlur', sigma_range=(.1, 2.), prob=.5),
-        ] for _, size, ratios in GROUPS])
+        transforms=[
+            [
+                dict(
+                    type='RandomResizedCrop',
+                    scale=size,
+                    crop_ratio_range=ratios,
+                ),
+                dict(type='RandomFlip', prob=0.5),
+                dict(
+                    type='ColorJitter',
+                    brightness=0.8,
+                    contrast=0.8,
+                    saturation=0.8,
+                    hue=0.2,
+                    prob=0.8,
+                ),
+                dict(type='RandomGrayscale', prob=0.2),
+                dict(type='GaussianBlur', sigma_range=(0.1, 2.0), prob=0.5),
+            ]
+            for _, size, ratios in GROUPS
+        ],
+    )
 
 
 def ours(cut: dict, loads: bool = True, numba: bool = True) -> Pipeline:
     """Ours from a file, or from what `read_rgb` gave for it."""
     steps = [dict(type='LoadImage')] if loads else []
-    transform = Compose([
-        TRANSFORMS.build(step) for step in (*steps, cut, dict(
-            type='PackViews'))])
+    transform = Compose(
+        [
+            TRANSFORMS.build(step)
+            for step in (*steps, cut, dict(type='PackViews'))
+        ]
+    )
     decoded: dict[str, np.ndarray] = {}
     keys = iter(SampleKey(i, epoch=0, seed=0) for i in range(10**9))
 
@@ -183,8 +277,11 @@ def ours(cut: dict, loads: bool = True, numba: bool = True) -> Pipeline:
             if path not in decoded:  # in a warm-up round
                 decoded[path] = read_rgb(path)
             sample['img'] = decoded[path]
-        with nullcontext() if numba else mock.patch.object(
-                jit, 'NO_NUMBA', 'switched off'):
+        with (
+            nullcontext()
+            if numba
+            else mock.patch.object(jit, 'NO_NUMBA', 'switched off')
+        ):
             return transform(sample)
 
     return pipeline
@@ -195,19 +292,37 @@ PIPELINES: dict[str, tuple[Callable[[], Pipeline], str, str]] = {
     UPSTREAM: (upstream, 'float32', ''),
     'mmpretrain': (mmpretrain, 'uint8', 'onedl-mmpretrain'),
     'lightly': (lightly, 'float32', 'lightly'),
-    'albumentations (other pixels)': (albumentations, 'uint8',
-                                      'albumentations'),
+    'albumentations (other pixels)': (
+        albumentations,
+        'uint8',
+        'albumentations',
+    ),
     'swav_plugin': (lambda: ours(recipe()), 'uint8', ''),
-    'swav_plugin without numba': (lambda: ours(recipe(), numba=False),
-                                  'uint8', ''),
-    'swav_plugin, separate transforms': (lambda: ours(separate()), 'uint8',
-                                         ''),
+    'swav_plugin without numba': (
+        lambda: ours(recipe(), numba=False),
+        'uint8',
+        '',
+    ),
+    'swav_plugin, separate transforms': (
+        lambda: ours(separate()),
+        'uint8',
+        '',
+    ),
     'swav_plugin, for the device to cut': (
-        lambda: ours(recipe(on_device=True)), 'uint8', ''),
-    'swav_plugin, images in memory': (lambda: ours(recipe(), loads=False),
-                                      'uint8', ''),
-    'decoding alone': (lambda: lambda path: LoadImage()(dict(img_path=path)),
-                       'uint8', ''),
+        lambda: ours(recipe(on_device=True)),
+        'uint8',
+        '',
+    ),
+    'swav_plugin, images in memory': (
+        lambda: ours(recipe(), loads=False),
+        'uint8',
+        '',
+    ),
+    'decoding alone': (
+        lambda: lambda path: LoadImage()(dict(img_path=path)),
+        'uint8',
+        '',
+    ),
 }
 
 
@@ -234,19 +349,27 @@ def compare(files: list[str], num_rounds: int) -> tuple[list, dict]:
             continue
         turns = cycle([files[turn::num_turns] for turn in range(num_turns)])
         steps[name] = lambda pipeline=pipeline, turns=turns: [
-            pipeline(file) for file in next(turns)]
+            pipeline(file) for file in next(turns)
+        ]
     times = {}
     for name, turns in interleave(
-            steps, num_rounds * num_turns, warmup=num_turns).items():
+        steps, num_rounds * num_turns, warmup=num_turns
+    ).items():
         rounds = np.array(turns).reshape(num_rounds, num_turns).sum(1)
         times[name] = (rounds / len(files)).tolist()
     rows = summary(times, baseline=UPSTREAM)
     for row in rows:
         row['images_per_s'] = round(1000 / median(times[row['name']]), 1)
         row['output'] = PIPELINES[row['name']][1]
-        row['ours_speedup'] = round(median(
-            theirs / own for theirs, own in zip(
-                times[row['name']], times['swav_plugin'])), 2)
+        row['ours_speedup'] = round(
+            median(
+                theirs / own
+                for theirs, own in zip(
+                    times[row['name']], times['swav_plugin']
+                )
+            ),
+            2,
+        )
     return rows, missing
 
 
@@ -264,24 +387,26 @@ def largest_difference(files: list[str], num_crops: int) -> dict[str, object]:
             num_values += view.size
             num_views += 1
     return dict(
-        max_difference=largest, num_crops=num_views, num_values=num_values)
+        max_difference=largest, num_crops=num_views, num_values=num_values
+    )
 
 
 def _torchvision_view(img: np.ndarray, row: np.ndarray) -> Image.Image:
     """One view, (S, S), by its row of `draw_view_params`."""
-    top, left, height, width = row[TOP:WIDTH + 1].astype(int).tolist()
+    top, left, height, width = row[TOP : WIDTH + 1].astype(int).tolist()
     size = int(row[SIZE])
     view = TF.resized_crop(
-        Image.fromarray(img), top, left, height, width, [size, size])
+        Image.fromarray(img), top, left, height, width, [size, size]
+    )
     if row[FLIP]:
         view = TF.hflip(view)
     adjust = {
         BRIGHTNESS: TF.adjust_brightness,
         CONTRAST: TF.adjust_contrast,
         SATURATION: TF.adjust_saturation,
-        HUE: TF.adjust_hue
+        HUE: TF.adjust_hue,
     }
-    for component in row[ORDER:ORDER + 4].astype(int):
+    for component in row[ORDER : ORDER + 4].astype(int):
         if component in adjust:
             view = adjust[component](view, float(row[AMOUNT + component]))
     if row[GREY]:
@@ -292,8 +417,11 @@ def _torchvision_view(img: np.ndarray, row: np.ndarray) -> Image.Image:
 
 
 def scaling(
-    files: list[str], worker_counts: list[int], num_rounds: int,
-    batch_size: int = 32, num_batches: int = 16
+    files: list[str],
+    worker_counts: list[int],
+    num_rounds: int,
+    batch_size: int = 32,
+    num_batches: int = 16,
 ) -> list[dict]:
     """Images/s of our loader with so many workers, measured in turn."""
     loaders = {
@@ -320,22 +448,28 @@ def scaling(
         dict(
             num_workers=count,
             images_per_s=round(median(own), 1),
-            speedup=round(median(a / b for a, b in zip(
-                own, speeds[worker_counts[0]])), 2))
+            speedup=round(
+                median(a / b for a, b in zip(own, speeds[worker_counts[0]])), 2
+            ),
+        )
         for count, own in speeds.items()
     ]
 
 
 def print_pipelines(rows: list[dict], missing: dict[str, str]) -> None:
     """One line for each."""
-    print(f'{"pipeline":<36} {"ms/image":>8} {"images/s":>8} '
-          f'{"ratio [range]":>18} {"ours is":>7}  output')
+    print(
+        f'{"pipeline":<36} {"ms/image":>8} {"images/s":>8} '
+        f'{"ratio [range]":>18} {"ours is":>7}  output'
+    )
     for row in rows:
         low, high = row['speedup_range']
         ratio = f'{row["speedup"]:.2f} [{low:.2f}-{high:.2f}]'
-        print(f'{row["name"]:<36} {row["median_ms"]:8.2f} '
-              f'{row["images_per_s"]:8.1f} {ratio:>18} '
-              f'{row["ours_speedup"]:6.2f}x  {row["output"]}')
+        print(
+            f'{row["name"]:<36} {row["median_ms"]:8.2f} '
+            f'{row["images_per_s"]:8.1f} {ratio:>18} '
+            f'{row["ours_speedup"]:6.2f}x  {row["output"]}'
+        )
     for name, reason in missing.items():
         print(f'{name:<36} {reason}')
 
@@ -344,13 +478,22 @@ def main() -> None:
     """Print tables and write them to results/."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--data', required=True, help='folder of JPEG photographs')
+        '--data', required=True, help='folder of JPEG photographs'
+    )
     parser.add_argument('--num-files', type=int, default=48)
     parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--num-crops', type=int, default=1024,
-                        help='views whose pixels are compared')
-    parser.add_argument('--workers', type=int, nargs='+',
-                        help='measure the loader with so many workers')
+    parser.add_argument(
+        '--num-crops',
+        type=int,
+        default=1024,
+        help='views whose pixels are compared',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        nargs='+',
+        help='measure the loader with so many workers',
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -361,16 +504,20 @@ def main() -> None:
     if args.workers:
         content['workers'] = scaling(files, args.workers, args.rounds)
         for row in content['workers']:
-            print(f'{row["num_workers"]} workers: {row["images_per_s"]:.1f} '
-                  f'images/s, {row["speedup"]:.2f} x')
+            print(
+                f'{row["num_workers"]} workers: {row["images_per_s"]:.1f} '
+                f'images/s, {row["speedup"]:.2f} x'
+            )
         path = write_json('workers_cpu', content)
     else:
         rows, missing = compare(files, args.rounds)
         print_pipelines(rows, missing)
         pixels = largest_difference(files, args.num_crops)
-        print(f'largest difference from torchvision: '
-              f'{pixels["max_difference"]} of 255, in {pixels["num_crops"]} '
-              f'views of the same draws ({pixels["num_values"]:.1e} values)')
+        print(
+            f'largest difference from torchvision: '
+            f'{pixels["max_difference"]} of 255, in {pixels["num_crops"]} '
+            f'views of the same draws ({pixels["num_values"]:.1e} values)'
+        )
         content.update(results=rows, missing=missing, pixels=pixels)
         path = write_json('views_cpu', content)
     print(f'written to {path.name}')

@@ -1,4 +1,5 @@
 """What every benchmark shares: interleaved timing, and a record of where."""
+
 import datetime
 import json
 import multiprocessing
@@ -45,7 +46,7 @@ def interleave(
 def interleave_processes(
     makers: dict[str, Callable[[], Callable[[], object]]],
     rounds: int,
-    warmup: int = 2
+    warmup: int = 2,
 ) -> dict[str, list[float]]:
     """Time as `interleave`, every step in a process of its own.
 
@@ -66,7 +67,8 @@ def interleave_processes(
     for name, make in makers.items():
         pipes[name], end = context.Pipe()
         processes.append(
-            context.Process(target=_time_steps, args=(make, end), daemon=True))
+            context.Process(target=_time_steps, args=(make, end), daemon=True)
+        )
         processes[-1].start()
     for round_number in range(warmup + rounds):
         for name, pipe in pipes.items():
@@ -102,8 +104,9 @@ def summary(times: dict[str, list[float]], baseline: str) -> list[dict]:
                 min_ms=round(min(own), 2),
                 max_ms=round(max(own), 2),
                 speedup=round(median(ratios), 2),
-                speedup_range=[round(min(ratios), 2),
-                               round(max(ratios), 2)]))
+                speedup_range=[round(min(ratios), 2), round(max(ratios), 2)],
+            )
+        )
     return rows
 
 
@@ -112,13 +115,20 @@ def hardware(packages: Sequence[str] = ()) -> dict[str, object]:
     cpu = platform.processor()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.exists():
-        cpu = next((line.split(':')[1].strip()
-                    for line in cpuinfo.read_text().splitlines()
-                    if line.startswith('model name')), cpu)
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'],
-                            capture_output=True,
-                            text=True,
-                            cwd=RESULTS.parent).stdout.strip()
+        cpu = next(
+            (
+                line.split(':')[1].strip()
+                for line in cpuinfo.read_text().splitlines()
+                if line.startswith('model name')
+            ),
+            cpu,
+        )
+    commit = subprocess.run(
+        ['git', 'rev-parse', '--short', 'HEAD'],
+        capture_output=True,
+        text=True,
+        cwd=RESULTS.parent,
+    ).stdout.strip()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return dict(
         cpu=cpu,
@@ -129,7 +139,8 @@ def hardware(packages: Sequence[str] = ()) -> dict[str, object]:
         torch=torch.__version__,
         **{name: version(name) for name in packages},
         date=datetime.date.today().isoformat(),
-        commit=commit)
+        commit=commit,
+    )
 
 
 def version(*names: str) -> str:
@@ -153,14 +164,18 @@ def find_photos(folder: str, num: int, pixels: int = 500 * 375) -> list[str]:
         raise SystemExit(
             f'--data {folder}: found {len(distances)} JPEG files, {num} are '
             'needed; give a folder of photographs, such as those of '
-            'github.com/EliSchwartz/imagenet-sample-images')
+            'github.com/EliSchwartz/imagenet-sample-images'
+        )
     return sorted(sorted(distances, key=distances.__getitem__)[:num])
 
 
 def build_loader(
-    files: Sequence[str], batch_size: int, num_workers: int,
-    path: str = 'cpu', num_views: Sequence[int] = (2, 6),
-    scales: Sequence[int] = (224, 96)
+    files: Sequence[str],
+    batch_size: int,
+    num_workers: int,
+    path: str = 'cpu',
+    num_views: Sequence[int] = (2, 6),
+    scales: Sequence[int] = (224, 96),
 ) -> DataLoader:
     """Our ImageNet loader with other files, each many times in an epoch.
 
@@ -180,7 +195,8 @@ def build_loader(
     load_image, multi_crop, _ = loader.dataset.pipeline
     load_image.update(decode_on_device=path == 'decode')
     multi_crop.update(
-        num_views=num_views, scales=scales, on_device=path != 'cpu')
+        num_views=num_views, scales=scales, on_device=path != 'cpu'
+    )
     with TemporaryDirectory() as folder:
         file_list = Path(folder, 'files.txt')
         file_list.write_text('\n'.join(files))
@@ -188,7 +204,8 @@ def build_loader(
         loader.dataset = dict(
             type='RepeatDataset',
             times=100_000 // len(files),
-            dataset=loader.dataset)
+            dataset=loader.dataset,
+        )
         return Runner.build_dataloader(loader, seed=0)
 
 

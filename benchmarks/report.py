@@ -4,6 +4,7 @@ A table replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 
     python benchmarks/report.py
 """
+
 import json
 import re
 from pathlib import Path
@@ -17,16 +18,17 @@ def newest(kind: str) -> dict[str, dict]:
     found = {}
     for path in sorted(FOLDER.glob(f'results/{kind}_*.json')):
         found[path.stem.rpartition('_')[0]] = path
-    return {path.name: json.loads(path.read_text())
-            for path in found.values()}
+    return {path.name: json.loads(path.read_text()) for path in found.values()}
 
 
 def where(name: str, content: dict, prefix: str) -> str:
     """Hardware, date and a link to the record."""
     hardware = content['hardware']
     device = hardware.get('gpu') or hardware['cpu']
-    return (f'{device}, torch {hardware["torch"]}, {hardware["date"]} '
-            f'([record]({prefix}results/{name})).')
+    return (
+        f'{device}, torch {hardware["torch"]}, {hardware["date"]} '
+        f'([record]({prefix}results/{name})).'
+    )
 
 
 def with_range(row: dict) -> str:
@@ -40,13 +42,13 @@ def table(head: str, rows: list[list]) -> list[str]:
     columns = [column.strip() for column in head.split('|')]
     lines = [
         '| ' + ' | '.join(column.rstrip(':') for column in columns) + ' |',
-        '|' + '|'.join(
-            '--:' if column.endswith(':') else '---' for column in columns) +
         '|'
+        + '|'.join(
+            '--:' if column.endswith(':') else '---' for column in columns
+        )
+        + '|',
     ]
-    return lines + [
-        '| ' + ' | '.join(map(str, row)) + ' |' for row in rows
-    ]
+    return lines + ['| ' + ' | '.join(map(str, row)) + ' |' for row in rows]
 
 
 def views_table(prefix: str = '') -> str:
@@ -56,24 +58,40 @@ def views_table(prefix: str = '') -> str:
         lines += table(
             'pipeline | images/s: | ratio, median [range of rounds]: | '
             'swav_plugin is: | output',
-            [[row['name'], f'{row["images_per_s"]:.0f}', with_range(row),
-              f'{row["ours_speedup"]:.2f}x', row['output']]
-             for row in content['results']] +
-            [[name, '-', reason, '', '']
-             for name, reason in content['missing'].items()])
+            [
+                [
+                    row['name'],
+                    f'{row["images_per_s"]:.0f}',
+                    with_range(row),
+                    f'{row["ours_speedup"]:.2f}x',
+                    row['output'],
+                ]
+                for row in content['results']
+            ]
+            + [
+                [name, '-', reason, '', '']
+                for name, reason in content['missing'].items()
+            ],
+        )
         pixels = content['pixels']
         lines += [
-            '', f'Largest difference from torchvision over '
+            '',
+            f'Largest difference from torchvision over '
             f'{pixels["num_crops"]:,} views of the same draws: '
             f'{pixels["max_difference"]} of 255. '
-            f'{where(name, content, prefix)}'
+            f'{where(name, content, prefix)}',
         ]
     for name, content in newest('workers').items():
         speeds = ', '.join(
             f'{row["num_workers"]}: {row["images_per_s"]:.0f} images/s '
-            f'({row["speedup"]:.2f}x)' for row in content['workers'])
-        lines += ['', f'Our loader by number of workers: {speeds}. '
-                  f'{where(name, content, prefix)}']
+            f'({row["speedup"]:.2f}x)'
+            for row in content['workers']
+        )
+        lines += [
+            '',
+            f'Our loader by number of workers: {speeds}. '
+            f'{where(name, content, prefix)}',
+        ]
     return '\n'.join(lines)
 
 
@@ -85,13 +103,23 @@ def loss_table(prefix: str = '') -> str:
         lines += table(
             'batch: | queue: | mmpretrain: | swav_plugin: | '
             'ratio, median [range of rounds]:',
-            [[ours['batch_size'], ours['queue_length'] or '-',
-              f'{theirs["median_ms"]:.1f} ms', f'{ours["median_ms"]:.1f} ms',
-              with_range(ours)] for theirs, ours in zip(rows[::2], rows[1::2])
-             ])
+            [
+                [
+                    ours['batch_size'],
+                    ours['queue_length'] or '-',
+                    f'{theirs["median_ms"]:.1f} ms',
+                    f'{ours["median_ms"]:.1f} ms',
+                    with_range(ours),
+                ]
+                for theirs, ours in zip(rows[::2], rows[1::2])
+            ],
+        )
         difference = max(row['loss_difference'] for row in rows)
-        equal = (f'differ by {difference:.0e} at most'
-                 if difference else 'are equal in float32')
+        equal = (
+            f'differ by {difference:.0e} at most'
+            if difference
+            else 'are equal in float32'
+        )
         lines += ['', f'Losses {equal}. {where(name, content, prefix)}']
     return '\n'.join(lines)
 
@@ -104,28 +132,37 @@ def eval_table(prefix: str = '') -> str:
         results = content['results']
         if 'knn' in results:
             knn = results['knn']
-            rows += [[
-                f'kNN, {knn["queries"]:,} queries, {knn["bank"]:,} features '
-                'on disk', '-', f'{knn["seconds"]:.0f} s',
-                f'{knn["share_in_products"]:.0%} in matrix products, '
-                f'{knn["peak_gib"]:.1f} GiB'
-            ]]
+            rows += [
+                [
+                    f'kNN, {knn["queries"]:,} queries, {knn["bank"]:,} '
+                    'features on disk',
+                    '-',
+                    f'{knn["seconds"]:.0f} s',
+                    f'{knn["share_in_products"]:.0%} in matrix products, '
+                    f'{knn["peak_gib"]:.1f} GiB',
+                ]
+            ]
         if 'gather' in results:
             gather = results['gather']
-            rows += [[
-                f'{gather["rows"]:,} features of 2 ranks together',
-                f'{gather["through_lists_s"]:.1f} s (lists)',
-                f'{gather["through_files_s"]:.2f} s (files)',
-                f'{gather["speedup"]:.0f}x'
-            ]]
+            rows += [
+                [
+                    f'{gather["rows"]:,} features of 2 ranks together',
+                    f'{gather["through_lists_s"]:.1f} s (lists)',
+                    f'{gather["through_files_s"]:.2f} s (files)',
+                    f'{gather["speedup"]:.0f}x',
+                ]
+            ]
         if 'svm' in results:
             svm = results['svm']
-            rows += [[
-                f'1,520 SVMs, {svm["train_images"]:,} x {svm["width"]:,}',
-                f'{1520 * svm["liblinear_s_per_fit"]:,.0f} s (LIBLINEAR, '
-                f'from {svm["liblinear_fits_timed"]} fits)',
-                f'{svm["seconds"]:.0f} s', f'{svm["speedup"]:.0f}x'
-            ]]
+            rows += [
+                [
+                    f'1,520 SVMs, {svm["train_images"]:,} x {svm["width"]:,}',
+                    f'{1520 * svm["liblinear_s_per_fit"]:,.0f} s (LIBLINEAR, '
+                    f'from {svm["liblinear_fits_timed"]} fits)',
+                    f'{svm["seconds"]:.0f} s',
+                    f'{svm["speedup"]:.0f}x',
+                ]
+            ]
         lines += table('what | as mmselfsup does: | swav_plugin: | ', rows)
         lines += ['', where(name, content, prefix)]
     return '\n'.join(lines)
@@ -138,27 +175,50 @@ def steps_table() -> str:
         options = content['options']
         views = ' + '.join(
             f'{num}x{size}'
-            for num, size in zip(options['views'], options['scales']))
+            for num, size in zip(options['views'], options['scales'])
+        )
         lines += [
             f'ResNet-{options["depth"]}, {views} px, batch '
-            f'{options["batch_size"]}. {where(name, content, "")}', ''
+            f'{options["batch_size"]}. {where(name, content, "")}',
+            '',
         ]
         lines += table(
-            'step | ms: | images/s: | of peak: | GiB: | ratio:', [[
-                row['name'], f'{row["median_ms"]:.1f}',
-                f'{row["images_per_s"]:.2f}', f'{row["share_of_peak"]:.1%}',
-                row['memory_gib'] or '-', with_range(row)
-            ] for row in content.get('steps', ())]) + ['']
+            'step | ms: | images/s: | of peak: | GiB: | ratio:',
+            [
+                [
+                    row['name'],
+                    f'{row["median_ms"]:.1f}',
+                    f'{row["images_per_s"]:.2f}',
+                    f'{row["share_of_peak"]:.1%}',
+                    row['memory_gib'] or '-',
+                    with_range(row),
+                ]
+                for row in content.get('steps', ())
+            ],
+        ) + ['']
         for row in content.get('optimizers', ())[1:]:
-            lines += [f'LARS alone: {row["median_ms"]:.2f} ms, '
-                      f'{with_range(row)} times as fast as mmpretrain\'s.', '']
+            lines += [
+                f'LARS alone: {row["median_ms"]:.2f} ms, '
+                f"{with_range(row)} times as fast as mmpretrain's.",
+                '',
+            ]
         lines += table(
-            'on the device | workers: | images/s: | data wait: | GiB:', [[
-                dict(cpu='training', device='training, cutting views',
-                     decode='training, cutting views, decoding')[row['path']],
-                row['num_workers'], f'{row["images_per_s"]:.2f}',
-                f'{row["data_wait"]:.1%}', row['memory_gib'] or '-'
-            ] for row in content.get('end_to_end', ())]) + ['']
+            'on the device | workers: | images/s: | data wait: | GiB:',
+            [
+                [
+                    dict(
+                        cpu='training',
+                        device='training, cutting views',
+                        decode='training, cutting views, decoding',
+                    )[row['path']],
+                    row['num_workers'],
+                    f'{row["images_per_s"]:.2f}',
+                    f'{row["data_wait"]:.1%}',
+                    row['memory_gib'] or '-',
+                ]
+                for row in content.get('end_to_end', ())
+            ],
+        ) + ['']
     return '\n'.join(lines).rstrip()
 
 
@@ -167,16 +227,21 @@ def put(path: Path, name: str, text: str) -> None:
     content = path.read_text()
     replaced, count = re.subn(
         f'(<!-- {name} -->\n).*?(<!-- /{name} -->)',
-        lambda match: f'{match[1]}{text}\n{match[2]}', content, flags=re.S)
+        lambda match: f'{match[1]}{text}\n{match[2]}',
+        content,
+        flags=re.S,
+    )
     if count != 1:
-        raise ValueError(f'{path} needs <!-- {name} --> and <!-- /{name} -->, '
-                         f'once each; found {count} pairs.')
+        raise ValueError(
+            f'{path} needs <!-- {name} --> and <!-- /{name} -->, '
+            f'once each; found {count} pairs.'
+        )
     path.write_text(replaced)
 
 
 def draw_views(path: Path, width: int = 720, line: int = 26) -> None:
     """Bars of images/s; greys that can be read on white and on black."""
-    content, = newest('views').values()
+    (content,) = newest('views').values()
     rows = content['results']
     left, scale = 270, (width - 330) / max(r['images_per_s'] for r in rows)
     parts = [
@@ -184,7 +249,7 @@ def draw_views(path: Path, width: int = 720, line: int = 26) -> None:
         f'height="{line * len(rows) + 34}" font-family="sans-serif" '
         'font-size="13" fill="#808080">',
         '<text x="0" y="16">From JPEG to 2x224 + 6x96 views, images/s of one '
-        f'core ({content["hardware"]["cpu"]})</text>'
+        f'core ({content["hardware"]["cpu"]})</text>',
     ]
     for number, row in enumerate(rows):
         top = 30 + line * number
@@ -196,7 +261,7 @@ def draw_views(path: Path, width: int = 720, line: int = 26) -> None:
             f'<rect x="{left}" y="{top}" width="{bar:.0f}" height="18" '
             f'fill="{colour}"/>',
             f'<text x="{left + bar + 6:.0f}" y="{top + 14}">'
-            f'{row["images_per_s"]:.0f}</text>'
+            f'{row["images_per_s"]:.0f}</text>',
         ]
     path.write_text('\n'.join([*parts, '</svg>']) + '\n')
 

@@ -6,8 +6,11 @@ read afterwards; the classes are imported when a config first names one. And
 mmdet, imported afterwards, runs on mmcv without compiled operators.
 """
 
-from swav_plugin.compat.stack import (check_distributions, setup_configs,
-                                      setup_operators)
+from swav_plugin.compat.stack import (
+    check_distributions,
+    setup_configs,
+    setup_operators,
+)
 
 __version__ = '0.1.0'
 

@@ -23,7 +23,8 @@ def _child(parent: Registry, *locations: str) -> Registry:
         parent.name,
         parent=parent,
         scope='swav_plugin',
-        locations=[*parent._locations, *locations])
+        locations=[*parent._locations, *locations],
+    )
     # Names such as `swav_plugin.SwAV` are looked for among the direct children
     # of the root; without this no other scope, such as mmdet, finds ours.
     root = parent._get_root_registry()
@@ -36,17 +37,22 @@ MODELS = _child(mmpretrain.registry.MODELS, 'swav_plugin.models')
 DATASETS = _child(mmpretrain.registry.DATASETS, 'swav_plugin.datasets')
 TRANSFORMS = _child(mmpretrain.registry.TRANSFORMS, 'swav_plugin.datasets')
 DATA_SAMPLERS = _child(
-    mmpretrain.registry.DATA_SAMPLERS, 'swav_plugin.datasets')
+    mmpretrain.registry.DATA_SAMPLERS, 'swav_plugin.datasets'
+)
 HOOKS = _child(mmpretrain.registry.HOOKS, 'swav_plugin.engine')
 OPTIMIZERS = _child(mmpretrain.registry.OPTIMIZERS, 'swav_plugin.engine')
 OPTIM_WRAPPERS = _child(
-    mmpretrain.registry.OPTIM_WRAPPERS, 'swav_plugin.engine')
+    mmpretrain.registry.OPTIM_WRAPPERS, 'swav_plugin.engine'
+)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    mmpretrain.registry.OPTIM_WRAPPER_CONSTRUCTORS, 'swav_plugin.engine')
+    mmpretrain.registry.OPTIM_WRAPPER_CONSTRUCTORS, 'swav_plugin.engine'
+)
 MODEL_WRAPPERS = _child(
-    mmpretrain.registry.MODEL_WRAPPERS, 'swav_plugin.engine')
+    mmpretrain.registry.MODEL_WRAPPERS, 'swav_plugin.engine'
+)
 LOG_PROCESSORS = _child(
-    mmpretrain.registry.LOG_PROCESSORS, 'swav_plugin.engine')
+    mmpretrain.registry.LOG_PROCESSORS, 'swav_plugin.engine'
+)
 LOOPS = _child(mmpretrain.registry.LOOPS, 'swav_plugin.evaluation')
 METRICS = _child(mmpretrain.registry.METRICS, 'swav_plugin.evaluation')
 
@@ -55,17 +61,17 @@ METRICS = _child(mmpretrain.registry.METRICS, 'swav_plugin.evaluation')
 # Accuracy is not found. An empty list of locations would make mmengine ask
 # for `swav_plugin.utils`, so name a module that is loaded already.
 for _parent in (
-        mmpretrain.registry.RUNNERS,
-        mmpretrain.registry.RUNNER_CONSTRUCTORS,
-        mmpretrain.registry.PARAM_SCHEDULERS,
-        mmpretrain.registry.WEIGHT_INITIALIZERS,
-        mmpretrain.registry.TASK_UTILS,
-        mmpretrain.registry.EVALUATORS,
-        mmpretrain.registry.VISUALIZERS,
-        mmpretrain.registry.VISBACKENDS,
-        mmpretrain.registry.BATCH_AUGMENTS,
-        FUNCTIONS,
-        STRATEGIES,
+    mmpretrain.registry.RUNNERS,
+    mmpretrain.registry.RUNNER_CONSTRUCTORS,
+    mmpretrain.registry.PARAM_SCHEDULERS,
+    mmpretrain.registry.WEIGHT_INITIALIZERS,
+    mmpretrain.registry.TASK_UTILS,
+    mmpretrain.registry.EVALUATORS,
+    mmpretrain.registry.VISUALIZERS,
+    mmpretrain.registry.VISBACKENDS,
+    mmpretrain.registry.BATCH_AUGMENTS,
+    FUNCTIONS,
+    STRATEGIES,
 ):
     _child(_parent, __name__)
 
@@ -77,6 +83,7 @@ def build_transforms(transforms: Sequence[dict | Callable]) -> list[Callable]:
     """
     return [
         TRANSFORMS.build(transform)
-        if isinstance(transform, dict) else transform
+        if isinstance(transform, dict)
+        else transform
         for transform in transforms
     ]

@@ -1,10 +1,11 @@
 """Models with published weights, by the names of their configs."""
+
 import difflib
 import functools
 import os
 import re
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -15,7 +16,7 @@ from swav_plugin.compat.download import download
 _INDEX = Path(__file__).parent / '.mim/model-index.yml'
 
 
-def checkpoint_path(source: Union[str, Path]) -> Path:
+def checkpoint_path(source: str | Path) -> Path:
     """Find the file of a checkpoint; fetch it first if it lies elsewhere.
 
     Args:
@@ -40,18 +41,23 @@ def checkpoint_path(source: Union[str, Path]) -> Path:
     models = zoo_models()
     if str(source) not in models:
         close = difflib.get_close_matches(str(source), models)
-        named = f'; did you mean {" or ".join(close)}?' if close else (
-            ': no such file, and no model of that name in the zoo')
+        named = (
+            f'; did you mean {" or ".join(close)}?'
+            if close
+            else (': no such file, and no model of that name in the zoo')
+        )
         raise FileNotFoundError(f'there is no checkpoint {source}{named}')
     model = models[str(source)]
     if not model.get('Weights'):
         others = sorted(name for name in models if models[name].get('Weights'))
         raise ValueError(
             f'nobody has published weights of {source}; train it '
-            f'({model["Config"]}), or take one of {", ".join(others)}')
+            f'({model["Config"]}), or take one of {", ".join(others)}'
+        )
     return download(
         model['Weights'],
-        sha256=model.get('Metadata', {}).get('Weights SHA256', ''))
+        sha256=model.get('Metadata', {}).get('Weights SHA256', ''),
+    )
 
 
 def checkpoint_name(source: str) -> str:

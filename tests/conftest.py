@@ -23,5 +23,6 @@ def test_data() -> Path:
     path = Path(os.environ.get('SWAV_TEST_DATA', REPO_ROOT / '../shared/data'))
     if not path.is_dir():
         pytest.skip(
-            f'no test images in {path}; set SWAV_TEST_DATA to their folder')
+            f'no test images in {path}; set SWAV_TEST_DATA to their folder'
+        )
     return path.resolve()

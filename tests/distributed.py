@@ -20,10 +20,7 @@ set_forkserver_preload(['torch', 'torch.distributed', 'swav_plugin.registry'])
 
 
 def run_on_ranks(
-    fn: Callable[..., Any],
-    world_size: int,
-    *args: Any,
-    timeout_s: float = 60
+    fn: Callable[..., Any], world_size: int, *args: Any, timeout_s: float = 60
 ) -> list:
     """Call ``fn(rank, *args)`` on every rank of a gloo group.
 
@@ -52,13 +49,15 @@ def run_on_ranks(
             args=(world_size, folder, timeout_s, fn, args),
             nprocs=world_size,
             join=False,
-            start_method='forkserver')
+            start_method='forkserver',
+        )
         try:
             while not ranks.join(timeout=max(0, deadline - time.monotonic())):
                 if time.monotonic() >= deadline:
                     raise TimeoutError(
                         f'{fn.__name__} on {world_size} ranks did not end '
-                        f'in {timeout_s} s: a rank waits for another.')
+                        f'in {timeout_s} s: a rank waits for another.'
+                    )
         finally:
             for process in ranks.processes:
                 process.kill()
@@ -71,8 +70,12 @@ def run_on_ranks(
 
 
 def _run_rank(
-    rank: int, world_size: int, folder: str, timeout_s: float,
-    fn: Callable[..., Any], args: tuple
+    rank: int,
+    world_size: int,
+    folder: str,
+    timeout_s: float,
+    fn: Callable[..., Any],
+    args: tuple,
 ) -> None:
     """Join the group, call `fn` and leave its result in `folder`."""
     if sys.platform == 'linux':
@@ -84,7 +87,8 @@ def _run_rank(
         init_method=f'file://{folder}/rendezvous',
         rank=rank,
         world_size=world_size,
-        timeout=datetime.timedelta(seconds=timeout_s))
+        timeout=datetime.timedelta(seconds=timeout_s),
+    )
     result = fn(rank, *args)
     torch.save(result, Path(folder, f'{rank}.pth'))
     # A rank that leaves early would break its peers' last collective.

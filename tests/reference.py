@@ -3,6 +3,7 @@
 Slow and plain on purpose: what the tests compare the package with. Letters:
 V views (the first A get codes), B images, K prototypes, D embedding size.
 """
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,8 +38,10 @@ def swapped_prediction_loss(
     log_p = scores / temperature
     log_p = log_p - log_sum_exp(log_p, 2)
     terms = [
-        -(code * log_p[view]).sum(1).mean() for coded, code in enumerate(codes)
-        for view in range(len(scores)) if view != coded
+        -(code * log_p[view]).sum(1).mean()
+        for coded, code in enumerate(codes)
+        for view in range(len(scores))
+        if view != coded
     ]
     return float(np.mean(terms))
 
@@ -57,12 +60,17 @@ class Queue:
     def push(self, embeddings: Array) -> None:
         for rows, batch in zip(self.rows, embeddings):
             rows[:0] = list(batch)
-            del rows[self.length:]
+            del rows[self.length :]
 
 
 def batch_loss(
-    embeddings: Array, prototypes: Array, queue: Queue, num_coded: int,
-    epsilon: float, num_iters: int, temperature: float
+    embeddings: Array,
+    prototypes: Array,
+    queue: Queue,
+    num_coded: int,
+    epsilon: float,
+    num_iters: int,
+    temperature: float,
 ) -> tuple[float, Array]:
     """Loss and codes of (V, B, D) embeddings of all ranks; feeds the queue."""
     prototypes = prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True)
@@ -72,25 +80,36 @@ def batch_loss(
         rows = scores[view]
         if queue.is_full:
             rows = np.concatenate(
-                [np.stack(queue.rows[view]) @ prototypes.T, rows])
+                [np.stack(queue.rows[view]) @ prototypes.T, rows]
+            )
         codes.append(
-            sinkhorn(rows, epsilon, num_iters)[-embeddings.shape[1]:])
+            sinkhorn(rows, epsilon, num_iters)[-embeddings.shape[1] :]
+        )
     queue.push(embeddings[:num_coded])
     stacked = np.stack(codes)
     return swapped_prediction_loss(scores, stacked, temperature), stacked
 
 
 def larc_update(
-    weight: Array, gradient: Array, momentum_buffer: Array, lr: float,
-    momentum: float, weight_decay: float, trust_coefficient: float,
-    eps: float, clip: bool
+    weight: Array,
+    gradient: Array,
+    momentum_buffer: Array,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    trust_coefficient: float,
+    eps: float,
+    clip: bool,
 ) -> tuple[Array, Array]:
     """LARC around SGD: new weight and momentum buffer of one tensor."""
     weight_norm = np.linalg.norm(weight)
     gradient_norm = np.linalg.norm(gradient)
     if weight_norm != 0 and gradient_norm != 0:
-        rate = trust_coefficient * weight_norm / (
-            gradient_norm + weight_decay * weight_norm + eps)
+        rate = (
+            trust_coefficient
+            * weight_norm
+            / (gradient_norm + weight_decay * weight_norm + eps)
+        )
         if clip:
             rate = min(rate / lr, 1)
         gradient = rate * (gradient + weight_decay * weight)
@@ -99,12 +118,16 @@ def larc_update(
 
 
 def cosine_schedule(
-    base: float, final: float, num_iters: int, start: float = 0,
-    num_warmup_iters: int = 0
+    base: float,
+    final: float,
+    num_iters: int,
+    start: float = 0,
+    num_warmup_iters: int = 0,
 ) -> Array:
     """Learning rate of every iteration: linear warm-up, then cosine."""
     warmup = np.linspace(start, base, num_warmup_iters)
     num_cosine = num_iters - num_warmup_iters
     phase = np.pi * np.arange(num_cosine) / num_cosine
     return np.concatenate(
-        [warmup, final + 0.5 * (base - final) * (1 + np.cos(phase))])
+        [warmup, final + 0.5 * (base - final) * (1 + np.cos(phase))]
+    )

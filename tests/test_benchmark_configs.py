@@ -3,6 +3,7 @@
 The table is written from mmselfsup 0.x, whose page these reproduce, and from
 upstream's protocols, not derived from the files.
 """
+
 import ast
 import pickle
 from collections.abc import Iterator
@@ -22,31 +23,56 @@ from mmpretrain.datasets import CIFAR10
 
 from swav_plugin.datasets import SampleKey
 from swav_plugin.engine.launch import check_keys
-from swav_plugin.registry import (DATASETS, HOOKS, LOG_PROCESSORS, METRICS,
-                                  MODELS, build_transforms)
+from swav_plugin.registry import (
+    DATASETS,
+    HOOKS,
+    LOG_PROCESSORS,
+    METRICS,
+    MODELS,
+    build_transforms,
+)
 from tests.test_configs import base_depth, rates
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'configs/benchmarks/classification'
 IN1K_ROOTS = ('data/imagenet/train', 'data/imagenet/val')
 PAGE = ['feature1', 'feature2', 'feature3', 'feature4', 'feature5']
-CROP = [('LoadImage', {}),
-        ('RandomResizedCrop', dict(scale=224, crop_ratio_range=(.08, 1.),
-                                   aspect_ratio_range=(3 / 4, 4 / 3))),
-        ('RandomFlip', dict(prob=.5))]
-JITTER = [('ColorJitter', dict(brightness=.4, contrast=.4, saturation=.4,
-                               hue=0.)), ('Lighting', dict(alphastd=.1))]
-CENTRE = [('LoadImage', {}),
-          ('ResizeEdge', dict(scale=256, edge='short', backend='pillow')),
-          ('CenterCrop', dict(crop_size=224))]
-PLACES = CENTRE[:2] + [('CenterCrop', dict(crop_size=256)),
-                       ('RandomCrop', dict(crop_size=224)), CROP[2]]
+CROP = [
+    ('LoadImage', {}),
+    (
+        'RandomResizedCrop',
+        dict(
+            scale=224,
+            crop_ratio_range=(0.08, 1.0),
+            aspect_ratio_range=(3 / 4, 4 / 3),
+        ),
+    ),
+    ('RandomFlip', dict(prob=0.5)),
+]
+JITTER = [
+    (
+        'ColorJitter',
+        dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.0),
+    ),
+    ('Lighting', dict(alphastd=0.1)),
+]
+CENTRE = [
+    ('LoadImage', {}),
+    ('ResizeEdge', dict(scale=256, edge='short', backend='pillow')),
+    ('CenterCrop', dict(crop_size=224)),
+]
+PLACES = CENTRE[:2] + [
+    ('CenterCrop', dict(crop_size=256)),
+    ('RandomCrop', dict(crop_size=224)),
+    CROP[2],
+]
 PACK = [('PackViews', {})]
 
 
 @dataclass
 class Facts:
     """What a recipe must be; `drops` is epochs and factor, () a cosine."""
+
     gpus: int
     batch_per_gpu: int
     epochs: int
@@ -65,56 +91,120 @@ class Facts:
 
 
 def sgd(weight_decay: float, **more: Any) -> dict:
-    return dict(type='SGD', momentum=.9, weight_decay=weight_decay, **more)
+    return dict(type='SGD', momentum=0.9, weight_decay=weight_decay, **more)
 
 
 NESTEROV = sgd(1e-4, nesterov=True)
-SEMI = dict(epochs=20, drops=([12, 16], .2))
+SEMI = dict(epochs=20, drops=([12, 16], 0.2))
 ONE = dict(lists=('../meta/train_1percent.txt', ''), **SEMI)
 TEN = dict(lists=('../meta/train_10percent.txt', ''), **SEMI)
 
 FACTS = {
-    'imagenet/resnet50_mhead_linear-8xb32-steplr-90e_in1k':
-    Facts(8, 32, 90, .01, NESTEROV, ([30, 60, 90], .1), PAGE,
-          augmentation=CROP + JITTER,
-          numbers=(16.98, 34.96, 49.26, 65.98, 70.74)),
-    'imagenet/resnet50_linear-8xb32-coslr-100e_in1k':
-    Facts(8, 32, 100, .3, sgd(1e-6, nesterov=False), features=['avgpool'],
-          numbers=(72.7, 70.47, 70.5, 75.3)),
-    'imagenet/resnet50_linear-8xb512-coslr-90e_in1k':
-    Facts(8, 512, 90, 1.6,
-          dict(type='LARS', momentum=.9, weight_decay=0.,
-               trust_coefficient=1e-3, clip=False, eps=1e-8),
-          features=['avgpool'], numbers=('70.50', )),
-    'places205/resnet50_mhead_8xb32-steplr-28e_places205':
-    Facts(8, 32, 28, .01, NESTEROV, ([7, 14, 21], .1), PAGE, classes=205,
-          roots=('data/places205', ) * 2,
-          lists=('meta/train.txt', 'meta/val.txt'), augmentation=PLACES,
-          checkpoint_every=1, numbers=(23.33, 35.45, 43.13, 51.98, 55.09)),
-    'inaturalist2018/resnet50_mhead_8xb32-steplr-84e_inat18':
-    Facts(8, 32, 84, .01, NESTEROV, ([24, 48, 72], .1), PAGE, classes=8142,
-          roots=('data/inaturalist2018', ) * 2,
-          lists=('meta/train.txt', 'meta/val.txt'), checkpoint_every=1,
-          numbers=(48.6, )),
+    'imagenet/resnet50_mhead_linear-8xb32-steplr-90e_in1k': Facts(
+        8,
+        32,
+        90,
+        0.01,
+        NESTEROV,
+        ([30, 60, 90], 0.1),
+        PAGE,
+        augmentation=CROP + JITTER,
+        numbers=(16.98, 34.96, 49.26, 65.98, 70.74),
+    ),
+    'imagenet/resnet50_linear-8xb32-coslr-100e_in1k': Facts(
+        8,
+        32,
+        100,
+        0.3,
+        sgd(1e-6, nesterov=False),
+        features=['avgpool'],
+        numbers=(72.7, 70.47, 70.5, 75.3),
+    ),
+    'imagenet/resnet50_linear-8xb512-coslr-90e_in1k': Facts(
+        8,
+        512,
+        90,
+        1.6,
+        dict(
+            type='LARS',
+            momentum=0.9,
+            weight_decay=0.0,
+            trust_coefficient=1e-3,
+            clip=False,
+            eps=1e-8,
+        ),
+        features=['avgpool'],
+        numbers=('70.50',),
+    ),
+    'places205/resnet50_mhead_8xb32-steplr-28e_places205': Facts(
+        8,
+        32,
+        28,
+        0.01,
+        NESTEROV,
+        ([7, 14, 21], 0.1),
+        PAGE,
+        classes=205,
+        roots=('data/places205',) * 2,
+        lists=('meta/train.txt', 'meta/val.txt'),
+        augmentation=PLACES,
+        checkpoint_every=1,
+        numbers=(23.33, 35.45, 43.13, 51.98, 55.09),
+    ),
+    'inaturalist2018/resnet50_mhead_8xb32-steplr-84e_inat18': Facts(
+        8,
+        32,
+        84,
+        0.01,
+        NESTEROV,
+        ([24, 48, 72], 0.1),
+        PAGE,
+        classes=8142,
+        roots=('data/inaturalist2018',) * 2,
+        lists=('meta/train.txt', 'meta/val.txt'),
+        checkpoint_every=1,
+        numbers=(48.6,),
+    ),
     'imagenet/imagenet_1percent/'
-    'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct':
-    Facts(8, 32, lr=.02, optimizer=sgd(0.), head_mult=250,
-          numbers=(53.9, 78.5, '55.0'), **ONE),
+    'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct': Facts(
+        8,
+        32,
+        lr=0.02,
+        optimizer=sgd(0.0),
+        head_mult=250,
+        numbers=(53.9, 78.5, '55.0'),
+        **ONE,
+    ),
     'imagenet/imagenet_10percent/'
-    'resnet50_head20_8xb32-steplr1e-2-20e_in1k-10pct':
-    Facts(8, 32, lr=.01, optimizer=sgd(0.), head_mult=20,
-          numbers=(70.2, 89.9, '69.0'), **TEN),
+    'resnet50_head20_8xb32-steplr1e-2-20e_in1k-10pct': Facts(
+        8,
+        32,
+        lr=0.01,
+        optimizer=sgd(0.0),
+        head_mult=20,
+        numbers=(70.2, 89.9, '69.0'),
+        **TEN,
+    ),
     'imagenet/imagenet_1percent/'
-    'resnet50_head1_4xb64-steplr1e-1-20e_in1k-1pct':
-    Facts(4, 64, lr=.1, optimizer=sgd(5e-4), **ONE),
+    'resnet50_head1_4xb64-steplr1e-1-20e_in1k-1pct': Facts(
+        4, 64, lr=0.1, optimizer=sgd(5e-4), **ONE
+    ),
     'imagenet/imagenet_10percent/'
-    'resnet50_head1_4xb64-steplr1e-1-20e_in1k-10pct':
-    Facts(4, 64, lr=.1, optimizer=sgd(1e-4), **TEN),
-    'cifar10/resnet50_8xb128-steplr-350e_cifar10':
-    Facts(8, 128, 350, .1, sgd(5e-4), ([150, 250], .1), classes=10,
-          roots=('data/cifar10', ) * 2, checkpoint_every=50,
-          augmentation=[('RandomCrop', dict(crop_size=32, padding=4)),
-                        CROP[2]]),
+    'resnet50_head1_4xb64-steplr1e-1-20e_in1k-10pct': Facts(
+        4, 64, lr=0.1, optimizer=sgd(1e-4), **TEN
+    ),
+    'cifar10/resnet50_8xb128-steplr-350e_cifar10': Facts(
+        8,
+        128,
+        350,
+        0.1,
+        sgd(5e-4),
+        ([150, 250], 0.1),
+        classes=10,
+        roots=('data/cifar10',) * 2,
+        checkpoint_every=50,
+        augmentation=[('RandomCrop', dict(crop_size=32, padding=4)), CROP[2]],
+    ),
 }
 PROBES = [name for name, facts in FACTS.items() if facts.features]
 CIFAR = 'cifar10/resnet50_8xb128-steplr-350e_cifar10'
@@ -135,13 +225,16 @@ def load(name: str) -> Config:
 
 def calls(pipeline: list) -> list:
     """Transforms as (name, arguments)."""
-    return [(step.pop('type'), step)
-            for step in (dict(each) for each in pipeline)]
+    return [
+        (step.pop('type'), step) for step in (dict(each) for each in pipeline)
+    ]
 
 
 def test_every_recipe_that_trains_is_in_the_table() -> None:
-    found = {path.relative_to(FOLDER).as_posix().removesuffix('.py')
-             for path in FOLDER.glob('*/**/*.py')}
+    found = {
+        path.relative_to(FOLDER).as_posix().removesuffix('.py')
+        for path in FOLDER.glob('*/**/*.py')
+    }
     assert found == set(FACTS)
 
 
@@ -175,7 +268,8 @@ def test_facts(name: str) -> None:
     assert checkpoint.max_keep_ckpts == 3
     assert checkpoint.backend_args == dict(backend='atomic')
     assert cfg.auto_scale_lr == dict(
-        enable=False, base_batch_size=facts.gpus * facts.batch_per_gpu)
+        enable=False, base_batch_size=facts.gpus * facts.batch_per_gpu
+    )
     assert cfg.custom_hooks[0] == dict(type='PretrainedHook', checkpoint=None)
 
 
@@ -189,7 +283,8 @@ def test_data(name: str) -> None:
     assert train.drop_last
     assert train.sampler == dict(type='KeyedSampler', shuffle=True)
     assert val.sampler == dict(
-        type='DefaultSampler', shuffle=False, round_up=False)
+        type='DefaultSampler', shuffle=False, round_up=False
+    )
     assert val.dataset.test_mode and not train.dataset.get('test_mode')
     assert (train.dataset.data_root, val.dataset.data_root) == facts.roots
     assert calls(train.dataset.pipeline) == facts.augmentation + PACK
@@ -201,9 +296,9 @@ def test_data(name: str) -> None:
 @pytest.mark.parametrize('name', FACTS)
 def test_mean_and_deviation(name: str) -> None:
     preprocessor = load(name).model.data_preprocessor
-    mean, std = (.485, .456, .406), (.228, .224, .225)  # upstream's .228
+    mean, std = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)  # upstream's .228
     if name == CIFAR:
-        mean, std = (.4914, .4822, .4465), (.2023, .1994, .2010)
+        mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
     np.testing.assert_allclose(preprocessor.mean, np.array(mean) * 255)
     np.testing.assert_allclose(preprocessor.std, np.array(std) * 255)
     # LoadImage and CIFAR10 give RGB already.
@@ -218,10 +313,11 @@ def test_learning_rate_of_each_epoch(name: str, tmp_path: Path) -> None:
     epochs = np.arange(facts.epochs)
     if facts.drops:
         milestones, gamma = facts.drops
-        expected = facts.lr * gamma**np.searchsorted(
-            milestones, epochs, side='right')
+        expected = facts.lr * gamma ** np.searchsorted(
+            milestones, epochs, side='right'
+        )
     else:
-        expected = facts.lr * .5 * (1 + np.cos(np.pi * epochs / facts.epochs))
+        expected = facts.lr * 0.5 * (1 + np.cos(np.pi * epochs / facts.epochs))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -242,7 +338,9 @@ def test_optimizer_of_the_model(name: str) -> None:
     if facts.features:
         assert set(found) == {
             f'head.classifiers.{feature}.0.{part}'
-            for feature in facts.features for part in ('weight', 'bias')}
+            for feature in facts.features
+            for part in ('weight', 'bias')
+        }
         assert set(found.values()) == {(facts.lr, decay)}
     else:
         assert set(found) == set(names.values())
@@ -253,8 +351,12 @@ def test_optimizer_of_the_model(name: str) -> None:
 
 @pytest.mark.parametrize('name', FACTS)
 def test_images_of_the_pipelines(name: str) -> None:
-    cfg, img = load(name), np.random.default_rng(0).integers(
-        256, size=(300, 280, 3), dtype=np.uint8)
+    cfg, img = (
+        load(name),
+        np.random.default_rng(0).integers(
+            256, size=(300, 280, 3), dtype=np.uint8
+        ),
+    )
     side = 224
     if name == CIFAR:
         img, side = img[:32, :32], 32
@@ -262,7 +364,8 @@ def test_images_of_the_pipelines(name: str) -> None:
         transforms = Compose(build_transforms(loader.dataset.pipeline))
         one, other = [
             transforms(dict(img=img, sample_idx=SampleKey(3, 0, seed)))
-            for seed in (0, 1)]
+            for seed in (0, 1)
+        ]
         assert one['inputs'].shape == (3, side, side)
         is_training = loader is cfg.train_dataloader
         assert is_training != bool((one['inputs'] == other['inputs']).all())
@@ -280,19 +383,29 @@ def test_cifar_10_can_be_read(tmp_path: Path) -> None:
     cfg = load(CIFAR)
     model = MODELS.build(cfg.model)
     with mock.patch.object(CIFAR10, '_check_integrity', lambda _: True):
-        for loader, count in ((cfg.train_dataloader, 20),
-                              (cfg.val_dataloader, 4)):
+        for loader, count in (
+            (cfg.train_dataloader, 20),
+            (cfg.val_dataloader, 4),
+        ):
             dataset = DATASETS.build(
-                dict(loader.dataset, data_root=str(tmp_path)))
+                dict(loader.dataset, data_root=str(tmp_path))
+            )
             assert len(dataset) == count
             sample = dataset[SampleKey(0, 0, 0)]
             assert int(sample['data_samples'].gt_label) == 3
-            inputs = model.data_preprocessor(
-                dict(inputs=[sample['inputs']]))['inputs']
+            inputs = model.data_preprocessor(dict(inputs=[sample['inputs']]))[
+                'inputs'
+            ]
             means = inputs[0, :, 16, 16]
             np.testing.assert_allclose(
-                means, [(255 - 125.307) / 51.5865, -122.961 / 50.847,
-                        -113.8575 / 51.255], rtol=1e-5)
+                means,
+                [
+                    (255 - 125.307) / 51.5865,
+                    -122.961 / 50.847,
+                    -113.8575 / 51.255,
+                ],
+                rtol=1e-5,
+            )
 
 
 @pytest.mark.parametrize('name', FACTS)

@@ -1,4 +1,5 @@
 """The benchmarks run, on little data, and report what they measured."""
+
 import argparse
 import importlib
 from pathlib import Path
@@ -36,8 +37,10 @@ def test_views(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert names == set(bench.PIPELINES)
     # A peer that is not installed is told, with the command; mmcv 2.1 does
     # not run with numpy 2.
-    assert all('pip install' in reason or 'does not run here' in reason
-               for reason in missing.values())
+    assert all(
+        'pip install' in reason or 'does not run here' in reason
+        for reason in missing.values()
+    )
     assert {row['name'] for row in rows} > {bench.UPSTREAM, 'swav_plugin'}
     assert all(row['images_per_s'] > 0 for row in rows)
     assert bench.largest_difference(files, 16)['max_difference'] <= 1
@@ -54,17 +57,30 @@ def test_too_few_photographs_are_told(
 def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     bench = load('bench_step', monkeypatch)
     args = argparse.Namespace(
-        depth=18, batch_size=2, dtype=torch.float32, views=[2, 2],
-        scales=[32, 16], num_prototypes=4, queue_length=4, compile=False,
-        rounds=1, steps=1, e2e_steps=1, workers=[1], path=['device'],
-        device='cpu')
+        depth=18,
+        batch_size=2,
+        dtype=torch.float32,
+        views=[2, 2],
+        scales=[32, 16],
+        num_prototypes=4,
+        queue_length=4,
+        compile=False,
+        rounds=1,
+        steps=1,
+        e2e_steps=1,
+        workers=[1],
+        path=['device'],
+        device='cpu',
+    )
     rows = bench.compare_steps(args)
     assert [row['name'] for row in rows][:2] == [
-        'mmpretrain float32', 'swav_plugin float32']
+        'mmpretrain float32',
+        'swav_plugin float32',
+    ]
     # One step is 3 times the forward pass: at 32 px ResNet-18 takes 1.8
     # GFLOP * 2 * (32 / 224) ** 2 for it, and the neck and head little more.
     forward = 3.64 * 2 * (2 * 32**2 + 2 * 16**2) / 224**2 / 2
-    assert rows[0]['gflop_per_image'] == pytest.approx(3 * forward, rel=.25)
+    assert rows[0]['gflop_per_image'] == pytest.approx(3 * forward, rel=0.25)
     rows = bench.end_to_end(args, files)
     assert len(rows) == 1 and 0 < rows[0]['data_wait'] < 1
 
@@ -72,8 +88,15 @@ def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 def test_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = load('bench_eval', monkeypatch)
     args = argparse.Namespace(
-        bank=500, queries=20, width=32, rows=80, train_images=150,
-        test_images=60, svm_width=16, fits=2)
+        bank=500,
+        queries=20,
+        width=32,
+        rows=80,
+        train_images=150,
+        test_images=60,
+        svm_width=16,
+        fits=2,
+    )
     knn = bench.bench_knn(args, tmp_path)
     assert 0 < knn['share_in_products'] < 1
     assert bench.bench_svm(args, tmp_path)['liblinear_s_per_fit'] > 0

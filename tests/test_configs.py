@@ -4,6 +4,7 @@ The table below is written from the publications, not derived from the files:
 peers' scripts and papers for those that reproduce something, our own decision
 for the others. ``lr`` is (first, highest, last) rate, the last never reached.
 """
+
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +27,14 @@ from torch import nn
 
 from swav_plugin.engine.launch import check_keys
 from swav_plugin.models import SwAV
-from swav_plugin.registry import (DATA_SAMPLERS, DATASETS, HOOKS,
-                                  LOG_PROCESSORS, MODELS, TRANSFORMS)
+from swav_plugin.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    LOG_PROCESSORS,
+    MODELS,
+    TRANSFORMS,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'configs/selfsup/swav'
@@ -38,6 +45,7 @@ NUM_IMAGES = dict(imagenet=1281167, imagenette=9469, cifar10=50000)
 @dataclass
 class Facts:
     """What a recipe must be. Crops are (views, px, least and most share)."""
+
     gpus: int
     batch_per_gpu: int
     epochs: int
@@ -47,14 +55,14 @@ class Facts:
     channels: int
     data_root: str
     prototypes: int = 3000
-    epsilon: float = .05
+    epsilon: float = 0.05
     queue: int = 0
     queue_begin: int = 0
     warmup_epochs: int = 0
     accumulated: int = 1
     hidden: int = 2048
     embedding: int = 128
-    crops: tuple = ((2, 224, .14, 1.), (6, 96, .05, .14))
+    crops: tuple = ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14))
     optimizer: str = 'LARS'
     backbone_params: int | None = None
     top1: float | None = None
@@ -62,78 +70,189 @@ class Facts:
 
 IN1K = 'data/imagenet/train'
 IMAGENETTE = 'data/imagenette2-160/train'
-SMALL_LR = (.6, .6, .0006)
-LARGE_LR = (.3, 4.8, .0048)
+SMALL_LR = (0.6, 0.6, 0.0006)
+LARGE_LR = (0.3, 4.8, 0.0048)
 R50 = dict(channels=2048, data_root=IN1K, backbone_params=23508032)
-SMALL = dict(iters_per_epoch=5004, lr=SMALL_LR, freeze=5005, queue=3840,
-             queue_begin=15, **R50)
-LARGE = dict(iters_per_epoch=312, lr=LARGE_LR, freeze=313, warmup_epochs=10,
-             **R50)
-WIDE = dict(epochs=400, freeze=313, data_root=IN1K, warmup_epochs=10,
-            crops=((2, 224, .14, 1.), (4, 96, .05, .14)))
-TINY = dict(queue=0, prototypes=100, epsilon=.03, channels=512,
-            optimizer='Adam', lr=(1e-3, 1e-3, 0.))
+SMALL = dict(
+    iters_per_epoch=5004,
+    lr=SMALL_LR,
+    freeze=5005,
+    queue=3840,
+    queue_begin=15,
+    **R50,
+)
+LARGE = dict(
+    iters_per_epoch=312, lr=LARGE_LR, freeze=313, warmup_epochs=10, **R50
+)
+WIDE = dict(
+    epochs=400,
+    freeze=313,
+    data_root=IN1K,
+    warmup_epochs=10,
+    crops=((2, 224, 0.14, 1.0), (4, 96, 0.05, 0.14)),
+)
+TINY = dict(
+    queue=0,
+    prototypes=100,
+    epsilon=0.03,
+    channels=512,
+    optimizer='Adam',
+    lr=(1e-3, 1e-3, 0.0),
+)
 
 FACTS = {
-    'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96':
-    Facts(8, 32, 200, top1=72.7, **SMALL),
-    'swav_resnet50_4xb64-mcrop-2-6-coslr-200e_in1k-224-96':
-    Facts(4, 64, 200, top1=72.7, **SMALL),
-    'swav_resnet50_4xb64-mcrop-2-6-coslr-400e_in1k-224-96':
-    Facts(4, 64, 400, top1=74.3, **SMALL),
-    'swav_resnet50_64xb64-mcrop-2-6-coslr-100e_in1k-224-96':
-    Facts(64, 64, 100, top1=72.1, **LARGE),
-    'swav_resnet50_64xb64-mcrop-2-6-coslr-200e_in1k-224-96':
-    Facts(64, 64, 200, top1=73.9, **LARGE),
-    'swav_resnet50_64xb64-mcrop-2-6-coslr-400e_in1k-224-96':
-    Facts(64, 64, 400, top1=74.6, **LARGE),
-    'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96':
-    Facts(64, 64, 800, top1=75.3, **LARGE),
-    'swav_resnet50_64xb64-mcrop-2-coslr-400e_in1k-224':
-    Facts(64, 64, 400, top1=70.1, crops=((2, 224, .08, 1.), ), **LARGE),
-    'swav_resnet50_32xb128-mcrop-2-6-coslr-100e_in1k-224-96':
-    Facts(32, 128, 100, top1=72.4, **LARGE),
-    'swav_resnet50-w2_128xb32-mcrop-2-4-coslr-400e_in1k-224-96':
-    Facts(128, 32, iters_per_epoch=312, lr=LARGE_LR, channels=4096,
-          hidden=8192, backbone_params=93907072, top1=77.3, **WIDE),
-    'swav_resnet50-w4_64xb40-mcrop-2-4-coslr-400e_in1k-224-96':
-    Facts(64, 40, iters_per_epoch=500, lr=LARGE_LR, channels=8192,
-          hidden=8192, queue=2560, backbone_params=375378176, top1=77.9,
-          **{**WIDE, 'crops': ((2, 224, .08, 1.), (4, 96, .08, .14))}),
-    'swav_resnet50-w5_128xb12-mcrop-2-4-coslr-400e_in1k-224-96':
-    Facts(128, 12, iters_per_epoch=834, lr=(.1875, 4.8, 0.), channels=10240,
-          hidden=10240, queue=1536, backbone_params=586450240, top1=78.5,
-          **WIDE),
-    'swav_resnet50_1xb256-mcrop-2-6-coslr-200e_in1k-224-96':
-    Facts(1, 256, 200, **SMALL),
-    'swav_resnet50_1xb64-accum4-mcrop-2-6-coslr-200e_in1k-224-96':
-    Facts(1, 64, 200, accumulated=4,
-          **{**SMALL, 'iters_per_epoch': 20018, 'queue_begin': 1}),
-    'swav_resnet18_1xb256-mcrop-2-6-coslr-800e_imagenette-128-64':
-    Facts(1, 256, 800, 36, freeze=180, data_root=IMAGENETTE,
-          crops=((2, 128, .14, 1.), (6, 64, .05, .14)), **TINY),
-    'swav_resnet18_1xb256-mcrop-2-6-coslr-200e_imagenette-128-64':
-    Facts(1, 256, 200, 36, freeze=180, data_root=IMAGENETTE,
-          crops=((2, 128, .14, 1.), (6, 64, .05, .14)), **TINY),
-    'swav_resnet18_1xb256-mcrop-2-4-coslr-200e_cifar10-32-18':
-    Facts(1, 256, 200, 195, freeze=390, data_root='data/cifar10',
-          crops=((2, 32, .2, 1.), (4, 18, .08, .5)), **TINY),
-    'swav_vit-small-p16_1xb128-mcrop-2-4-coslr-200e_imagenette-224-96':
-    Facts(1, 128, 200, 73, lr=(5e-7, 5e-4, 1e-6), warmup_epochs=10,
-          freeze=365, channels=384, data_root='data/imagenette2-320/train',
-          prototypes=100, epsilon=.03, optimizer='AdamW',
-          backbone_params=21665664,
-          crops=((2, 224, .14, 1.), (4, 96, .05, .14))),
-    'swav_demo_digits':
-    Facts(1, 64, 24, None, lr=(.05, .05, 0.), freeze=30, channels=64,
-          data_root='data/digits', prototypes=60, epsilon=.03, hidden=128,
-          embedding=64, optimizer='SGD',
-          crops=((2, 32, .6, 1.), (2, 16, .3, .6))),
-    'swav_demo_images':
-    Facts(1, 64, 20, None, lr=(.05, .05, 0.), freeze=30, channels=256,
-          data_root='data/images', prototypes=64, epsilon=.03, queue=256,
-          queue_begin=1, hidden=256, embedding=64, optimizer='SGD',
-          crops=((2, 64, .3, 1.), (2, 32, .1, .3))),
+    'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96': Facts(
+        8, 32, 200, top1=72.7, **SMALL
+    ),
+    'swav_resnet50_4xb64-mcrop-2-6-coslr-200e_in1k-224-96': Facts(
+        4, 64, 200, top1=72.7, **SMALL
+    ),
+    'swav_resnet50_4xb64-mcrop-2-6-coslr-400e_in1k-224-96': Facts(
+        4, 64, 400, top1=74.3, **SMALL
+    ),
+    'swav_resnet50_64xb64-mcrop-2-6-coslr-100e_in1k-224-96': Facts(
+        64, 64, 100, top1=72.1, **LARGE
+    ),
+    'swav_resnet50_64xb64-mcrop-2-6-coslr-200e_in1k-224-96': Facts(
+        64, 64, 200, top1=73.9, **LARGE
+    ),
+    'swav_resnet50_64xb64-mcrop-2-6-coslr-400e_in1k-224-96': Facts(
+        64, 64, 400, top1=74.6, **LARGE
+    ),
+    'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96': Facts(
+        64, 64, 800, top1=75.3, **LARGE
+    ),
+    'swav_resnet50_64xb64-mcrop-2-coslr-400e_in1k-224': Facts(
+        64, 64, 400, top1=70.1, crops=((2, 224, 0.08, 1.0),), **LARGE
+    ),
+    'swav_resnet50_32xb128-mcrop-2-6-coslr-100e_in1k-224-96': Facts(
+        32, 128, 100, top1=72.4, **LARGE
+    ),
+    'swav_resnet50-w2_128xb32-mcrop-2-4-coslr-400e_in1k-224-96': Facts(
+        128,
+        32,
+        iters_per_epoch=312,
+        lr=LARGE_LR,
+        channels=4096,
+        hidden=8192,
+        backbone_params=93907072,
+        top1=77.3,
+        **WIDE,
+    ),
+    'swav_resnet50-w4_64xb40-mcrop-2-4-coslr-400e_in1k-224-96': Facts(
+        64,
+        40,
+        iters_per_epoch=500,
+        lr=LARGE_LR,
+        channels=8192,
+        hidden=8192,
+        queue=2560,
+        backbone_params=375378176,
+        top1=77.9,
+        **{**WIDE, 'crops': ((2, 224, 0.08, 1.0), (4, 96, 0.08, 0.14))},
+    ),
+    'swav_resnet50-w5_128xb12-mcrop-2-4-coslr-400e_in1k-224-96': Facts(
+        128,
+        12,
+        iters_per_epoch=834,
+        lr=(0.1875, 4.8, 0.0),
+        channels=10240,
+        hidden=10240,
+        queue=1536,
+        backbone_params=586450240,
+        top1=78.5,
+        **WIDE,
+    ),
+    'swav_resnet50_1xb256-mcrop-2-6-coslr-200e_in1k-224-96': Facts(
+        1, 256, 200, **SMALL
+    ),
+    'swav_resnet50_1xb64-accum4-mcrop-2-6-coslr-200e_in1k-224-96': Facts(
+        1,
+        64,
+        200,
+        accumulated=4,
+        **{**SMALL, 'iters_per_epoch': 20018, 'queue_begin': 1},
+    ),
+    'swav_resnet18_1xb256-mcrop-2-6-coslr-800e_imagenette-128-64': Facts(
+        1,
+        256,
+        800,
+        36,
+        freeze=180,
+        data_root=IMAGENETTE,
+        crops=((2, 128, 0.14, 1.0), (6, 64, 0.05, 0.14)),
+        **TINY,
+    ),
+    'swav_resnet18_1xb256-mcrop-2-6-coslr-200e_imagenette-128-64': Facts(
+        1,
+        256,
+        200,
+        36,
+        freeze=180,
+        data_root=IMAGENETTE,
+        crops=((2, 128, 0.14, 1.0), (6, 64, 0.05, 0.14)),
+        **TINY,
+    ),
+    'swav_resnet18_1xb256-mcrop-2-4-coslr-200e_cifar10-32-18': Facts(
+        1,
+        256,
+        200,
+        195,
+        freeze=390,
+        data_root='data/cifar10',
+        crops=((2, 32, 0.2, 1.0), (4, 18, 0.08, 0.5)),
+        **TINY,
+    ),
+    'swav_vit-small-p16_1xb128-mcrop-2-4-coslr-200e_imagenette-224-96': Facts(
+        1,
+        128,
+        200,
+        73,
+        lr=(5e-7, 5e-4, 1e-6),
+        warmup_epochs=10,
+        freeze=365,
+        channels=384,
+        data_root='data/imagenette2-320/train',
+        prototypes=100,
+        epsilon=0.03,
+        optimizer='AdamW',
+        backbone_params=21665664,
+        crops=((2, 224, 0.14, 1.0), (4, 96, 0.05, 0.14)),
+    ),
+    'swav_demo_digits': Facts(
+        1,
+        64,
+        24,
+        None,
+        lr=(0.05, 0.05, 0.0),
+        freeze=30,
+        channels=64,
+        data_root='data/digits',
+        prototypes=60,
+        epsilon=0.03,
+        hidden=128,
+        embedding=64,
+        optimizer='SGD',
+        crops=((2, 32, 0.6, 1.0), (2, 16, 0.3, 0.6)),
+    ),
+    'swav_demo_images': Facts(
+        1,
+        64,
+        20,
+        None,
+        lr=(0.05, 0.05, 0.0),
+        freeze=30,
+        channels=256,
+        data_root='data/images',
+        prototypes=64,
+        epsilon=0.03,
+        queue=256,
+        queue_begin=1,
+        hidden=256,
+        embedding=64,
+        optimizer='SGD',
+        crops=((2, 64, 0.3, 1.0), (2, 32, 0.1, 0.3)),
+    ),
 }
 IN1K_NAMES = [name for name in FACTS if '_in1k-' in name]
 SMALL_NAMES = [name for name in FACTS if '_in1k-' not in name]
@@ -160,27 +279,40 @@ def build_without_memory(cfg: Config) -> SwAV:
         return linspace(*args, device='cpu', **kwargs)
 
     # mmpretrain's backbones read drop path rates back from a tensor.
-    with torch.device('meta'), mock.patch.object(torch, 'linspace',
-                                                 linspace_on_cpu):
+    with (
+        torch.device('meta'),
+        mock.patch.object(torch, 'linspace', linspace_on_cpu),
+    ):
         return MODELS.build(cfg.model)
 
 
 def views_transform(cfg: Config) -> dict:
     """The transform of a recipe's pipeline that makes the views."""
-    return next(t for t in cfg.train_dataloader.dataset.pipeline
-                if t.type in ('MultiCrop', 'MultiView'))
+    return next(
+        t
+        for t in cfg.train_dataloader.dataset.pipeline
+        if t.type in ('MultiCrop', 'MultiView')
+    )
 
 
 def crops(cfg: Config) -> tuple:
     """(views, px, least and most share of the area) of each group."""
     views = views_transform(cfg)
     if views.type == 'MultiCrop':
-        return tuple((num, scale, *ratios) for num, scale, ratios in zip(
-            views.num_views, views.scales, views.crop_ratio_ranges))
-    boxes = [next(t for t in group if t.type == 'RandomResizedCrop')
-             for group in views.transforms]
-    return tuple((num, box.scale, *box.crop_ratio_range)
-                 for num, box in zip(views.num_views, boxes))
+        return tuple(
+            (num, scale, *ratios)
+            for num, scale, ratios in zip(
+                views.num_views, views.scales, views.crop_ratio_ranges
+            )
+        )
+    boxes = [
+        next(t for t in group if t.type == 'RandomResizedCrop')
+        for group in views.transforms
+    ]
+    return tuple(
+        (num, box.scale, *box.crop_ratio_range)
+        for num, box in zip(views.num_views, boxes)
+    )
 
 
 def base_depth(path: Path) -> int:
@@ -200,27 +332,32 @@ def test_every_config_is_in_the_table() -> None:
 @pytest.mark.parametrize('name', FACTS)
 def test_facts(name: str) -> None:
     cfg, facts = load(name), FACTS[name]
-    loader, head, neck = (cfg.train_dataloader, cfg.model.head,
-                          cfg.model.neck)
+    loader, head, neck = (cfg.train_dataloader, cfg.model.head, cfg.model.neck)
     assert loader.batch_size == facts.batch_per_gpu
     assert loader.dataset.data_root == facts.data_root
     assert cfg.train_cfg.max_epochs == facts.epochs
     assert cfg.optim_wrapper.optimizer.type == facts.optimizer
-    assert cfg.optim_wrapper.get(
-        'accumulative_counts', 1) == facts.accumulated
+    assert cfg.optim_wrapper.get('accumulative_counts', 1) == facts.accumulated
     assert head.num_prototypes == facts.prototypes
     assert head.queue_length == facts.queue
     assert head.epsilon == facts.epsilon
-    assert (head.num_iters, head.temperature, head.num_assign_views,
-            head.hard_assignment) == (3, .1, 2, False)
-    assert (neck.in_channels, neck.hid_channels,
-            neck.out_channels) == (facts.channels, facts.hidden,
-                                   facts.embedding)
+    assert (
+        head.num_iters,
+        head.temperature,
+        head.num_assign_views,
+        head.hard_assignment,
+    ) == (3, 0.1, 2, False)
+    assert (neck.in_channels, neck.hid_channels, neck.out_channels) == (
+        facts.channels,
+        facts.hidden,
+        facts.embedding,
+    )
     swav_hook, skipped_hook = cfg.custom_hooks
     assert swav_hook == dict(
         type='SwAVHook',
         freeze_prototypes_iters=facts.freeze,
-        queue_begin_epoch=facts.queue_begin)
+        queue_begin_epoch=facts.queue_begin,
+    )
     assert skipped_hook == dict(type='SkippedImagesHook')
     assert crops(cfg) == facts.crops
 
@@ -238,7 +375,8 @@ def test_batch_prototypes_and_queue_fit(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'name', [name for name, facts in FACTS.items() if facts.iters_per_epoch])
+    'name', [name for name, facts in FACTS.items() if facts.iters_per_epoch]
+)
 def test_iterations_per_epoch(name: str) -> None:
     facts = FACTS[name]
     data = name.split('_')[-1].split('-')[0].replace('in1k', 'imagenet')
@@ -273,21 +411,38 @@ def test_upstream_where_mmselfsup_differs(name: str) -> None:
     cfg = load(name)
     preprocessor = cfg.model.data_preprocessor
     np.testing.assert_allclose(
-        preprocessor.mean, np.array([.485, .456, .406]) * 255, rtol=1e-12)
+        preprocessor.mean, np.array([0.485, 0.456, 0.406]) * 255, rtol=1e-12
+    )
     np.testing.assert_allclose(
-        preprocessor.std, np.array([.228, .224, .225]) * 255, rtol=1e-12)
+        preprocessor.std, np.array([0.228, 0.224, 0.225]) * 255, rtol=1e-12
+    )
     assert cfg.model.backbone.norm_cfg == dict(type='BN')
     assert cfg.model.backbone.zero_init_residual is False
     assert cfg.optim_wrapper.optimizer == dict(
-        type='LARS', lr=FACTS[name].lr[1], momentum=.9, weight_decay=1e-6,
-        trust_coefficient=1e-3, clip=False, eps=1e-8)
+        type='LARS',
+        lr=FACTS[name].lr[1],
+        momentum=0.9,
+        weight_decay=1e-6,
+        trust_coefficient=1e-3,
+        clip=False,
+        eps=1e-8,
+    )
     views = views_transform(cfg).to_dict()
     for part in ('num_views', 'scales', 'crop_ratio_ranges'):
         views.pop(part)  # in the table of facts
     assert views == dict(
-        type='MultiCrop', aspect_ratio_range=(3 / 4, 4 / 3), flip_prob=.5,
-        brightness=.8, contrast=.8, saturation=.8, hue=.2, jitter_prob=.8,
-        grayscale_prob=.2, sigma_range=(.1, 2.), blur_prob=.5)
+        type='MultiCrop',
+        aspect_ratio_range=(3 / 4, 4 / 3),
+        flip_prob=0.5,
+        brightness=0.8,
+        contrast=0.8,
+        saturation=0.8,
+        hue=0.2,
+        jitter_prob=0.8,
+        grayscale_prob=0.2,
+        sigma_range=(0.1, 2.0),
+        blur_prob=0.5,
+    )
 
 
 @pytest.mark.parametrize('name', FACTS)
@@ -309,8 +464,11 @@ def test_head_of_file(name: str) -> None:
     head = ast.get_docstring(ast.parse((FOLDER / f'{name}.py').read_text()))
     assert head is not None
     assert f'configs/selfsup/swav/{name}.py' in head
-    tool = 'slurm_train.sh' if FACTS[name].gpus > 8 else (
-        'dist_train.sh' if FACTS[name].gpus > 1 else 'train.py')
+    tool = (
+        'slurm_train.sh'
+        if FACTS[name].gpus > 8
+        else ('dist_train.sh' if FACTS[name].gpus > 1 else 'train.py')
+    )
     assert f'tools/{tool}' in head
     if not name.startswith('swav_demo_'):
         assert 'not measured here' in ' '.join(head.split())
@@ -349,13 +507,15 @@ def rates(cfg: Config, iters_per_epoch: int, work_dir: Path) -> np.ndarray:
         train_dataloader=dict(
             batch_size=1,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(type='BaseDataset', lazy_init=True)),
+            dataset=dict(type='BaseDataset', lazy_init=True),
+        ),
         train_cfg=cfg.train_cfg.to_dict(),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
         param_scheduler=[s.to_dict() for s in cfg.param_scheduler],
         default_scope='swav_plugin',
         log_level='ERROR',
-        experiment_name=f'rates_{work_dir.name}')
+        experiment_name=f'rates_{work_dir.name}',
+    )
     data = torch.utils.data.DataLoader(range(iters_per_epoch))
     with mock.patch.object(runner, 'build_dataloader', lambda *_, **__: data):
         runner._train_loop = runner.build_train_loop(runner._train_loop)
@@ -378,8 +538,9 @@ def expected_rates(facts: Facts, iters_per_epoch: int) -> np.ndarray:
     num_cosine = facts.epochs * iters_per_epoch - num_warmup
     warmup = np.linspace(first, highest, num_warmup)
     t = np.arange(num_cosine)
-    cosine = last + .5 * (highest - last) * (
-        1 + np.cos(np.pi * t / num_cosine))
+    cosine = last + 0.5 * (highest - last) * (
+        1 + np.cos(np.pi * t / num_cosine)
+    )
     return np.concatenate([warmup, cosine])
 
 
@@ -389,7 +550,8 @@ def test_learning_rate_of_each_iteration(name: str, tmp_path: Path) -> None:
     found = rates(load(name), iters_per_epoch, tmp_path)
     expected = expected_rates(FACTS[name], iters_per_epoch)
     np.testing.assert_allclose(
-        found, expected, rtol=1e-6, atol=1e-12 * FACTS[name].lr[1])
+        found, expected, rtol=1e-6, atol=1e-12 * FACTS[name].lr[1]
+    )
 
 
 def test_learning_rate_over_a_full_length_run(tmp_path: Path) -> None:
@@ -397,11 +559,12 @@ def test_learning_rate_over_a_full_length_run(tmp_path: Path) -> None:
     name = 'swav_resnet50_64xb64-mcrop-2-6-coslr-100e_in1k-224-96'
     found = rates(load(name), 312, tmp_path)
     assert len(found) == 31200
-    assert found[0] == pytest.approx(.3)
+    assert found[0] == pytest.approx(0.3)
     assert found[3119] == pytest.approx(4.8)
     assert found[3120] == pytest.approx(4.8)
     np.testing.assert_allclose(
-        found, expected_rates(FACTS[name], 312), rtol=1e-6)
+        found, expected_rates(FACTS[name], 312), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize('name', FACTS)
@@ -418,8 +581,11 @@ def test_model_builds(name: str) -> None:
     assert len(norms) == (0 if '-w5_' in name else 1)
     assert (model.head.queue is None) == (facts.queue == 0)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper.to_dict())
-    optimized = sum(p.numel() for group in wrapper.optimizer.param_groups
-                    for p in group['params'])
+    optimized = sum(
+        p.numel()
+        for group in wrapper.optimizer.param_groups
+        for p in group['params']
+    )
     assert optimized == sum(p.numel() for p in model.parameters())
 
 
@@ -438,7 +604,8 @@ def test_views_of_the_pipeline(name: str) -> None:
         if t.type != 'LoadImage'
     ]
     img = np.random.default_rng(0).integers(
-        256, size=(60, 80, 3), dtype=np.uint8)
+        256, size=(60, 80, 3), dtype=np.uint8
+    )
     packed = Compose(transforms)(dict(img=img, sample_idx=0))
     sizes = [(3, px, px) for num, px, *_ in facts.crops for _ in range(num)]
     assert [tuple(view.shape) for view in packed['inputs']] == sizes
@@ -450,15 +617,21 @@ def test_names_are_registered(name: str) -> None:
     for hook in cfg.custom_hooks:
         HOOKS.build(hook.to_dict())
     LOG_PROCESSORS.build(cfg.log_processor.to_dict())
-    for registry, entry in ((DATASETS, cfg.train_dataloader.dataset),
-                            (DATA_SAMPLERS, cfg.train_dataloader.sampler)):
+    for registry, entry in (
+        (DATASETS, cfg.train_dataloader.dataset),
+        (DATA_SAMPLERS, cfg.train_dataloader.sampler),
+    ):
         assert registry.get(entry.type) is not None, entry.type
 
 
-@pytest.mark.parametrize('name', [
-    name for name in SMALL_NAMES
-    if '800e' not in name  # the same model as 200e
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        name
+        for name in SMALL_NAMES
+        if '800e' not in name  # the same model as 200e
+    ],
+)
 def test_loss_of_small_models(name: str) -> None:
     """Real sizes: one step starts near ln K and reaches the first layer."""
     cfg, facts = load(name), FACTS[name]
@@ -467,7 +640,8 @@ def test_loss_of_small_models(name: str) -> None:
     model.init_weights()
     views = [
         torch.randint(256, (2, 3, px, px), dtype=torch.uint8)
-        for num, px, *_ in facts.crops for _ in range(num)
+        for num, px, *_ in facts.crops
+        for _ in range(num)
     ]
     data = model.data_preprocessor(dict(inputs=views), training=True)
     loss = model(**data, mode='loss')['loss']
@@ -491,8 +665,9 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
         cfg.merge_from_dict({'model.backbone.with_cp': with_cp})
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)
-        loss = model(**model.data_preprocessor(dict(inputs=views)),
-                     mode='loss')['loss']
+        loss = model(
+            **model.data_preprocessor(dict(inputs=views)), mode='loss'
+        )['loss']
         loss.backward()
         results.append([loss] + [p.grad for p in model.parameters()])
     for plain, recomputed in zip(*results):
@@ -507,15 +682,17 @@ def test_demo_trains(name: str, tmp_path: Path) -> None:
         img = rng.integers(256, size=(40, 40, 3), dtype=np.uint8)
         Image.fromarray(img).save(tmp_path / f'{i}.png')
     cfg = Config.fromfile(FOLDER / f'{name}.py')
-    cfg.merge_from_dict({
-        'train_dataloader.dataset.data_root': str(tmp_path),
-        'train_dataloader.batch_size': 64,
-        'train_dataloader.num_workers': 0,
-        'train_dataloader.persistent_workers': False,
-        'train_cfg.max_epochs': 1,
-        'log_level': 'ERROR',
-        'work_dir': str(tmp_path / 'work'),
-    })
+    cfg.merge_from_dict(
+        {
+            'train_dataloader.dataset.data_root': str(tmp_path),
+            'train_dataloader.batch_size': 64,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'train_cfg.max_epochs': 1,
+            'log_level': 'ERROR',
+            'work_dir': str(tmp_path / 'work'),
+        }
+    )
     runner = mmengine.runner.Runner.from_cfg(cfg)
     before = next(runner.model.backbone.parameters()).clone()
     runner.train()
@@ -531,7 +708,8 @@ def test_metafile_and_readme_name_every_recipe() -> None:
     models = {model['Name']: model for model in metafile['Models']}
     assert len(models) == len(metafile['Models'])
     assert set(models) == {
-        name for name in FACTS if not name.startswith('swav_demo_')}
+        name for name in FACTS if not name.startswith('swav_demo_')
+    }
     readme = (FOLDER / 'README.md').read_text()
     for name, facts in FACTS.items():
         assert f']({name}.py)' in readme
@@ -541,10 +719,13 @@ def test_metafile_and_readme_name_every_recipe() -> None:
         assert model['Config'] == f'configs/selfsup/swav/{name}.py'
         assert model['Metadata']['Epochs'] == facts.epochs
         assert model['Metadata']['Batch Size'] == (
-            facts.gpus * facts.batch_per_gpu * facts.accumulated)
+            facts.gpus * facts.batch_per_gpu * facts.accumulated
+        )
         assert model['Metadata']['Parameters'] == sum(
-            p.numel() for p in build_without_memory(load(name)).parameters())
+            p.numel() for p in build_without_memory(load(name)).parameters()
+        )
         results = model['Results'] or [{}]
-        assert results[0].get('Metrics', {}).get(
-            'Top 1 Accuracy') == facts.top1
+        assert (
+            results[0].get('Metrics', {}).get('Top 1 Accuracy') == facts.top1
+        )
         assert (facts.top1 is None) == ('Measured By' not in results[0])

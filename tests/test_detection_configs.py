@@ -3,6 +3,7 @@
 The numbers stand here a second time on purpose: they are of mmselfsup 1.0's
 configs as mmengine reads them, less the mistakes that heads of files name.
 """
+
 import ast
 from collections.abc import Iterator
 from functools import cache
@@ -24,7 +25,8 @@ from tests.upstream import changed, without_scopes
 pytest.importorskip('mmdet', reason='needs the extra onedl-downstream')
 
 FOLDER = Path(__file__).resolve().parents[1] / (
-    'configs/benchmarks/mmdetection')
+    'configs/benchmarks/mmdetection'
+)
 
 
 class Facts(NamedTuple):
@@ -40,22 +42,47 @@ class Facts(NamedTuple):
 
 FACTS = {
     'voc0712/faster-rcnn_r50-c4_ms-24k_voc0712': Facts(
-        'faster_rcnn_r50_c4_mstrain_24k_voc0712', 'faster-rcnn_r50-caffe-c4',
-        range(480, 801, 32), 24000, [18000, 22000], 100),
+        'faster_rcnn_r50_c4_mstrain_24k_voc0712',
+        'faster-rcnn_r50-caffe-c4',
+        range(480, 801, 32),
+        24000,
+        [18000, 22000],
+        100,
+    ),
     'coco/mask-rcnn_r50_fpn_ms-1x_coco': Facts(
-        'mask_rcnn_r50_fpn_mstrain_1x_coco', 'mask-rcnn_r50_fpn',
-        range(640, 801, 32), 12, [8, 11], 500),
+        'mask_rcnn_r50_fpn_mstrain_1x_coco',
+        'mask-rcnn_r50_fpn',
+        range(640, 801, 32),
+        12,
+        [8, 11],
+        500,
+    ),
     'coco/mask-rcnn_r50_fpn_ms-2x_coco': Facts(
-        'mask_rcnn_r50_fpn_mstrain_2x_coco', 'mask-rcnn_r50_fpn',
-        range(640, 801, 32), 24, [16, 22], 1000),
+        'mask_rcnn_r50_fpn_mstrain_2x_coco',
+        'mask-rcnn_r50_fpn',
+        range(640, 801, 32),
+        24,
+        [16, 22],
+        1000,
+    ),
     'coco/mask-rcnn_r50-c4_ms-1x_coco': Facts(
-        'mask_rcnn_r50_c4_mstrain_1x_coco', 'mask-rcnn_r50-caffe-c4',
-        range(640, 801, 32), 12, [8, 11], 500),
+        'mask_rcnn_r50_c4_mstrain_1x_coco',
+        'mask-rcnn_r50-caffe-c4',
+        range(640, 801, 32),
+        12,
+        [8, 11],
+        500,
+    ),
     'coco/mask-rcnn_r50-c4_ms-2x_coco': Facts(
-        'mask_rcnn_r50_c4_mstrain_2x_coco', 'mask-rcnn_r50-caffe-c4',
-        range(640, 801, 32), 24, [16, 22], 1000),
+        'mask_rcnn_r50_c4_mstrain_2x_coco',
+        'mask-rcnn_r50-caffe-c4',
+        range(640, 801, 32),
+        24,
+        [16, 22],
+        1000,
+    ),
 }
-VOC, = [name for name in FACTS if name.startswith('voc')]
+(VOC,) = [name for name in FACTS if name.startswith('voc')]
 
 # What our configs have in place of mmdet's bases, or state though it is the
 # same, since the reference table has it.
@@ -63,16 +90,21 @@ SYNC_BN = dict(type='SyncBN', requires_grad=True)
 EVERYWHERE = {
     'custom_imports': dict(
         imports=['swav_plugin.engine', 'swav_plugin.models'],
-        allow_failed_imports=False),
+        allow_failed_imports=False,
+    ),
     # Without the first, a random backbone would be measured in silence.
-    'custom_hooks': [dict(type='swav_plugin.PretrainedHook'),
-                     dict(type='swav_plugin.ResultsHook')],
+    'custom_hooks': [
+        dict(type='swav_plugin.PretrainedHook'),
+        dict(type='swav_plugin.ResultsHook'),
+    ],
     'randomness': dict(seed=0, deterministic=False),
     'default_scope': 'mmdet',
     'val_cfg': dict(type='ValLoop'),
     'test_cfg': dict(type='TestLoop'),
-    'optim_wrapper': dict(type='OptimWrapper', optimizer=dict(
-        type='SGD', lr=.02, momentum=.9, weight_decay=1e-4)),
+    'optim_wrapper': dict(
+        type='OptimWrapper',
+        optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
+    ),
     'auto_scale_lr': dict(enable=False, base_batch_size=16),
     'train_dataloader.batch_size': 2,  # on each of 8 GPUs
     'train_dataloader.num_workers': 2,
@@ -86,19 +118,35 @@ EVERYWHERE = {
 }
 C4 = {
     'model.backbone': dict(
-        type='ResNet', depth=50, num_stages=3, out_indices=[2],
-        strides=[1, 2, 2], dilations=[1, 1, 1], frozen_stages=-1,
-        norm_eval=False, norm_cfg=SYNC_BN, style='pytorch', init_cfg=None),
+        type='ResNet',
+        depth=50,
+        num_stages=3,
+        out_indices=[2],
+        strides=[1, 2, 2],
+        dilations=[1, 1, 1],
+        frozen_stages=-1,
+        norm_eval=False,
+        norm_cfg=SYNC_BN,
+        style='pytorch',
+        init_cfg=None,
+    ),
     'model.roi_head.shared_head': dict(
-        type='swav_plugin.ResLayerExtraNorm', depth=50, norm_cfg=SYNC_BN),
+        type='swav_plugin.ResLayerExtraNorm', depth=50, norm_cfg=SYNC_BN
+    ),
     'model.roi_head.bbox_roi_extractor': dict(
-        type='SingleRoIExtractor', out_channels=1024, featmap_strides=[16],
-        roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0)),
+        type='SingleRoIExtractor',
+        out_channels=1024,
+        featmap_strides=[16],
+        roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+    ),
     'model.rpn_head.anchor_generator': dict(
-        type='AnchorGenerator', scales=[2, 4, 8, 16, 32],
-        ratios=[.5, 1., 2.], strides=[16]),
+        type='AnchorGenerator',
+        scales=[2, 4, 8, 16, 32],
+        ratios=[0.5, 1.0, 2.0],
+        strides=[16],
+    ),
     'model.train_cfg.rcnn.sampler.num': 512,
-    'model.train_cfg.rcnn.sampler.pos_fraction': .25,
+    'model.train_cfg.rcnn.sampler.pos_fraction': 0.25,
     'model.train_cfg.rpn_proposal.nms_pre': 12000,
     'model.train_cfg.rpn_proposal.max_per_img': 2000,
     'model.test_cfg.rpn.nms_pre': 6000,
@@ -106,13 +154,23 @@ C4 = {
 }
 FPN = {
     'model.backbone': dict(
-        type='ResNet', depth=50, num_stages=4, out_indices=[0, 1, 2, 3],
-        frozen_stages=-1, norm_eval=False, norm_cfg=SYNC_BN,
-        style='pytorch', init_cfg=None),
+        type='ResNet',
+        depth=50,
+        num_stages=4,
+        out_indices=[0, 1, 2, 3],
+        frozen_stages=-1,
+        norm_eval=False,
+        norm_cfg=SYNC_BN,
+        style='pytorch',
+        init_cfg=None,
+    ),
     'model.neck.norm_cfg': SYNC_BN,
     'model.rpn_head.anchor_generator': dict(
-        type='AnchorGenerator', scales=[8], ratios=[.5, 1., 2.],
-        strides=[4, 8, 16, 32, 64]),
+        type='AnchorGenerator',
+        scales=[8],
+        ratios=[0.5, 1.0, 2.0],
+        strides=[4, 8, 16, 32, 64],
+    ),
     'model.roi_head.bbox_head.type': 'Shared4Conv1FCBBoxHead',
     'model.roi_head.bbox_head.conv_out_channels': 256,
     'model.roi_head.bbox_head.norm_cfg': SYNC_BN,
@@ -126,29 +184,56 @@ def image_steps(facts: Facts, **annotations: bool) -> list[dict]:
     return [
         dict(type='LoadImageFromFile', backend_args=None),
         dict(type='LoadAnnotations', **annotations),
-        dict(type='RandomChoiceResize', keep_ratio=True,
-             scales=[[1333, short] for short in facts.scales]),
-        dict(type='RandomFlip', prob=.5),
+        dict(
+            type='RandomChoiceResize',
+            keep_ratio=True,
+            scales=[[1333, short] for short in facts.scales],
+        ),
+        dict(type='RandomFlip', prob=0.5),
         dict(type='PackDetInputs'),
     ]
 
 
 def schedule(facts: Facts, by_epoch: bool) -> dict[str, Any]:
     interval = 1 if by_epoch else 2000
-    checkpoint = dict(type='CheckpointHook', interval=interval,
-                      max_keep_ckpts=3, backend_args=dict(backend='atomic'))
+    checkpoint = dict(
+        type='CheckpointHook',
+        interval=interval,
+        max_keep_ckpts=3,
+        backend_args=dict(backend='atomic'),
+    )
     return {
-        'train_cfg': dict(type='EpochBasedTrainLoop', val_interval=interval,
-                          max_epochs=facts.length) if by_epoch else
-        dict(type='IterBasedTrainLoop', val_interval=interval,
-             max_iters=facts.length),
+        'train_cfg': dict(
+            type='EpochBasedTrainLoop',
+            val_interval=interval,
+            max_epochs=facts.length,
+        )
+        if by_epoch
+        else dict(
+            type='IterBasedTrainLoop',
+            val_interval=interval,
+            max_iters=facts.length,
+        ),
         'param_scheduler': [
-            dict(type='LinearLR', start_factor=.001, by_epoch=False, begin=0,
-                 end=facts.warmup_iters),
-            dict(type='MultiStepLR', by_epoch=by_epoch, begin=0,
-                 end=facts.length, milestones=facts.drops, gamma=.1)],
-        'default_hooks.checkpoint':
-        checkpoint if by_epoch else dict(checkpoint, by_epoch=False),
+            dict(
+                type='LinearLR',
+                start_factor=0.001,
+                by_epoch=False,
+                begin=0,
+                end=facts.warmup_iters,
+            ),
+            dict(
+                type='MultiStepLR',
+                by_epoch=by_epoch,
+                begin=0,
+                end=facts.length,
+                milestones=facts.drops,
+                gamma=0.1,
+            ),
+        ],
+        'default_hooks.checkpoint': checkpoint
+        if by_epoch
+        else dict(checkpoint, by_epoch=False),
         'log_processor.by_epoch': by_epoch,
     }
 
@@ -159,17 +244,21 @@ def coco(facts: Facts) -> dict[str, Any]:
         'model.data_preprocessor.pad_mask': True,
         'model.roi_head.bbox_head.num_classes': 80,
         'model.roi_head.mask_head.num_classes': 80,
-        'train_dataloader.dataset.ann_file':
-        'annotations/instances_train2017.json',
+        'train_dataloader.dataset.ann_file': (
+            'annotations/instances_train2017.json'
+        ),
         'train_dataloader.dataset.filter_cfg': dict(
-            filter_empty_gt=True, min_size=32),
+            filter_empty_gt=True, min_size=32
+        ),
         'train_dataloader.dataset.pipeline': image_steps(
-            facts, with_bbox=True, with_mask=True),
+            facts, with_bbox=True, with_mask=True
+        ),
     }
     for split in 'val', 'test':
         changes |= {
-            f'{split}_dataloader.dataset.ann_file':
-            'annotations/instances_val2017.json',
+            f'{split}_dataloader.dataset.ann_file': (
+                'annotations/instances_val2017.json'
+            ),
             f'{split}_dataloader.dataset.pipeline.1': RESIZE,
             f'{split}_evaluator.type': 'CocoMetric',
             f'{split}_evaluator.metric': ['bbox', 'segm'],
@@ -183,30 +272,63 @@ def voc(facts: Facts) -> dict[str, Any]:
         'model.roi_head.bbox_head.num_classes': 20,
         'train_dataloader.sampler': dict(type='InfiniteSampler', shuffle=True),
         'train_dataloader.dataset': dict(
-            type='ConcatDataset', ignore_keys=['dataset_type'], datasets=[
-                dict(type='VOCDataset', data_root='data/VOCdevkit/',
-                     ann_file=f'VOC{year}/ImageSets/Main/trainval.txt',
-                     data_prefix=dict(sub_data_root=f'VOC{year}/'),
-                     # Small boxes too are to be found: no bbox_min_size.
-                     filter_cfg=dict(filter_empty_gt=True, min_size=32),
-                     pipeline=image_steps(facts, with_bbox=True))
-                for year in (2007, 2012)]),  # each image once
+            type='ConcatDataset',
+            ignore_keys=['dataset_type'],
+            datasets=[
+                dict(
+                    type='VOCDataset',
+                    data_root='data/VOCdevkit/',
+                    ann_file=f'VOC{year}/ImageSets/Main/trainval.txt',
+                    data_prefix=dict(sub_data_root=f'VOC{year}/'),
+                    # Small boxes too are to be found: no bbox_min_size.
+                    filter_cfg=dict(filter_empty_gt=True, min_size=32),
+                    pipeline=image_steps(facts, with_bbox=True),
+                )
+                for year in (2007, 2012)
+            ],
+        ),  # each image once
     }
     for split in 'val', 'test':
         changes |= {
-            f'{split}_dataloader.dataset.ann_file':
-            'VOC2007/ImageSets/Main/test.txt',
+            f'{split}_dataloader.dataset.ann_file': (
+                'VOC2007/ImageSets/Main/test.txt'
+            ),
             f'{split}_dataloader.dataset.pipeline': [
                 dict(type='LoadImageFromFile', backend_args=None),
                 RESIZE,
                 dict(type='LoadAnnotations', with_bbox=True),
-                dict(type='PackDetInputs', meta_keys=[
-                    'img_id', 'img_path', 'ori_shape', 'img_shape',
-                    'scale_factor', 'instances'])],
+                dict(
+                    type='PackDetInputs',
+                    meta_keys=[
+                        'img_id',
+                        'img_path',
+                        'ori_shape',
+                        'img_shape',
+                        'scale_factor',
+                        'instances',
+                    ],
+                ),
+            ],
             f'{split}_evaluator': [
-                dict(type='VOCMetric', metric='mAP', eval_mode='11points',
-                     iou_thrs=[.5, .55, .6, .65, .7, .75, .8, .85, .9, .95]),
-                dict(type='CocoMetric', metric='bbox')],
+                dict(
+                    type='VOCMetric',
+                    metric='mAP',
+                    eval_mode='11points',
+                    iou_thrs=[
+                        0.5,
+                        0.55,
+                        0.6,
+                        0.65,
+                        0.7,
+                        0.75,
+                        0.8,
+                        0.85,
+                        0.9,
+                        0.95,
+                    ],
+                ),
+                dict(type='CocoMetric', metric='bbox'),
+            ],
         }
     return changes
 
@@ -225,10 +347,14 @@ def load(name: str) -> Config:
 
 
 def test_every_config_is_in_the_table() -> None:
-    found = {str(path.relative_to(FOLDER))[:-3]
-             for path in FOLDER.glob('[!_]*/*.py')}
-    old = {f'{Path(name).parent}/{facts.old_name}'
-           for name, facts in FACTS.items()}
+    found = {
+        str(path.relative_to(FOLDER))[:-3]
+        for path in FOLDER.glob('[!_]*/*.py')
+    }
+    old = {
+        f'{Path(name).parent}/{facts.old_name}'
+        for name, facts in FACTS.items()
+    }
     assert found == {*FACTS} | old
 
 
@@ -243,12 +369,16 @@ def test_all_of_it_is_mmdets_base_or_the_reference(name: str) -> None:
     facts = FACTS[name]
     data = 'voc0712' if name == VOC else 'coco_instance'
     expected = changed(
-        [f'mmdet::_base_/models/{facts.base}.py',
-         f'mmdet::_base_/datasets/{data}.py',
-         'mmdet::_base_/default_runtime.py'],
-        EVERYWHERE | (FPN if 'fpn' in name else C4)
+        [
+            f'mmdet::_base_/models/{facts.base}.py',
+            f'mmdet::_base_/datasets/{data}.py',
+            'mmdet::_base_/default_runtime.py',
+        ],
+        EVERYWHERE
+        | (FPN if 'fpn' in name else C4)
         | (voc(facts) if name == VOC else coco(facts))
-        | schedule(facts, by_epoch=name != VOC))
+        | schedule(facts, by_epoch=name != VOC),
+    )
     found = without_scopes(load(name).to_dict())
     for variable in 'norm_cfg', 'train_pipeline', 'test_pipeline':
         # Used above, where it is compared; nothing else reads it.
@@ -262,17 +392,23 @@ def test_all_of_it_is_mmdets_base_or_the_reference(name: str) -> None:
 @pytest.mark.parametrize('name', FACTS)
 def test_images_are_those_of_the_pretraining(name: str) -> None:
     pretraining = Config.fromfile(
-        FOLDER.parents[1] / 'selfsup/_base_/models/swav_resnet50.py')
+        FOLDER.parents[1] / 'selfsup/_base_/models/swav_resnet50.py'
+    )
     for statistic in ('mean', 'std'):
-        assert load(name).model.data_preprocessor[statistic] == (
-            pretraining.model.data_preprocessor[statistic])
+        assert (
+            load(name).model.data_preprocessor[statistic]
+            == (pretraining.model.data_preprocessor[statistic])
+        )
 
 
 @pytest.mark.parametrize('name', FACTS)
 def test_no_norm_is_of_one_gpu_and_nothing_is_frozen(name: str) -> None:
     model = MODELS.build(load(name).model)
-    norms = [m for m in model.modules()
-             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        m
+        for m in model.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
     # 53 of ResNet-50; one more norm; 8 of the pyramid, 4 and 4 of the heads.
     assert len(norms) == (69 if 'fpn' in name else 54)
     assert all(isinstance(m, nn.SyncBatchNorm) for m in norms)

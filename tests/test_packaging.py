@@ -17,14 +17,14 @@ from tests.conftest import REPO_ROOT
 SHARED_CONFIG = 'selfsup/_base_/default_runtime.py'
 
 # A stranger's script: where is swav_plugin, and does its config resolve?
-SCRIPT = '''
+SCRIPT = """
 import swav_plugin
 from mmengine.config import Config
 with open('mine.py', 'w') as file:
     file.write("_base_ = 'swav_plugin::{name}'")
 print(swav_plugin.__file__)
 print(Config.fromfile('mine.py').default_scope)
-'''
+"""
 
 
 def _run(code: str, cwd: Path, *path: Path) -> list[str]:
@@ -32,7 +32,11 @@ def _run(code: str, cwd: Path, *path: Path) -> list[str]:
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, path))}
     done = subprocess.run(
         [sys.executable, '-c', code],
-        cwd=cwd, env=env, capture_output=True, text=True)
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -41,8 +45,10 @@ def _pip(*args: str) -> None:
     """Run pip without a network."""
     subprocess.run(
         [sys.executable, '-m', 'pip', '--disable-pip-version-check', *args],
-        check=True, capture_output=True,
-        env={**os.environ, 'PIP_NO_INDEX': '1', 'PYTHONPATH': ''})
+        check=True,
+        capture_output=True,
+        env={**os.environ, 'PIP_NO_INDEX': '1', 'PYTHONPATH': ''},
+    )
 
 
 @pytest.fixture(scope='module')
@@ -50,14 +56,30 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel made from a copy of the source tree: building leaves files."""
     source = tmp_path_factory.mktemp('source')
     for name in ('swav_plugin', 'configs', 'tools', 'tests'):
-        shutil.copytree(REPO_ROOT / name, source / name, symlinks=True,
-                        ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'LICENSE',
-                 'README.md', 'model-index.yml'):
+        shutil.copytree(
+            REPO_ROOT / name,
+            source / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns('__pycache__'),
+        )
+    for name in (
+        'setup.cfg',
+        'pyproject.toml',
+        'MANIFEST.in',
+        'LICENSE',
+        'README.md',
+        'model-index.yml',
+    ):
         shutil.copy(REPO_ROOT / name, source)
     target = tmp_path_factory.mktemp('wheel')
-    _pip('wheel', '--no-deps', '--no-build-isolation', '-w', str(target),
-         str(source))
+    _pip(
+        'wheel',
+        '--no-deps',
+        '--no-build-isolation',
+        '-w',
+        str(target),
+        str(source),
+    )
     return next(target.glob('swav_plugin-*.whl'))
 
 
@@ -92,12 +114,14 @@ def test_wheel_holds_configs_and_tools_as_files(wheel: Path) -> None:
     version = swav_plugin.__version__
     assert roots == {'swav_plugin', f'swav_plugin-{version}.dist-info'}
     # The high half of the attributes is the file mode: no symbolic links.
-    assert not [info.filename for info in infos
-                if info.external_attr >> 28 == 0o12]
+    assert not [
+        info.filename for info in infos if info.external_attr >> 28 == 0o12
+    ]
 
 
 def test_base_resolves_in_installed_wheel(
-        installed: Path, tmp_path: Path) -> None:
+    installed: Path, tmp_path: Path
+) -> None:
     file, scope = _run(SCRIPT.format(name=SHARED_CONFIG), tmp_path, installed)
     assert Path(file).is_relative_to(installed)
     assert scope == 'swav_plugin'
@@ -111,23 +135,29 @@ def test_base_resolves_in_checkout(tmp_path: Path) -> None:
 
 
 def test_base_comes_from_the_imported_copy(
-        installed: Path, tmp_path: Path) -> None:
+    installed: Path, tmp_path: Path
+) -> None:
     """A checkout wins over an installed wheel, with its configs."""
     checkout = tmp_path / 'checkout'
     shutil.copytree(installed / 'swav_plugin', checkout / 'swav_plugin')
     config = checkout / 'swav_plugin/.mim/configs' / SHARED_CONFIG
     config.write_text("default_scope = 'edited'")
-    _, scope = _run(SCRIPT.format(name=SHARED_CONFIG), tmp_path, checkout,
-                    installed)
+    _, scope = _run(
+        SCRIPT.format(name=SHARED_CONFIG), tmp_path, checkout, installed
+    )
     assert scope == 'edited'
 
 
-@pytest.mark.parametrize('config', sorted(
-    path.name for path in REPO_ROOT.glob('configs/selfsup/swav/*.py')))
+@pytest.mark.parametrize(
+    'config',
+    sorted(path.name for path in REPO_ROOT.glob('configs/selfsup/swav/*.py')),
+)
 def test_every_config_is_inheritable(tmp_path: Path, config: str) -> None:
     mine = tmp_path / 'mine.py'
-    mine.write_text(f"_base_ = 'swav_plugin::selfsup/swav/{config}'\n"
-                    'train_dataloader = dict(batch_size=7)\n')
+    mine.write_text(
+        f"_base_ = 'swav_plugin::selfsup/swav/{config}'\n"
+        'train_dataloader = dict(batch_size=7)\n'
+    )
     cfg = Config.fromfile(mine)
     assert cfg.model.type == 'SwAV'
     assert cfg.train_dataloader.batch_size == 7
@@ -135,18 +165,24 @@ def test_every_config_is_inheritable(tmp_path: Path, config: str) -> None:
 
 def test_import_is_light() -> None:
     """`import swav_plugin` brings in what `import mmengine` does, not more."""
-    code = '''
+    code = """
 import sys, mmengine
 before = set(sys.modules)
 import swav_plugin
 print(*sorted(set(sys.modules) - before), sep='\\n')
-'''
+"""
     new = _run(code, REPO_ROOT, REPO_ROOT)
     # importlib.metadata itself imports parts of the standard library.
-    ours = {name for name in new
-            if name.split('.')[0] not in sys.stdlib_module_names}
+    ours = {
+        name
+        for name in new
+        if name.split('.')[0] not in sys.stdlib_module_names
+    }
     assert ours == {
-        'swav_plugin', 'swav_plugin.compat', 'swav_plugin.compat.stack'}
+        'swav_plugin',
+        'swav_plugin.compat',
+        'swav_plugin.compat.stack',
+    }
 
 
 def test_version_is_a_release_number() -> None:

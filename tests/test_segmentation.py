@@ -1,4 +1,5 @@
 """Benchmarks of segmentation: numbers of the configs, and runs made small."""
+
 import importlib.util
 import json
 import sys
@@ -69,68 +70,134 @@ class Facts(NamedTuple):
 FACTS = {
     VOC: Facts(
         ['datasets/pascal_voc12_aug', 'schedules/schedule_20k'],
-        4, 4, 20_000, 2_000, 21, 512, [2048, 512], False, dict(mode='whole')),
+        4,
+        4,
+        20_000,
+        2_000,
+        21,
+        512,
+        [2048, 512],
+        False,
+        dict(mode='whole'),
+    ),
     CITYSCAPES: Facts(
         ['datasets/cityscapes_769x769', 'schedules/schedule_40k'],
-        2, 2, 40_000, 4_000, 19, 769, [2049, 1025], True,
-        dict(mode='slide', crop_size=[769, 769], stride=[513, 513])),
+        2,
+        2,
+        40_000,
+        4_000,
+        19,
+        769,
+        [2049, 1025],
+        True,
+        dict(mode='slide', crop_size=[769, 769], stride=[513, 513]),
+    ),
 }
 
 
 def head(
-    facts: Facts, in_channels: int, channels: int, in_index: int,
-    num_convs: int, concat_input: bool, loss_weight: float
+    facts: Facts,
+    in_channels: int,
+    channels: int,
+    in_index: int,
+    num_convs: int,
+    concat_input: bool,
+    loss_weight: float,
 ) -> dict[str, Any]:
     return dict(
-        type='FCNHead', in_channels=in_channels, in_index=in_index,
-        channels=channels, num_convs=num_convs, concat_input=concat_input,
-        dropout_ratio=.1, num_classes=facts.classes, norm_cfg=SYNC_BN,
-        align_corners=facts.align_corners, loss_decode=dict(
-            type='CrossEntropyLoss', use_sigmoid=False,
-            loss_weight=loss_weight))
+        type='FCNHead',
+        in_channels=in_channels,
+        in_index=in_index,
+        channels=channels,
+        num_convs=num_convs,
+        concat_input=concat_input,
+        dropout_ratio=0.1,
+        num_classes=facts.classes,
+        norm_cfg=SYNC_BN,
+        align_corners=facts.align_corners,
+        loss_decode=dict(
+            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=loss_weight
+        ),
+    )
 
 
 def everywhere(facts: Facts) -> dict[str, Any]:
     preprocessor = dict(
-        type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53],
-        std=[58.14, 57.12, 57.375], bgr_to_rgb=True, pad_val=0,
-        seg_pad_val=255, size=[facts.crop, facts.crop])
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.14, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=[facts.crop, facts.crop],
+    )
     return {
-        'custom_imports': dict(imports=['swav_plugin.engine'],
-                               allow_failed_imports=False),
+        'custom_imports': dict(
+            imports=['swav_plugin.engine'], allow_failed_imports=False
+        ),
         # Without the first, a random backbone would be measured in silence.
-        'custom_hooks': [dict(type='swav_plugin.PretrainedHook'),
-                         dict(type='swav_plugin.ResultsHook')],
+        'custom_hooks': [
+            dict(type='swav_plugin.PretrainedHook'),
+            dict(type='swav_plugin.ResultsHook'),
+        ],
         'randomness': dict(seed=0, deterministic=False),
         'default_scope': 'mmseg',
         'model': dict(
-            type='EncoderDecoder', pretrained=None,
+            type='EncoderDecoder',
+            pretrained=None,
             data_preprocessor=preprocessor,
             backbone=dict(  # no deep stem
-                type='ResNet', depth=50, num_stages=4,
-                out_indices=[0, 1, 2, 3], dilations=[1, 1, 2, 4],
-                strides=[1, 2, 1, 1], contract_dilation=True,
-                frozen_stages=-1, norm_cfg=SYNC_BN, norm_eval=False,
-                style='pytorch'),
-            decode_head=head(facts, 2048, 512, 3, 2, True, 1.),
-            auxiliary_head=head(facts, 1024, 256, 2, 1, False, .4),
-            train_cfg=dict(), test_cfg=facts.test_cfg),
+                type='ResNet',
+                depth=50,
+                num_stages=4,
+                out_indices=[0, 1, 2, 3],
+                dilations=[1, 1, 2, 4],
+                strides=[1, 2, 1, 1],
+                contract_dilation=True,
+                frozen_stages=-1,
+                norm_cfg=SYNC_BN,
+                norm_eval=False,
+                style='pytorch',
+            ),
+            decode_head=head(facts, 2048, 512, 3, 2, True, 1.0),
+            auxiliary_head=head(facts, 1024, 256, 2, 1, False, 0.4),
+            train_cfg=dict(),
+            test_cfg=facts.test_cfg,
+        ),
         # mmengine takes this one where the model has none.
         'data_preprocessor': preprocessor,
         'optim_wrapper': dict(
-            type='OptimWrapper', clip_grad=None, optimizer=dict(
-                type='SGD', lr=.01, momentum=.9, weight_decay=5e-4)),
-        'param_scheduler': [dict(
-            type='PolyLR', power=.9, eta_min=1e-4, begin=0, end=facts.iters,
-            by_epoch=False)],
-        'train_cfg': dict(type='IterBasedTrainLoop', max_iters=facts.iters,
-                          val_interval=facts.interval),
+            type='OptimWrapper',
+            clip_grad=None,
+            optimizer=dict(
+                type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4
+            ),
+        ),
+        'param_scheduler': [
+            dict(
+                type='PolyLR',
+                power=0.9,
+                eta_min=1e-4,
+                begin=0,
+                end=facts.iters,
+                by_epoch=False,
+            )
+        ],
+        'train_cfg': dict(
+            type='IterBasedTrainLoop',
+            max_iters=facts.iters,
+            val_interval=facts.interval,
+        ),
         'val_cfg': dict(type='ValLoop'),
         'test_cfg': dict(type='TestLoop'),
         'auto_scale_lr': dict(enable=False, base_batch_size=4 * facts.batch),
         'default_hooks.checkpoint': dict(
-            type='CheckpointHook', by_epoch=False, interval=facts.interval,
-            max_keep_ckpts=3, backend_args=dict(backend='atomic')),
+            type='CheckpointHook',
+            by_epoch=False,
+            interval=facts.interval,
+            max_keep_ckpts=3,
+            backend_args=dict(backend='atomic'),
+        ),
         'val_evaluator': dict(type='IoUMetric', iou_metrics=['mIoU']),
         'test_evaluator': dict(type='IoUMetric', iou_metrics=['mIoU']),
         'train_dataloader.batch_size': facts.batch,
@@ -143,11 +210,18 @@ def datasets(facts: Facts) -> dict[str, Any]:
     train: list[dict] = [
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations'),
-        dict(type='RandomResize', scale=facts.scale, ratio_range=[.5, 2.],
-             keep_ratio=True),
-        dict(type='RandomCrop', crop_size=[facts.crop, facts.crop],
-             cat_max_ratio=.75),
-        dict(type='RandomFlip', prob=.5),
+        dict(
+            type='RandomResize',
+            scale=facts.scale,
+            ratio_range=[0.5, 2.0],
+            keep_ratio=True,
+        ),
+        dict(
+            type='RandomCrop',
+            crop_size=[facts.crop, facts.crop],
+            cat_max_ratio=0.75,
+        ),
+        dict(type='RandomFlip', prob=0.5),
         dict(type='PhotoMetricDistortion'),
         dict(type='PackSegInputs'),
     ]
@@ -161,10 +235,14 @@ def datasets(facts: Facts) -> dict[str, Any]:
 
         def dataset(split: str, pipeline: list[dict]) -> dict[str, Any]:
             return dict(
-                type='CityscapesDataset', data_root='data/cityscapes/',
-                data_prefix=dict(img_path=f'leftImg8bit/{split}',
-                                 seg_map_path=f'gtFine/{split}'),
-                pipeline=pipeline)
+                type='CityscapesDataset',
+                data_root='data/cityscapes/',
+                data_prefix=dict(
+                    img_path=f'leftImg8bit/{split}',
+                    seg_map_path=f'gtFine/{split}',
+                ),
+                pipeline=pipeline,
+            )
 
         training, testing = dataset('train', train), dataset('val', test)
     else:
@@ -172,21 +250,30 @@ def datasets(facts: Facts) -> dict[str, Any]:
 
         def part(split: str, maps: str, pipeline: list[dict]) -> dict:
             return dict(
-                type='PascalVOCDataset', data_root='data/VOCdevkit/VOC2012',
+                type='PascalVOCDataset',
+                data_root='data/VOCdevkit/VOC2012',
                 data_prefix=dict(img_path='JPEGImages', seg_map_path=maps),
                 ann_file=f'ImageSets/Segmentation/{split}.txt',
-                pipeline=pipeline)
+                pipeline=pipeline,
+            )
 
-        training = dict(type='ConcatDataset', datasets=[
-            part('train', 'SegmentationClass', train),
-            part('aug', 'SegmentationClassAug', train)])
+        training = dict(
+            type='ConcatDataset',
+            datasets=[
+                part('train', 'SegmentationClass', train),
+                part('aug', 'SegmentationClassAug', train),
+            ],
+        )
         testing = part('val', 'SegmentationClass', test)
     changes: dict[str, Any] = {'train_dataloader.dataset': training}
     for split in 'val', 'test':
         changes[f'{split}_dataloader'] = dict(
-            batch_size=1, num_workers=4, persistent_workers=True,
+            batch_size=1,
+            num_workers=4,
+            persistent_workers=True,
             sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=testing)
+            dataset=testing,
+        )
     return changes
 
 
@@ -194,8 +281,10 @@ def datasets(facts: Facts) -> dict[str, Any]:
 def test_numbers(name: str) -> None:
     facts = FACTS[name]
     bases = ['models/fcn_r50-d8', *facts.bases, 'default_runtime']
-    expected = changed([f'mmseg::_base_/{base}.py' for base in bases],
-                       everywhere(facts) | datasets(facts))
+    expected = changed(
+        [f'mmseg::_base_/{base}.py' for base in bases],
+        everywhere(facts) | datasets(facts),
+    )
     assert without_scopes(read(name).to_dict()) == expected
 
 
@@ -209,6 +298,7 @@ def built(cfg: Config) -> nn.Module:
     init_default_scope('mmseg')
     import mmseg.models  # noqa: F401
     from mmseg.registry import MODELS
+
     return MODELS.build(cfg.model)
 
 
@@ -219,9 +309,15 @@ def write_weights(path: Path, **options: Any) -> dict[str, torch.Tensor]:
     for value in weights.values():
         # Statistics too are unlike those of a network as initialised.
         value.copy_(torch.rand(value.shape) * 10)
-    torch.save(dict(state_dict={
-        **{f'backbone.{key}': value for key, value in weights.items()},
-        'head.prototypes.0.weight': torch.rand(5, 4)}), path)
+    torch.save(
+        dict(
+            state_dict={
+                **{f'backbone.{key}': value for key, value in weights.items()},
+                'head.prototypes.0.weight': torch.rand(5, 4),
+            }
+        ),
+        path,
+    )
     return weights
 
 
@@ -238,9 +334,11 @@ def test_stem_and_stages_are_the_checkpoints(
     for key, value in weights.items():
         assert torch.equal(filled[key], value), key
     assert model.data_preprocessor.std.flatten().tolist() == pytest.approx(
-        [58.14, 57.12, 57.375])
-    write_weights(tmp_path / 'wide.pth', depth=50, base_channels=128,
-                  stem_channels=128)
+        [58.14, 57.12, 57.375]
+    )
+    write_weights(
+        tmp_path / 'wide.pth', depth=50, base_channels=128, stem_channels=128
+    )
     with pytest.raises(ValueError, match='does not fill the ResNet: 0 tensor'):
         load_backbone(model.backbone, tmp_path / 'wide.pth')
 
@@ -261,8 +359,11 @@ def small(name: str, test_data: Path, max_iters: int) -> Config:
         train = cfg.train_dataloader.dataset
         scale = (172, 96)
     norm_cfg = dict(type='BN')
-    for part in (train, cfg.val_dataloader.dataset,
-                 cfg.test_dataloader.dataset):
+    for part in (
+        train,
+        cfg.val_dataloader.dataset,
+        cfg.test_dataloader.dataset,
+    ):
         part.data_root = root
         for transform in part.pipeline:
             if 'scale' in transform:
@@ -270,31 +371,37 @@ def small(name: str, test_data: Path, max_iters: int) -> Config:
             for key in ('crop_size', 'size'):
                 if key in transform:
                     transform[key] = (64, 64)
-    cfg.merge_from_dict({
-        'data_preprocessor.size': (64, 64),
-        'model.data_preprocessor.size': (64, 64),
-        'model.backbone.depth': 18,
-        'model.backbone.norm_cfg': norm_cfg,
-        'model.decode_head.in_channels': 512,
-        'model.decode_head.channels': 16,
-        'model.decode_head.norm_cfg': norm_cfg,
-        'model.auxiliary_head.in_channels': 256,
-        'model.auxiliary_head.channels': 16,
-        'model.auxiliary_head.norm_cfg': norm_cfg,
-        'train_dataloader.num_workers': 0,
-        'val_dataloader.num_workers': 0,
-        'test_dataloader.num_workers': 0,
-        'train_dataloader.batch_size': 4,
-        'train_cfg.max_iters': max_iters,
-        'train_cfg.val_interval': 20,
-        'default_hooks.checkpoint.interval': 20,
-        'default_hooks.logger.interval': 1,
-        'log_processor.window_size': 1,
-        'param_scheduler.0.end': 40,
-    })
+    cfg.merge_from_dict(
+        {
+            'data_preprocessor.size': (64, 64),
+            'model.data_preprocessor.size': (64, 64),
+            'model.backbone.depth': 18,
+            'model.backbone.norm_cfg': norm_cfg,
+            'model.decode_head.in_channels': 512,
+            'model.decode_head.channels': 16,
+            'model.decode_head.norm_cfg': norm_cfg,
+            'model.auxiliary_head.in_channels': 256,
+            'model.auxiliary_head.channels': 16,
+            'model.auxiliary_head.norm_cfg': norm_cfg,
+            'train_dataloader.num_workers': 0,
+            'val_dataloader.num_workers': 0,
+            'test_dataloader.num_workers': 0,
+            'train_dataloader.batch_size': 4,
+            'train_cfg.max_iters': max_iters,
+            'train_cfg.val_interval': 20,
+            'default_hooks.checkpoint.interval': 20,
+            'default_hooks.logger.interval': 1,
+            'log_processor.window_size': 1,
+            'param_scheduler.0.end': 40,
+        }
+    )
     if name == CITYSCAPES:
-        cfg.merge_from_dict({'model.test_cfg.crop_size': (64, 64),
-                             'model.test_cfg.stride': (48, 48)})
+        cfg.merge_from_dict(
+            {
+                'model.test_cfg.crop_size': (64, 64),
+                'model.test_cfg.stride': (48, 48),
+            }
+        )
     cfg.val_dataloader.dataset.indices = 24
     cfg.test_dataloader.dataset.indices = 24
     return cfg
@@ -311,12 +418,14 @@ def run(
         cfg.visualizer.name = f'{time.monotonic_ns()}'  # else the last one's
         cfg.dump(str(file))
         spec = importlib.util.spec_from_file_location(
-            f'tools_{tool}', REPO_ROOT / f'tools/{tool}.py')
+            f'tools_{tool}', REPO_ROOT / f'tools/{tool}.py'
+        )
         assert spec is not None and spec.loader is not None
         module: ModuleType = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [
-            f'{tool}.py', str(file), *map(str, args)])
+        monkeypatch.setattr(
+            sys, 'argv', [f'{tool}.py', str(file), *map(str, args)]
+        )
         module.main()
 
     return run_main
@@ -332,7 +441,8 @@ def scalars(work_dir: Path) -> list[dict[str, float]]:
 def miou(model: nn.Module, cfg: Config) -> float:
     """Mean intersection over union in %, by counting."""
     loader = Runner.build_dataloader(
-        {**cfg.test_dataloader, 'persistent_workers': False})
+        {**cfg.test_dataloader, 'persistent_workers': False}
+    )
     model.eval()
     num_classes = cfg.model.decode_head.num_classes
     counts = np.zeros((num_classes, num_classes), np.int64)
@@ -358,27 +468,42 @@ def test_train_resume_and_evaluate(
     torch.save(dict(state_dict=weights), tmp_path / 'w.pth')
     cfg = small(name, test_data, max_iters=20)
     work_dir = tmp_path / 'work'
-    run('train', cfg, '--pretrained', tmp_path / 'w.pth', '--work-dir',
-        work_dir)
+    run(
+        'train',
+        cfg,
+        '--pretrained',
+        tmp_path / 'w.pth',
+        '--work-dir',
+        work_dir,
+    )
     first = [row for row in scalars(work_dir) if 'loss' in row]
     assert [row['step'] for row in first] == list(range(1, 21))
     assert first[0]['lr'] == pytest.approx(0.01)
 
     cfg.train_cfg.max_iters = 40
-    run('train', cfg, '--pretrained', tmp_path / 'w.pth', '--work-dir',
-        work_dir, '--resume')
+    run(
+        'train',
+        cfg,
+        '--pretrained',
+        tmp_path / 'w.pth',
+        '--work-dir',
+        work_dir,
+        '--resume',
+    )
     rows = scalars(work_dir)
     second = [row for row in rows if 'loss' in row]
     assert [row['step'] for row in second] == list(range(21, 41))
     # Power .9 from .01 to .0001, which mmengine reaches at step 40.
     assert second[0]['lr'] == pytest.approx(
-        (.01 - 1e-4) * (1 - 20 / 39)**.9 + 1e-4)
+        (0.01 - 1e-4) * (1 - 20 / 39) ** 0.9 + 1e-4
+    )
     losses = [row['loss'] for row in first + second]
     assert np.mean(losses[-8:]) < 0.85 * np.mean(losses[:8])
 
     run('test', cfg, work_dir / 'iter_40.pth', '--work-dir', tmp_path / 'test')
     logged = json.loads(
-        next((tmp_path / 'test').glob('*/2*.json')).read_text())
+        next((tmp_path / 'test').glob('*/2*.json')).read_text()
+    )
     assert logged['mIoU'] == rows[-1]['mIoU']
     model = built(cfg)
     saved = torch.load(work_dir / 'iter_40.pth', weights_only=False)

@@ -1,4 +1,5 @@
 """Checkpoints by name, URL and path; downloads from a server on loopback."""
+
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -31,7 +32,6 @@ class Server:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-
             def do_GET(self) -> None:
                 wanted = self.headers['Range']
                 server.requests.append(wanted)
@@ -41,9 +41,12 @@ class Server:
                     return
                 tag = f'"{hashlib.sha256(body).hexdigest()[:8]}"'
                 first = 0
-                if (wanted and server.has_ranges
-                        and self.headers['If-Range'] == tag):
-                    first = int(wanted[len('bytes='):-1])
+                if (
+                    wanted
+                    and server.has_ranges
+                    and self.headers['If-Range'] == tag
+                ):
+                    first = int(wanted[len('bytes=') : -1])
                 self.send_response(206 if first else 200)
                 self.send_header('Content-Length', str(len(body) - first))
                 if server.has_tag:
@@ -60,7 +63,8 @@ class Server:
         self._http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self.url = f'http://127.0.0.1:{self._http.server_port}'
         self._thread = threading.Thread(
-            target=self._http.serve_forever, kwargs=dict(poll_interval=.01))
+            target=self._http.serve_forever, kwargs=dict(poll_interval=0.01)
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -83,8 +87,11 @@ def server(
 
 def cached(tmp_path: Path) -> list[Path]:
     """What the cache holds beside locks."""
-    return [path for path in (tmp_path / 'home').rglob('*')
-            if path.is_file() and path.suffix != '.lock']
+    return [
+        path
+        for path in (tmp_path / 'home').rglob('*')
+        if path.is_file() and path.suffix != '.lock'
+    ]
 
 
 def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
@@ -103,8 +110,7 @@ def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
 def test_names_stay_in_the_folder(
     server: Server, tmp_path: Path, path: str
 ) -> None:
-    server.files = dict.fromkeys(
-        ['/', '/..', '/%2e%2e%2fw', '/a%5c..'], b'x')
+    server.files = dict.fromkeys(['/', '/..', '/%2e%2e%2fw', '/a%5c..'], b'x')
     folder = tmp_path / 'in/side'
     assert download(server.url + path, folder).parent == folder
 
@@ -118,9 +124,7 @@ def test_a_broken_transfer_goes_on(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('lacking', ['has_ranges', 'has_tag'])
-def test_a_broken_transfer_begins_again(
-    server: Server, lacking: str
-) -> None:
+def test_a_broken_transfer_begins_again(server: Server, lacking: str) -> None:
     """Where the rest can not be had, or might be of another file."""
     body = bytes(range(256)) * 40
     server.files = {'/w.pth': body}
@@ -165,17 +169,22 @@ def test_absent(server: Server, tmp_path: Path) -> None:
 
 def test_no_network(server: Server, tmp_path: Path) -> None:
     server.close()
-    with pytest.raises(ConnectionError, match=r'can not be reached: .*Without '
-                       'a network, download it on another machine'):
+    with pytest.raises(
+        ConnectionError,
+        match=r'can not be reached: .*Without '
+        'a network, download it on another machine',
+    ):
         checkpoint_path(f'{server.url}/w.pth')
     assert cached(tmp_path) == []
 
 
 def test_the_hash_of_a_name(server: Server, tmp_path: Path) -> None:
     right = hashlib.sha256(b'right').hexdigest()[:8]
-    server.files = {f'/w_20220825-{right}.pth': b'right',
-                    '/w-20220825.pth': b'a date',
-                    '/w-5b3fc7fc.pth': b'wrong'}
+    server.files = {
+        f'/w_20220825-{right}.pth': b'right',
+        '/w-20220825.pth': b'a date',
+        '/w-5b3fc7fc.pth': b'wrong',
+    }
     for name in (f'w_20220825-{right}.pth', 'w-20220825.pth'):
         download(f'{server.url}/{name}')
     kept = cached(tmp_path)
@@ -215,9 +224,18 @@ def index(
 
     def write(*lines: str) -> None:
         (tmp_path / 'model-index.yml').write_text('Import: [metafile.yml]\n')
-        (tmp_path / 'metafile.yml').write_text('\n'.join(
-            ['Models:', '- Name: net_a', '  Config: a.py', *lines,
-             '- Name: net_b', '  Config: b.py']))
+        (tmp_path / 'metafile.yml').write_text(
+            '\n'.join(
+                [
+                    'Models:',
+                    '- Name: net_a',
+                    '  Config: a.py',
+                    *lines,
+                    '- Name: net_b',
+                    '  Config: b.py',
+                ]
+            )
+        )
         zoo_models.cache_clear()
 
     monkeypatch.setattr(zoo, '_INDEX', tmp_path / 'model-index.yml')
@@ -230,19 +248,28 @@ def test_names(
 ) -> None:
     server.files = {'/a.pth': b'weights'}
     right = hashlib.sha256(b'weights').hexdigest()
-    index(f'  Weights: {server.url}/a.pth',
-          f'  Metadata: {{Weights SHA256: {right}}}')
+    index(
+        f'  Weights: {server.url}/a.pth',
+        f'  Metadata: {{Weights SHA256: {right}}}',
+    )
     assert checkpoint_path('net_a').read_bytes() == b'weights'
-    with pytest.raises(ValueError, match=r'nobody has published weights of '
-                       r'net_b; train it \(b.py\), or take one of net_a'):
+    with pytest.raises(
+        ValueError,
+        match=r'nobody has published weights of '
+        r'net_b; train it \(b.py\), or take one of net_a',
+    ):
         checkpoint_path('net_b')
-    with pytest.raises(FileNotFoundError, match='no checkpoint net_; did you '
-                       'mean net_[ab] or net_[ab]'):
+    with pytest.raises(
+        FileNotFoundError,
+        match='no checkpoint net_; did you mean net_[ab] or net_[ab]',
+    ):
         checkpoint_path('net_')
     with pytest.raises(FileNotFoundError, match='no such file, and no model'):
         checkpoint_path('x/w.pth')
-    index(f'  Weights: {server.url}/a.pth',
-          f'  Metadata: {{Weights SHA256: {right[::-1]}}}')
+    index(
+        f'  Weights: {server.url}/a.pth',
+        f'  Metadata: {{Weights SHA256: {right[::-1]}}}',
+    )
     with pytest.raises(ValueError, match='thrown away'):
         checkpoint_path('net_a')
 
@@ -264,9 +291,13 @@ def test_backbones_are_filled_from_urls(
     server: Server, tmp_path: Path
 ) -> None:
     backbone = torch.nn.Linear(2, 1)
-    torch.save({f'module.{key}': torch.full_like(value, 7)
-                for key, value in backbone.state_dict().items()},
-               tmp_path / 'w.pth')
+    torch.save(
+        {
+            f'module.{key}': torch.full_like(value, 7)
+            for key, value in backbone.state_dict().items()
+        },
+        tmp_path / 'w.pth',
+    )
     server.files = {'/w.pth': (tmp_path / 'w.pth').read_bytes()}
     assert load_backbone(backbone, f'{server.url}/w.pth') == 2
     assert backbone.weight.tolist() == [[7, 7]]
@@ -280,7 +311,9 @@ def test_the_index_has_upstreams_weights() -> None:
     models = zoo_models()
     assert models[NAME]['Weights'] == (
         'https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain'
-        '.pth.tar')
-    urls = [model['Weights'] for model in models.values()
-            if 'Weights' in model]
+        '.pth.tar'
+    )
+    urls = [
+        model['Weights'] for model in models.values() if 'Weights' in model
+    ]
     assert len(urls) == len({*urls}) == 11

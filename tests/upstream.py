@@ -1,4 +1,5 @@
 """Configs of mmdet and mmseg as installed, for comparison with ours."""
+
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -9,8 +10,11 @@ from mmengine.config import Config
 def without_scopes(value: Any) -> Any:
     """Leave out mmengine's notes on what a base brings; tuples to lists."""
     if isinstance(value, dict):
-        return {key: without_scopes(item) for key, item in value.items()
-                if key != '_scope_'}
+        return {
+            key: without_scopes(item)
+            for key, item in value.items()
+            if key != '_scope_'
+        }
     if isinstance(value, (list, tuple)):
         return [without_scopes(item) for item in value]
     return value
@@ -25,10 +29,12 @@ def changed(bases: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
             in a path count in lists.
     """
     config = without_scopes(
-        Config.fromstring(f'_base_ = {[*bases]}', '.py').to_dict())
+        Config.fromstring(f'_base_ = {[*bases]}', '.py').to_dict()
+    )
     for path, value in changes.items():
-        *folders, last = (int(key) if key.isdigit() else key
-                          for key in path.split('.'))
+        *folders, last = (
+            int(key) if key.isdigit() else key for key in path.split('.')
+        )
         place = config
         for folder in folders:
             place = place[folder]

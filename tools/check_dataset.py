@@ -1,7 +1,8 @@
 """Look whether a dataset is complete, before a run finds out.
 
-    python tools/check_dataset.py imagenet data/imagenet
+python tools/check_dataset.py imagenet data/imagenet
 """
+
 import argparse
 import sys
 
@@ -12,17 +13,25 @@ def main() -> None:
     """Print what was found; exit with 1 if something is wrong."""
     parser = argparse.ArgumentParser(
         description='Count files, labels and classes of a dataset and name '
-        'the first thing that is wrong.')
-    parser.add_argument('name', metavar='NAME', choices=NAMES,
-                        help=f'one of {", ".join(NAMES)}')
-    parser.add_argument('root', metavar='ROOT',
-                        help='its folder, as configs name it')
+        'the first thing that is wrong.'
+    )
     parser.add_argument(
-        '--any-size', action='store_true',
-        help='a part of a published set: only report counts')
+        'name',
+        metavar='NAME',
+        choices=NAMES,
+        help=f'one of {", ".join(NAMES)}',
+    )
     parser.add_argument(
-        '--decode', action='store_true',
-        help='also read every image and mask')
+        'root', metavar='ROOT', help='its folder, as configs name it'
+    )
+    parser.add_argument(
+        '--any-size',
+        action='store_true',
+        help='a part of a published set: only report counts',
+    )
+    parser.add_argument(
+        '--decode', action='store_true', help='also read every image and mask'
+    )
     args = parser.parse_args()
     report = check(args.name, args.root, args.any_size, args.decode)
     print(f'{args.name} in {args.root}')

@@ -7,13 +7,14 @@
 Prints kNN accuracy before and after (where class folders give labels) and
 writes demo.png: the loss, and nearest neighbours of a few images.
 """
+
 import argparse
 import json
 import math
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -46,40 +47,51 @@ class Features(NamedTuple):
     """What a network makes of the evaluated images."""
 
     vectors: Tensor  # (N, C)
-    labels: Optional[Tensor]  # (N,)
+    labels: Tensor | None  # (N,)
     files: list[str]
 
 
 def export_digits(folder: Path) -> None:
     """Write scikit-learn's 1,797 digits of 8x8 px as 32x32 PNG files."""
     from sklearn.datasets import load_digits
+
     digits = load_digits()
-    write_class_folders(folder, (
-        (Image.fromarray((pixels * (255 / 16)).astype(np.uint8)).resize(
-            (32, 32), Image.Resampling.BICUBIC), str(label))
-        for pixels, label in zip(digits.images, digits.target)))
+    write_class_folders(
+        folder,
+        (
+            (
+                Image.fromarray((pixels * (255 / 16)).astype(np.uint8)).resize(
+                    (32, 32), Image.Resampling.BICUBIC
+                ),
+                str(label),
+            )
+            for pixels, label in zip(digits.images, digits.target)
+        ),
+    )
 
 
 def export_cifar10(folder: Path) -> None:
     """Download CIFAR-10 and write its training images as PNG files."""
     from torchvision.datasets import CIFAR10
+
     cifar = CIFAR10(str(folder.parent / 'download'), download=True)
-    write_class_folders(folder, (
-        (image, cifar.classes[label]) for image, label in cifar))
+    write_class_folders(
+        folder, ((image, cifar.classes[label]) for image, label in cifar)
+    )
 
 
 def export_imagenette(folder: Path) -> None:
     """Download Imagenette at 160 px."""
     from torchvision.datasets import Imagenette
+
     download = folder.parent / 'download'
     Imagenette(str(download), size='160px', download=True)
     shutil.copytree(download / 'imagenette2-160/train', folder)
 
 
 EXPORTS = dict(
-    digits=export_digits,
-    cifar10=export_cifar10,
-    imagenette=export_imagenette)
+    digits=export_digits, cifar10=export_cifar10, imagenette=export_imagenette
+)
 
 
 def prepare(dataset: str, root: Path) -> Path:
@@ -106,7 +118,8 @@ def make_config(data: Path, is_digits: bool, work_dir: Path) -> Config:
     if num_images < 2 * batch_size:
         raise UsageError(
             f'{data} has {num_images} images; this demo needs at least '
-            f'{2 * batch_size} to form batches of {batch_size}.')
+            f'{2 * batch_size} to form batches of {batch_size}.'
+        )
     cfg.train_cfg.max_epochs = max(1, round(IMAGES_SEEN / num_images))
     return cfg
 
@@ -117,8 +130,11 @@ def evaluated_images(cfg: Config) -> Subset:
     if views.type == 'MultiCrop':
         side = views.scales[0]
     else:
-        side = next(transform.scale for transform in views.transforms[0]
-                    if 'scale' in transform)
+        side = next(
+            transform.scale
+            for transform in views.transforms[0]
+            if 'scale' in transform
+        )
     dataset = ImageFolder(
         cfg.train_dataloader.dataset.data_root,
         pipeline=[
@@ -126,7 +142,8 @@ def evaluated_images(cfg: Config) -> Subset:
             dict(type='ResizeEdge', scale=side),
             dict(type='CenterCrop', crop_size=side),
             dict(type='PackViews'),
-        ])
+        ],
+    )
     count = min(len(dataset), MAX_EVALUATED)
     places = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     return Subset(dataset, places.tolist())
@@ -160,16 +177,25 @@ def few_label_accuracy(features: Features) -> float:
     accuracies = []
     for seed in range(NUM_DRAWS):
         order = torch.randperm(
-            len(labels), generator=torch.Generator().manual_seed(seed))
-        bank = torch.cat([
-            order[labels[order] == label][:LABELS_PER_CLASS]
-            for label in labels.unique()
-        ])
+            len(labels), generator=torch.Generator().manual_seed(seed)
+        )
+        bank = torch.cat(
+            [
+                order[labels[order] == label][:LABELS_PER_CLASS]
+                for label in labels.unique()
+            ]
+        )
         is_query = torch.ones(len(labels), dtype=torch.bool)
         is_query[bank] = False
         accuracies.append(
-            _accuracy(vectors[bank], labels[bank], vectors[is_query],
-                      labels[is_query], k=LABELS_PER_CLASS))
+            _accuracy(
+                vectors[bank],
+                labels[bank],
+                vectors[is_query],
+                labels[is_query],
+                k=LABELS_PER_CLASS,
+            )
+        )
     return float(np.mean(accuracies))
 
 
@@ -177,15 +203,26 @@ def all_label_accuracy(features: Features) -> float:
     """KNN accuracy in %: every other image is the bank; k = 10, T = 0.07."""
     vectors, labels, _ = features
     assert labels is not None
-    return _accuracy(vectors[::2], labels[::2], vectors[1::2], labels[1::2],
-                     k=min(10, len(labels[::2])))
+    return _accuracy(
+        vectors[::2],
+        labels[::2],
+        vectors[1::2],
+        labels[1::2],
+        k=min(10, len(labels[::2])),
+    )
 
 
 def _accuracy(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, k: int
 ) -> float:
-    votes = knn_predict(bank, bank_labels, queries, k, 0.07,
-                        int(max(bank_labels.max(), labels.max())) + 1)
+    votes = knn_predict(
+        bank,
+        bank_labels,
+        queries,
+        k,
+        0.07,
+        int(max(bank_labels.max(), labels.max())) + 1,
+    )
     return 100 * float((votes.argmax(1) == labels).float().mean())
 
 
@@ -197,8 +234,12 @@ def read_losses(work_dir: Path) -> list[tuple[int, float]]:
 
 
 def draw(
-    path: Path, losses: list[tuple[int, float]], num_prototypes: int,
-    before: Features, after: Features, table: list[str]
+    path: Path,
+    losses: list[tuple[int, float]],
+    num_prototypes: int,
+    before: Features,
+    after: Features,
+    table: list[str],
 ) -> None:
     """Write the loss curve and nearest neighbours before and after."""
     num_queries, num_neighbours = 6, 5
@@ -214,10 +255,13 @@ def draw(
     axis.set_ylim(0, 1.1 * chance)
     axis.legend()
     queries = np.linspace(0, len(after.files) - 1, num_queries + 2)[1:-1]
-    for panel, features, title in ((middle, before, 'random network'),
-                                   (right, after, 'after SwAV')):
-        panel.suptitle(f'image, then its {num_neighbours} nearest: {title}',
-                       fontsize=9)
+    for panel, features, title in (
+        (middle, before, 'random network'),
+        (right, after, 'after SwAV'),
+    ):
+        panel.suptitle(
+            f'image, then its {num_neighbours} nearest: {title}', fontsize=9
+        )
         grid = panel.subplots(num_queries, num_neighbours + 1)
         vectors = torch.nn.functional.normalize(features.vectors, dim=1)
         for row, query in zip(grid, queries.astype(int)):
@@ -234,7 +278,8 @@ def draw(
 def main() -> None:
     """Prepare, pretrain, compare."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument('--data', type=Path, help='a folder of images')
     parser.add_argument('--dataset', choices=EXPORTS, default='digits')
     parser.add_argument('--data-root', type=Path, default=Path('data'))
@@ -260,17 +305,19 @@ def main() -> None:
     losses = read_losses(work_dir)
     num_prototypes = runner.model.head.num_prototypes[0]
     share = losses[-1][1] / math.log(num_prototypes)
-    table = [f'loss {losses[0][1]:.2f} -> {losses[-1][1]:.2f} '
-             f'= {share:.2f} ln K']
+    table = [
+        f'loss {losses[0][1]:.2f} -> {losses[-1][1]:.2f} = {share:.2f} ln K'
+    ]
     gain = 0.0
     if after.labels is not None:
         few = few_label_accuracy(before), few_label_accuracy(after)
         half = all_label_accuracy(before), all_label_accuracy(after)
         gain = few[1] - few[0]
-        table += [f'kNN, {LABELS_PER_CLASS} labels per class: {few[0]:.1f} % '
-                  f'-> {few[1]:.1f} %',
-                  f'kNN, half of all labels: {half[0]:.1f} % '
-                  f'-> {half[1]:.1f} %']
+        table += [
+            f'kNN, {LABELS_PER_CLASS} labels per class: {few[0]:.1f} % '
+            f'-> {few[1]:.1f} %',
+            f'kNN, half of all labels: {half[0]:.1f} % -> {half[1]:.1f} %',
+        ]
     else:
         table.append('no class folders, so no kNN accuracy')
     draw(work_dir / 'demo.png', losses, num_prototypes, before, after, table)
@@ -279,9 +326,11 @@ def main() -> None:
     print(f'  picture: {work_dir / "demo.png"}')
     print(f'  weights: {(work_dir / "last_checkpoint").read_text()}')
     if is_digits and (share >= MAX_LOSS_SHARE or gain < MIN_GAIN):
-        sys.exit(f'The demo did not learn as it should: the loss should end '
-                 f'below {MAX_LOSS_SHARE} ln K and kNN with few labels gain '
-                 f'at least {MIN_GAIN} points. Please report this output.')
+        sys.exit(
+            f'The demo did not learn as it should: the loss should end '
+            f'below {MAX_LOSS_SHARE} ln K and kNN with few labels gain '
+            f'at least {MIN_GAIN} points. Please report this output.'
+        )
 
 
 if __name__ == '__main__':

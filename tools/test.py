@@ -4,6 +4,7 @@
 
 Several processes: tools/dist_test.sh and tools/slurm_test.sh.
 """
+
 import argparse
 import textwrap
 from typing import Any
@@ -17,11 +18,18 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
 from swav_plugin.compat.checkpoint_keys import load_backbone, load_model
-from swav_plugin.engine.launch import (UsageError, add_common_arguments,
-                                       check_labels, end_processes,
-                                       find_weights, load_config,
-                                       mistakes_in_one_line, prepare_processes,
-                                       run_command, set_common)
+from swav_plugin.engine.launch import (
+    UsageError,
+    add_common_arguments,
+    check_labels,
+    end_processes,
+    find_weights,
+    load_config,
+    mistakes_in_one_line,
+    prepare_processes,
+    run_command,
+    set_common,
+)
 from swav_plugin.engine.pretrained_hook import RANDOM
 from swav_plugin.models import LinearProbe, SwAV
 
@@ -29,19 +37,22 @@ from swav_plugin.models import LinearProbe, SwAV
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Measure a checkpoint by what a config describes.')
+        description='Measure a checkpoint by what a config describes.'
+    )
     parser.add_argument('config', metavar='CONFIG', help='config file (.py)')
     parser.add_argument(
         'checkpoint',
         metavar='CKPT',
         help='weights in any layout that tools/train.py --pretrained takes: '
         'a file, a URL or the name of a model of the zoo; '
-        f"'{RANDOM}' for a network as it is before any training")
+        f"'{RANDOM}' for a network as it is before any training",
+    )
     add_common_arguments(
         parser,
         results='results',
         example='model.backbone.depth=18 '
-        'test_dataloader.dataset.data_root=FOLDER')
+        'test_dataloader.dataset.data_root=FOLDER',
+    )
     return parser.parse_args(argv)
 
 
@@ -56,7 +67,8 @@ def build_config(args: argparse.Namespace) -> Config:
         raise UsageError(
             f'{args.config} has no test_cfg, test_dataloader and '
             'test_evaluator: it does not say what to measure; see '
-            'configs/benchmarks')
+            'configs/benchmarks'
+        )
     if args.checkpoint != RANDOM:
         args.checkpoint = find_weights(args.checkpoint)
     set_common(cfg, args)
@@ -87,7 +99,8 @@ def fill(model: Any, checkpoint: str) -> str:
                 f'{checkpoint} is not of this {type(model).__name__}, which '
                 'is tested whole: give what its training wrote; a backbone '
                 'goes to tools/train.py --pretrained. '
-                f'{textwrap.shorten(str(error), 500)}') from None
+                f'{textwrap.shorten(str(error), 500)}'
+            ) from None
         count = len(model.state_dict())
     return f'Filled {count} tensors from {checkpoint}.'
 

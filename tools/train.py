@@ -4,6 +4,7 @@
 
 Several processes: tools/dist_train.sh and tools/slurm_train.sh.
 """
+
 import argparse
 from pathlib import Path
 
@@ -15,21 +16,32 @@ from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
-from swav_plugin.engine.launch import (UsageError, add_common_arguments,
-                                       check_batches, check_labels,
-                                       check_load_from, check_resume,
-                                       check_weights, end_processes,
-                                       find_checkpoint, find_weights,
-                                       load_config, mistakes_in_one_line,
-                                       prepare_processes, run_command,
-                                       set_common, set_mixed_precision)
+from swav_plugin.engine.launch import (
+    UsageError,
+    add_common_arguments,
+    check_batches,
+    check_labels,
+    check_load_from,
+    check_resume,
+    check_weights,
+    end_processes,
+    find_checkpoint,
+    find_weights,
+    load_config,
+    mistakes_in_one_line,
+    prepare_processes,
+    run_command,
+    set_common,
+    set_mixed_precision,
+)
 from swav_plugin.engine.pretrained_hook import RANDOM
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Train what a config describes.')
+        description='Train what a config describes.'
+    )
     parser.add_argument('config', metavar='CONFIG', help='config file (.py)')
     parser.add_argument(
         '--resume',
@@ -38,24 +50,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const='newest',
         help='continue from a checkpoint; without CKPT from the newest one '
         'of the work dir (several machines must share that folder), or from '
-        'the start if there is none')
+        'the start if there is none',
+    )
     parser.add_argument(
         '--pretrained',
         metavar='W',
         help='fill the backbone from this checkpoint: a file, a URL or the '
         'name of a model of the zoo; every backbone key must be in it. '
         f"'{RANDOM}' leaves it as initialised. A resumed run must have begun "
-        'with the same')
+        'with the same',
+    )
     parser.add_argument(
         '--amp',
         action='store_true',
         help='mixed precision: float16 (or optim_wrapper.dtype) on GPUs, '
-        'bfloat16 on CPU')
+        'bfloat16 on CPU',
+    )
     add_common_arguments(
         parser,
         results='checkpoints',
         example='model.head.num_prototypes=300 '
-        'custom_hooks.0.queue_begin_epoch=5')
+        'custom_hooks.0.queue_begin_epoch=5',
+    )
     return parser.parse_args(argv)
 
 
@@ -80,7 +96,8 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     if cfg.model.get('type') == 'SwAV' and 'SwAVHook' not in hooks:
         notes.append(
             'custom_hooks has no SwAVHook: prototypes are never frozen, the '
-            'queue starts at once and impossible recipes are not refused.')
+            'queue starts at once and impossible recipes are not refused.'
+        )
     return cfg, notes
 
 
@@ -89,21 +106,29 @@ def _set_pretrained(cfg: Config, weights: str) -> None:
     if cfg.get('load_from') is not None and not cfg.get('resume'):
         raise UsageError(
             f'--pretrained {weights} and load_from = {cfg.load_from!r} both '
-            'give the backbone its weights; use one of them')
+            'give the backbone its weights; use one of them'
+        )
     if weights != RANDOM:
         weights = find_weights(weights)
     hooks = cfg.get('custom_hooks') or []
-    own = [hook for hook in hooks
-           if str(hook.get('type')).endswith('PretrainedHook')]
+    own = [
+        hook
+        for hook in hooks
+        if str(hook.get('type')).endswith('PretrainedHook')
+    ]
     if own:
         own[0].checkpoint = weights
     else:
-        cfg.custom_hooks = [*hooks, dict(
-            type='swav_plugin.engine.PretrainedHook', checkpoint=weights)]
+        cfg.custom_hooks = [
+            *hooks,
+            dict(type='swav_plugin.engine.PretrainedHook', checkpoint=weights),
+        ]
     # mmdet's and mmseg's own configs name weights to download at the start.
     cfg.model.pop('pretrained', None)
-    parts = (cfg.model.get('backbone'),
-             (cfg.model.get('roi_head') or {}).get('shared_head'))
+    parts = (
+        cfg.model.get('backbone'),
+        (cfg.model.get('roi_head') or {}).get('shared_head'),
+    )
     for part in filter(None, parts):
         init = part.get('init_cfg')
         if isinstance(init, dict) and init.get('type') == 'Pretrained':
@@ -116,8 +141,10 @@ def _set_resume(cfg: Config, checkpoint: str) -> str:
         newest = find_checkpoint(cfg.work_dir)
         if newest is None:
             cfg.resume = False
-            return (f'--resume: no checkpoint in {cfg.work_dir}, training '
-                    'starts from the beginning.')
+            return (
+                f'--resume: no checkpoint in {cfg.work_dir}, training '
+                'starts from the beginning.'
+            )
         checkpoint = newest
     elif '://' not in checkpoint and not Path(checkpoint).is_file():
         raise UsageError(f'--resume: there is no checkpoint {checkpoint}')

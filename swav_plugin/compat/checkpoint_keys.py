@@ -4,10 +4,10 @@ Known layouts: ours, upstream's released and training files
 (`module.conv1.weight`, `projection_head.0.weight`, `prototypes.weight`),
 mmselfsup 0.x and 1.x, mmpretrain, and bare backbones.
 """
+
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Union
 
 from torch import Tensor, nn
 
@@ -18,15 +18,22 @@ from .safe_load import safe_load
 # The first rule that matches a key renames it.
 _RULES = [
     # Ours.
-    (r'(backbone\..*|neck\.projection\..*|head\.prototypes\.\d+\.weight'
-     r'|head\.queue\..*)', r'\1'),
+    (
+        r'(backbone\..*|neck\.projection\..*|head\.prototypes\.\d+\.weight'
+        r'|head\.queue\..*)',
+        r'\1',
+    ),
     # mmselfsup and mmpretrain. `neck.norm` repeats `projection_neck.1`.
     (r'neck\.projection_neck\.(.*)', r'neck.projection.\1'),
     (r'neck\.norm\..*', None),
-    (r'head\.(?:loss_module\.|loss\.)?prototypes\.weight',
-     'head.prototypes.0.weight'),
-    (r'head\.(?:loss_module\.|loss\.)?prototypes\.prototypes(\d+)\.weight',
-     r'head.prototypes.\1.weight'),
+    (
+        r'head\.(?:loss_module\.|loss\.)?prototypes\.weight',
+        'head.prototypes.0.weight',
+    ),
+    (
+        r'head\.(?:loss_module\.|loss\.)?prototypes\.prototypes(\d+)\.weight',
+        r'head.prototypes.\1.weight',
+    ),
     # Upstream.
     (r'projection_head\.(.*)', r'neck.projection.\1'),
     (r'prototypes\.weight', 'head.prototypes.0.weight'),
@@ -38,7 +45,7 @@ _RULES = [
 ]
 
 
-def read_checkpoint(path: Union[str, Path]) -> dict[str, Tensor]:
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint file without running code from it.
 
     Args:
@@ -57,11 +64,15 @@ def read_checkpoint(path: Union[str, Path]) -> dict[str, Tensor]:
     checkpoint = safe_load(checkpoint_path(path), 'cpu')
     if isinstance(checkpoint, Mapping):
         checkpoint = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(checkpoint, Mapping) or not checkpoint or not all(
-            isinstance(value, Tensor) for value in checkpoint.values()):
+    if (
+        not isinstance(checkpoint, Mapping)
+        or not checkpoint
+        or not all(isinstance(value, Tensor) for value in checkpoint.values())
+    ):
         raise ValueError(
             f'{path} holds no weights; expected names with tensors, or a '
-            "dict that has them under 'state_dict'.")
+            "dict that has them under 'state_dict'."
+        )
     return dict(checkpoint)
 
 
@@ -82,7 +93,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted = {}
     for key, value in state_dict.items():
         key = key.removeprefix('module.')
-        new_key: Union[str, None] = key
+        new_key: str | None = key
         for pattern, name in _RULES:
             match = re.fullmatch(pattern, key)
             if match:
@@ -93,7 +104,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def load_model(model: nn.Module, path: Union[str, Path]) -> int:
+def load_model(model: nn.Module, path: str | Path) -> int:
     """Fill every parameter and statistic of a `SwAV` from a checkpoint.
 
     Queues are not part of it: a checkpoint without one, such as upstream's,
@@ -110,7 +121,7 @@ def load_model(model: nn.Module, path: Union[str, Path]) -> int:
     return _load(model, weights, path, type(model).__name__)
 
 
-def load_backbone(backbone: nn.Module, path: Union[str, Path]) -> int:
+def load_backbone(backbone: nn.Module, path: str | Path) -> int:
     """Fill every tensor of a backbone from a checkpoint of any known layout.
 
     Returns:
@@ -125,7 +136,7 @@ def load_backbone(backbone: nn.Module, path: Union[str, Path]) -> int:
     return _load(backbone, _read_backbone(path), path, name)
 
 
-def load_shared_head(shared_head: nn.Module, path: Union[str, Path]) -> int:
+def load_shared_head(shared_head: nn.Module, path: str | Path) -> int:
     """Fill the stages of a C4 detector's head from a checkpoint's backbone.
 
     A stage is named `layerN`, as in the backbone that it was cut off from.
@@ -137,28 +148,30 @@ def load_shared_head(shared_head: nn.Module, path: Union[str, Path]) -> int:
     Raises:
         ValueError: As `load_backbone`.
     """
-    stages = nn.ModuleDict({
-        name: stage
-        for name, stage in shared_head.named_children()
-        if re.fullmatch(r'layer\d', name)
-    })
+    stages = nn.ModuleDict(
+        {
+            name: stage
+            for name, stage in shared_head.named_children()
+            if re.fullmatch(r'layer\d', name)
+        }
+    )
     name = type(shared_head).__name__
     return _load(stages, _read_backbone(path), path, name)
 
 
-def _read_backbone(path: Union[str, Path]) -> dict[str, Tensor]:
+def _read_backbone(path: str | Path) -> dict[str, Tensor]:
     """The backbone's weights in a file of any known layout."""
     converted = convert_state_dict(read_checkpoint(path))
     prefix = 'backbone.'
     return {
         key.removeprefix(prefix): value
-        for key, value in converted.items() if key.startswith(prefix)
+        for key, value in converted.items()
+        if key.startswith(prefix)
     }
 
 
 def _load(
-    module: nn.Module, weights: dict[str, Tensor], path: Union[str, Path],
-    name: str
+    module: nn.Module, weights: dict[str, Tensor], path: str | Path, name: str
 ) -> int:
     """Copy `weights` into `module` if they fill it, else raise."""
     own = {
@@ -176,8 +189,11 @@ def _load(
     unused = sorted(weights.keys() - own.keys())
     # Blocks that the model lacks: the file is of a deeper network.
     stages = {stage for stage in map(_stage, own) if stage is not None}
-    deeper = [key for key in unused if _stage(key) in stages and
-              not key.endswith('num_batches_tracked')]
+    deeper = [
+        key
+        for key in unused
+        if _stage(key) in stages and not key.endswith('num_batches_tracked')
+    ]
     shapes = [
         f'{key} is {tuple(weights[key].shape)} in the file and '
         f'{tuple(value.shape)} in the model'
@@ -191,12 +207,13 @@ def _load(
             f'{_some(missing)}, {len(shapes)} have another shape'
             f'{_some(shapes)}; {len(unused)} tensors of the file have no '
             f'place in the model{_some(deeper or unused)}. Check that the '
-            'file is of this architecture, depth and width.')
+            'file is of this architecture, depth and width.'
+        )
     module.load_state_dict({k: weights[k] for k in own_required}, strict=False)
     return len(own_required)
 
 
-def _stage(key: str) -> Union[str, None]:
+def _stage(key: str) -> str | None:
     """The stage of a ResNet that a tensor is in.
 
     >>> _stage('backbone.layer3.22.conv1.weight'), _stage('fc.weight')

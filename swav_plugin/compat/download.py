@@ -1,4 +1,5 @@
 """Fetch a file from a URL: once, whole, and the right one."""
+
 import hashlib
 import re
 import time
@@ -62,7 +63,8 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
                     f'{url} was downloaded and thrown away: its SHA-256 is '
                     f'{hash_file(part)}, expected {sha256}. Somebody changed '
                     'the file, or something on the way did. If you trust it, '
-                    'download it yourself and give its path.')
+                    'download it yourself and give its path.'
+                )
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -73,7 +75,8 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
 def _is_there(path: Path, sha256: str) -> bool:
     """Whether there is a file, with that hash where one is given."""
     return path.is_file() and (
-        not sha256 or hash_file(path).startswith(sha256))
+        not sha256 or hash_file(path).startswith(sha256)
+    )
 
 
 def hash_file(path: Path) -> str:
@@ -115,8 +118,9 @@ def _fetch(url: str, path: Path) -> None:
             done = file.tell()
             headers = {'User-Agent': 'swav_plugin'}
             if done:
-                headers.update({'Range': f'bytes={done}-',
-                                'If-Range': version})
+                headers.update(
+                    {'Range': f'bytes={done}-', 'If-Range': version}
+                )
             with _opened(url, headers) as response:
                 if done and response.status != 206:  # the whole file again
                     file.seek(0)
@@ -130,7 +134,8 @@ def _fetch(url: str, path: Path) -> None:
     raise ConnectionError(
         f'{url} broke off {_ATTEMPTS} times, the last time after '
         f'{path.stat().st_size / 1e6:.1f} MB ({reason}); try again, or '
-        'download it yourself and give its path.')
+        'download it yourself and give its path.'
+    )
 
 
 @contextmanager
@@ -141,12 +146,14 @@ def _opened(url: str, headers: dict) -> Iterator[HTTPResponse]:
     except HTTPError as error:
         raise ConnectionError(
             f'{url} can not be downloaded: the server says {error.code} '
-            f'{error.reason}; check the address.') from None
+            f'{error.reason}; check the address.'
+        ) from None
     except OSError as error:
         raise ConnectionError(
             f'{url} can not be reached: {getattr(error, "reason", error)}. '
             'Without a network, download it on another machine and give its '
-            'path.') from None
+            'path.'
+        ) from None
     with response:
         yield response
 

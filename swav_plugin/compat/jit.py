@@ -1,4 +1,5 @@
 """Compile functions of numbers and arrays where numba is installed."""
+
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,6 +9,7 @@ NO_NUMBA: str | None = None  # why there is no numba, where there is none
 NO_CACHE: str | None = None  # why machine code is not kept, where it is not
 try:
     from numba import config, njit
+
     if getattr(config, 'DISABLE_JIT', 0):
         NO_NUMBA = 'NUMBA_DISABLE_JIT is set'
 # OSError: its compiler is broken; also where it is too old for this NumPy.

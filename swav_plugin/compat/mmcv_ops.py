@@ -12,6 +12,7 @@ autocast; half precision is computed in float32.
 Letters: R boxes (RoIs) · C channels · H, W feature map · P, Q bins of a box.
 A row of `rois` (R, 5) is the number of the image, then x1, y1, x2, y2.
 """
+
 import functools
 import logging
 from collections.abc import Callable
@@ -28,7 +29,8 @@ _INSTALL = (
     'To compile mmcv for a torch below 2.14, with a C++ compiler and for GPUs '
     'nvcc: `pip install --no-build-isolation --no-cache-dir --force-reinstall '
     '--no-deps onedl-mmcv`; on the official stack `pip uninstall -y mmcv-lite`'
-    ' and `pip install --no-build-isolation mmcv==2.1.0`.')
+    ' and `pip install --no-build-isolation mmcv==2.1.0`.'
+)
 
 
 @functools.cache
@@ -39,12 +41,14 @@ def _announce() -> None:
         'roi_align, roi_pool and sigmoid_focal_loss are computed by '
         f'torchvision {torchvision.__version__}.',
         logger='current',
-        level=logging.INFO)
+        level=logging.INFO,
+    )
 
 
 def _mmcv_version() -> str:
     """Version of the mmcv that lacks operators."""
     import mmcv
+
     return mmcv.__version__
 
 
@@ -57,7 +61,8 @@ def __getattr__(name: str) -> Callable[..., Any]:
     def missing(*args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
             f"mmcv's operator '{name}' exists compiled only, and this mmcv "
-            f'was installed without compiled operators. {_INSTALL}')
+            f'was installed without compiled operators. {_INSTALL}'
+        )
 
     return missing
 
@@ -87,12 +92,19 @@ def nms(
     if offset:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
     return torch.ops.torchvision.nms(
-        boxes, scores.to(boxes.dtype), iou_threshold)
+        boxes, scores.to(boxes.dtype), iou_threshold
+    )
 
 
 def softnms(
-    boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
-    sigma: float, min_score: float, method: int, offset: int
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
 ) -> Tensor:
     """Lower the scores of boxes that overlap one of a higher score.
 
@@ -128,11 +140,12 @@ def softnms(
         ious = _ious(boxes[best], boxes[others], offset)
         boxes, scores, left = boxes[others], scores[others], left[others]
         if method == 2:
-            scores = scores * torch.exp(-ious**2 / sigma)
+            scores = scores * torch.exp(-(ious**2) / sigma)
         else:
             lowered = 1 - ious if method == 1 else torch.zeros_like(ious)
             scores = torch.where(
-                ious >= iou_threshold, scores * lowered, scores)
+                ious >= iou_threshold, scores * lowered, scores
+            )
         stay = scores >= min_score
         boxes, scores, left = boxes[stay], scores[stay], left[stay]
     return torch.tensor(kept, dtype=torch.long)
@@ -142,17 +155,28 @@ def _ious(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
     """(4,), (N, 4) -> (N,) overlaps; 0 for two boxes without area."""
     sizes = boxes[:, 2:] - boxes[:, :2] + offset
     size = box[2:] - box[:2] + offset
-    shared = (torch.minimum(boxes[:, 2:], box[2:])
-              - torch.maximum(boxes[:, :2], box[:2]) + offset).clamp(min=0)
+    shared = (
+        torch.minimum(boxes[:, 2:], box[2:])
+        - torch.maximum(boxes[:, :2], box[:2])
+        + offset
+    ).clamp(min=0)
     intersection = shared.prod(dim=1)
     union = size.prod() + sizes.prod(dim=1) - intersection
     return torch.nan_to_num(intersection / union, nan=0)
 
 
 def roi_align_forward(
-    input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor,
-    argmax_x: Tensor, aligned_height: int, aligned_width: int,
-    spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
 ) -> None:
     """Average each bin of each box over bilinear samples.
 
@@ -181,22 +205,45 @@ def roi_align_forward(
     maps = _wide(input)
     output.copy_(
         torch.ops.torchvision.roi_align(
-            maps, rois.to(maps.dtype), spatial_scale, aligned_height,
-            aligned_width, sampling_ratio, aligned))
+            maps,
+            rois.to(maps.dtype),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            sampling_ratio,
+            aligned,
+        )
+    )
 
 
 def roi_align_backward(
-    grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor,
-    grad_input: Tensor, aligned_height: int, aligned_width: int,
-    spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
 ) -> None:
     """Write the gradient of `roi_align_forward`, (N, C, H, W)."""
     _check_average(pool_mode)
     grad = _wide(grad_output)
     grad_input.copy_(
         torch.ops.torchvision._roi_align_backward(
-            grad, rois.to(grad.dtype), spatial_scale, aligned_height,
-            aligned_width, *grad_input.shape, sampling_ratio, aligned))
+            grad,
+            rois.to(grad.dtype),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            *grad_input.shape,
+            sampling_ratio,
+            aligned,
+        )
+    )
 
 
 def _check_average(pool_mode: int) -> None:
@@ -205,12 +252,18 @@ def _check_average(pool_mode: int) -> None:
         raise NotImplementedError(
             "RoIAlign(pool_mode='max') exists compiled only, and this mmcv "
             'was installed without compiled operators; use the average. '
-            f'{_INSTALL}')
+            f'{_INSTALL}'
+        )
 
 
 def roi_pool_forward(
-    input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor,
-    pooled_height: int, pooled_width: int, spatial_scale: float
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
 ) -> None:
     """Take the maximum of each bin of each box; 0 where a bin is empty.
 
@@ -233,19 +286,27 @@ def roi_pool_forward(
     rois = rois.to(maps.dtype)
     x1, x2 = _bins(rois[:, 1], rois[:, 3], spatial_scale, pooled_width, width)
     y1, y2 = _bins(
-        rois[:, 2], rois[:, 4], spatial_scale, pooled_height, height)
+        rois[:, 2], rois[:, 4], spatial_scale, pooled_height, height
+    )
     shape = len(rois), pooled_height, pooled_width
-    bins = torch.stack([
-        rois[:, 0, None, None].expand(shape),
-        x1[:, None, :].expand(shape), y1[:, :, None].expand(shape),
-        x2[:, None, :].expand(shape) - 1, y2[:, :, None].expand(shape) - 1
-    ], dim=-1)
+    bins = torch.stack(
+        [
+            rois[:, 0, None, None].expand(shape),
+            x1[:, None, :].expand(shape),
+            y1[:, :, None].expand(shape),
+            x2[:, None, :].expand(shape) - 1,
+            y2[:, :, None].expand(shape) - 1,
+        ],
+        dim=-1,
+    )
     is_empty = ((x2 <= x1)[:, None, :] | (y2 <= y1)[:, :, None])[:, None]
     maxima, places = torch.ops.torchvision.roi_pool(
-        maps, bins.flatten(0, 2), 1., 1, 1)
+        maps, bins.flatten(0, 2), 1.0, 1, 1
+    )
     maxima, places = (
         found.view(*shape, channels).permute(0, 3, 1, 2)
-        for found in (maxima, places))
+        for found in (maxima, places)
+    )
     output.copy_(maxima.masked_fill(is_empty, 0))
     argmax.copy_(places.masked_fill(is_empty, -1))
 
@@ -264,20 +325,36 @@ def _bins(
 
 
 def roi_pool_backward(
-    grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_input: Tensor,
-    pooled_height: int, pooled_width: int, spatial_scale: float
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
 ) -> None:
     """Write the gradient of `roi_pool_forward`, (N, C, H, W)."""
     grad = _wide(grad_output)
     grad_input.copy_(
         torch.ops.torchvision._roi_pool_backward(
-            grad, rois.to(grad.dtype), argmax, spatial_scale, pooled_height,
-            pooled_width, *grad_input.shape))
+            grad,
+            rois.to(grad.dtype),
+            argmax,
+            spatial_scale,
+            pooled_height,
+            pooled_width,
+            *grad_input.shape,
+        )
+    )
 
 
 def sigmoid_focal_loss_forward(
-    input: Tensor, target: Tensor, weight: Tensor, output: Tensor,
-    gamma: float, alpha: float
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    output: Tensor,
+    gamma: float,
+    alpha: float,
 ) -> None:
     """Weigh the binary cross-entropy of each class by how wrong it is.
 
@@ -294,13 +371,18 @@ def sigmoid_focal_loss_forward(
     _announce()
     logits, positive = _wide(input), _is_class(target, input)
     error, loss = _error_and_loss(logits, positive)
-    output.copy_(error**gamma * loss
-                 * _factors(logits, target, positive, weight, alpha))
+    output.copy_(
+        error**gamma * loss * _factors(logits, target, positive, weight, alpha)
+    )
 
 
 def sigmoid_focal_loss_backward(
-    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor,
-    gamma: float, alpha: float
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    grad_input: Tensor,
+    gamma: float,
+    alpha: float,
 ) -> None:
     """Write the derivative of `sigmoid_focal_loss_forward`, (N, C)."""
     logits, positive = _wide(input), _is_class(target, input)
@@ -308,16 +390,18 @@ def sigmoid_focal_loss_backward(
     # With z the logit of the right answer, error = sigmoid(-z) and
     # loss = -log(sigmoid(z)): d error / dz = -error (1 - error) and
     # d loss / dz = -error.
-    slope = -error**gamma * (gamma * (1 - error) * loss + error)
-    sign = torch.where(positive, 1., -1.)
-    grad_input.copy_(slope * sign
-                     * _factors(logits, target, positive, weight, alpha))
+    slope = -(error**gamma) * (gamma * (1 - error) * loss + error)
+    sign = torch.where(positive, 1.0, -1.0)
+    grad_input.copy_(
+        slope * sign * _factors(logits, target, positive, weight, alpha)
+    )
 
 
 def _is_class(target: Tensor, logits: Tensor) -> Tensor:
     """(N,) classes, (N, C) -> (N, C) whether a column is a row's class."""
     return target[:, None] == torch.arange(
-        logits.shape[1], device=logits.device)
+        logits.shape[1], device=logits.device
+    )
 
 
 def _error_and_loss(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
@@ -327,8 +411,11 @@ def _error_and_loss(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _factors(
-    logits: Tensor, target: Tensor, positive: Tensor, weight: Tensor,
-    alpha: float
+    logits: Tensor,
+    target: Tensor,
+    positive: Tensor,
+    weight: Tensor,
+    alpha: float,
 ) -> Tensor:
     """(N, C) what the loss is multiplied by for its class."""
     factors = torch.full_like(logits, 1 - alpha).masked_fill(positive, alpha)
@@ -336,8 +423,9 @@ def _factors(
         # One is the weight of background, which has no column.
         ones = weight.new_ones(1)
         row = torch.where(positive.any(dim=1), target, len(weight))
-        factors = factors * torch.cat([weight, ones]).to(logits.dtype)[
-            row, None]
+        factors = (
+            factors * torch.cat([weight, ones]).to(logits.dtype)[row, None]
+        )
     return factors
 
 

@@ -21,7 +21,8 @@ def _history_method(owner: Any, name: str) -> Any:
     """Stand in for `getattr`, which would reach far beyond HistoryBuffer."""
     if owner is not HistoryBuffer or name.startswith('_'):
         raise pickle.UnpicklingError(
-            f'GLOBAL builtins.getattr of {owner!r}, {name!r}')
+            f'GLOBAL builtins.getattr of {owner!r}, {name!r}'
+        )
     return getattr(owner, name)
 
 
@@ -43,10 +44,12 @@ for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
 _TORCH_ALLOWS_NAMES = torch.__version__ >= '2.6'
 if _TORCH_ALLOWS_NAMES:
     # For the whole process: mmengine has more loaders than we replace.
-    torch.serialization.add_safe_globals([
-        *((value, name) for name, value in _ALLOWED.items()),
-        *(type(np.dtype(code)) for code in '? u1 i4 u4 i8 f4 f8'.split()),
-    ])
+    torch.serialization.add_safe_globals(
+        [
+            *((value, name) for name, value in _ALLOWED.items()),
+            *(type(np.dtype(code)) for code in '? u1 i4 u4 i8 f4 f8'.split()),
+        ]
+    )
 
 
 class _RestrictedPickle:
@@ -58,6 +61,7 @@ class _RestrictedPickle:
         def find_class(self, module: str, name: str) -> Any:
             """Look up an allowed global."""
             from torch._weights_only_unpickler import _get_allowed_globals
+
             allowed = {**_get_allowed_globals(), **_ALLOWED}
             # torch.save writes Python 2's names.
             full_name = f'{module}.{name}'.replace('__builtin__', 'builtins')
@@ -91,10 +95,12 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
         if _TORCH_ALLOWS_NAMES:
             return torch.load(file, map_location, weights_only=True)
         return torch.load(
-            file, map_location, _RestrictedPickle, weights_only=False)
+            file, map_location, _RestrictedPickle, weights_only=False
+        )
     except (RuntimeError, EOFError) as error:
         if isinstance(error, RuntimeError) and (
-                'PytorchStreamReader' not in str(error)):
+            'PytorchStreamReader' not in str(error)
+        ):
             raise
         raise ValueError(
             f'{file} can not be read: it is cut off, or no checkpoint.'
@@ -121,7 +127,7 @@ def load_url(
     url: str,
     model_dir: str | None = None,
     map_location: Any = None,
-    progress: bool = True
+    progress: bool = True,
 ) -> Any:
     """Download a checkpoint once, then read it safely.
 
@@ -135,7 +141,8 @@ def load_url(
 def use_in_mmengine() -> None:
     """Make mmengine read files and URLs through `safe_load`."""
     mmengine_checkpoint.CheckpointLoader.register_scheme(
-        '', load_from_local, force=True)
+        '', load_from_local, force=True
+    )
     mmengine_checkpoint.load_url = load_url
     # onedl's, for its other schemes: falls back to an unsafe load on its own.
     mmengine_checkpoint._safe_torch_load = safe_load

@@ -44,20 +44,24 @@ def check_distributions() -> None:
         if len(names) > 1:
             raise ImportError(
                 f'{module} is installed twice, by {" and ".join(names)}, '
-                'which overwrite each other\'s files: run `pip uninstall -y '
-                f'{" ".join(names)}`, then `pip install {names[0]}`.')
+                "which overwrite each other's files: run `pip uninstall -y "
+                f'{" ".join(names)}`, then `pip install {names[0]}`.'
+            )
     missing = [
-        module for module, names in found.items()
+        module
+        for module, names in found.items()
         if not names and find_spec(module) is None
     ]
     if missing:
         installed = [names[0] for names in found.values() if names]
         is_onedl = not installed or installed[0].startswith('onedl-')
-        wanted = [_PROVIDERS[module][0 if is_onedl else 1]
-                  for module in missing]
+        wanted = [
+            _PROVIDERS[module][0 if is_onedl else 1] for module in missing
+        ]
         raise ImportError(
             f'swav_plugin needs {" and ".join(missing)}: run `pip install '
-            f'{" ".join(wanted)}`.')
+            f'{" ".join(wanted)}`.'
+        )
 
 
 def downstream_hint() -> str:
@@ -83,7 +87,7 @@ class OperatorFinder:
 
     @staticmethod
     def find_spec(
-            name: str, path: Any = None, target: Any = None
+        name: str, path: Any = None, target: Any = None
     ) -> ModuleSpec | None:
         """Find our operators; torchvision is imported only with them."""
         if name != 'mmcv._ext':
@@ -105,17 +109,23 @@ def setup_stack() -> None:
     Called by `swav_plugin.registry`, so by whatever uses our classes.
     """
     from swav_plugin.compat.safe_load import use_in_mmengine
+
     use_in_mmengine()
 
 
 def _replace_pkg_resources() -> None:
     """Give mmengine <= 0.10.7 what setuptools >= 81 took away."""
     from mmengine.utils import package_utils
+
     needed = package_utils.is_installed.__code__.co_names
     if 'pkg_resources' not in needed or find_spec('pkg_resources'):
         return
-    for name in ('mmengine.utils.package_utils', 'mmengine.utils',
-                 'mmengine.config.config', 'mmengine.hub.hub'):
+    for name in (
+        'mmengine.utils.package_utils',
+        'mmengine.utils',
+        'mmengine.config.config',
+        'mmengine.hub.hub',
+    ):
         module = sys.modules.get(name)
         for function in (is_installed, get_installed_path):
             if hasattr(module, function.__name__):

@@ -2,6 +2,7 @@
 
 ``tools/check_dataset.py`` is the command.
 """
+
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -37,7 +38,7 @@ class Report(NamedTuple):
     """
 
     lines: list[str]
-    problem: Optional[str]
+    problem: str | None
     digest: str = ''
 
 
@@ -58,7 +59,7 @@ class Split(NamedTuple):
     name: str
     images: Sequence[str]
     classes: Sequence[str]
-    used: Optional[set[int]] = None
+    used: set[int] | None = None
     masks: Sequence[str] = ()
     others: Sequence[str] = ()
     packed: int = 0
@@ -86,8 +87,10 @@ class Known(NamedTuple):
 
 
 def check(
-    name: str, root: str | os.PathLike, any_size: bool = False,
-    decode: bool = False
+    name: str,
+    root: str | os.PathLike,
+    any_size: bool = False,
+    decode: bool = False,
 ) -> Report:
     """Look for what is missing or wrong in a dataset.
 
@@ -106,7 +109,8 @@ def check(
     if name not in _SETS:
         raise ValueError(
             f'there is no dataset {name!r} to check; known are '
-            f'{", ".join(NAMES)}.')
+            f'{", ".join(NAMES)}.'
+        )
     known = _SETS[name]
     root = str(Path(root))
     lines: list[str] = []
@@ -146,7 +150,7 @@ def _describe(split: Split) -> str:
 def _check_files(paths: Sequence[str]) -> list[int]:
     """Sizes in bytes; refuse files that are missing or empty, by the first."""
     # In blocks: a task for each of a million files would cost half a minute.
-    blocks = [paths[i:i + 1000] for i in range(0, len(paths), 1000)]
+    blocks = [paths[i : i + 1000] for i in range(0, len(paths), 1000)]
     # Most of the time is spent waiting for a disk, perhaps over a network.
     with ThreadPoolExecutor(16) as pool:
         found = [each for block in pool.map(_sizes, blocks) for each in block]
@@ -154,7 +158,8 @@ def _check_files(paths: Sequence[str]) -> list[int]:
     if faults:
         raise ValueError(
             f'{faults[0]}; {len(faults):,} of {len(paths):,} files are '
-            'missing or empty.')
+            'missing or empty.'
+        )
     return [each for each in found if isinstance(each, int)]
 
 
@@ -176,17 +181,20 @@ def _check_counts(split: Split, known: Known) -> None:
         raise ValueError(
             f'{split.name} has {split.num_images:,} images; expected '
             f'{expected:,}. A part of a set is checked with any_size '
-            '(--any-size).')
+            '(--any-size).'
+        )
     if len(split.classes) != known.num_classes:
         raise ValueError(
             f'{split.name} has {len(split.classes):,} classes; expected '
-            f'{known.num_classes:,}.')
+            f'{known.num_classes:,}.'
+        )
     if split.used is not None:
         unused = sorted(set(range(known.num_classes)) - split.used)
         if unused:
             raise ValueError(
                 f'{split.name} has no images of {len(unused):,} classes such '
-                f'as {split.classes[unused[0]]}.')
+                f'as {split.classes[unused[0]]}.'
+            )
 
 
 def _decode(split: Split) -> None:
@@ -195,14 +203,15 @@ def _decode(split: Split) -> None:
     def read(number: int) -> None:
         pixels = read_rgb(split.images[number])
         if split.masks:
-            _check_mask(split.masks[number], pixels.shape[:2],
-                        len(split.classes))
+            _check_mask(
+                split.masks[number], pixels.shape[:2], len(split.classes)
+            )
 
     numbers = range(len(split.images))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # In blocks: after an error only the rest of one is still read.
         for start in range(0, len(numbers), 1000):
-            list(pool.map(read, numbers[start:start + 1000]))
+            list(pool.map(read, numbers[start : start + 1000]))
 
 
 def _check_mask(path: str, shape: tuple[int, ...], num_classes: int) -> None:
@@ -214,12 +223,14 @@ def _check_mask(path: str, shape: tuple[int, ...], num_classes: int) -> None:
         raise UnreadableImage(path, f'{error}') from error
     if mask.shape != shape:
         raise ValueError(
-            f'{path} has shape {mask.shape}, but its image {shape}.')
+            f'{path} has shape {mask.shape}, but its image {shape}.'
+        )
     wrong = set(np.unique(mask).tolist()) - {*range(num_classes), IGNORED}
     if wrong:
         raise ValueError(
             f'{path} has class {min(wrong)}; expected 0 to {num_classes - 1}, '
-            f'or {IGNORED} for none.')
+            f'or {IGNORED} for none.'
+        )
 
 
 # Sets with one label for each image
@@ -230,11 +241,15 @@ def _class_folders(name: str, root: Path) -> Split:
     dataset = ImageFolder(root, lazy_init=True)
     infos = dataset.load_data_list()
     if 'gt_label' not in infos[0]:
-        loose = next(info['img_path'] for info in infos
-                     if Path(info['img_path']).parent == root)
+        loose = next(
+            info['img_path']
+            for info in infos
+            if Path(info['img_path']).parent == root
+        )
         raise ValueError(
             f'{loose} lies outside class folders, so no image of {root} has '
-            'a label; move it into one.')
+            'a label; move it into one.'
+        )
     classes = dataset.metainfo['classes']
     used = {info['gt_label'] for info in infos}
     if len(used) < len(classes):
@@ -251,18 +266,24 @@ def _listed(
         raise FileNotFoundError(f'there is no {list_file}; {hint}.')
     # A list file is absolute or relative to the root of its images.
     dataset = ImageFolder(
-        root, ann_file=os.path.abspath(list_file), lazy_init=True)
+        root, ann_file=os.path.abspath(list_file), lazy_init=True
+    )
     infos = dataset.load_data_list()
     labels = [info.get('gt_label', -1) for info in infos]
     for place, label in enumerate(labels):
         if not 0 <= label < num_classes:
             raise ValueError(
-                f'{list_file} gives {infos[place]["img_path"]} ' +
-                ('no label' if label < 0 else f'label {label}') +
-                f'; expected 0 to {num_classes - 1}.')
-    return Split(name, [info['img_path'] for info in infos],
-                 [f'label {i}' for i in range(num_classes)], set(labels),
-                 others=[str(list_file)]), labels
+                f'{list_file} gives {infos[place]["img_path"]} '
+                + ('no label' if label < 0 else f'label {label}')
+                + f'; expected 0 to {num_classes - 1}.'
+            )
+    return Split(
+        name,
+        [info['img_path'] for info in infos],
+        [f'label {i}' for i in range(num_classes)],
+        set(labels),
+        others=[str(list_file)],
+    ), labels
 
 
 def _same_classes(train: Split, val: Split) -> None:
@@ -271,7 +292,8 @@ def _same_classes(train: Split, val: Split) -> None:
     if others:
         raise ValueError(
             f'{train.name} and {val.name} have different class folders, so '
-            f'that labels differ: only one of them has {others[0]}.')
+            f'that labels differ: only one of them has {others[0]}.'
+        )
 
 
 def _imagenet_val(root: Path, train: Split) -> Split:
@@ -282,8 +304,12 @@ def _imagenet_val(root: Path, train: Split) -> Split:
         _same_classes(train, val)
         return val
     return _listed(
-        'val', folder, root / 'meta/val.txt', len(train.classes),
-        f'val has no class folders; write it by {_CONVERTERS}/imagenet.py')[0]
+        'val',
+        folder,
+        root / 'meta/val.txt',
+        len(train.classes),
+        f'val has no class folders; write it by {_CONVERTERS}/imagenet.py',
+    )[0]
 
 
 def _imagenet(root: Path, any_size: bool) -> Iterator[Split]:
@@ -301,28 +327,36 @@ def _imagenet_subset(
     name = f'train_{percent}percent'
     list_file = root / f'meta/{name}.txt'
     split, labels = _listed(
-        name, root / 'train', list_file, len(train.classes),
-        f'write it by {_CONVERTERS}/imagenet.py')
+        name,
+        root / 'train',
+        list_file,
+        len(train.classes),
+        f'write it by {_CONVERTERS}/imagenet.py',
+    )
     for path, label in zip(split.images, labels):
         folder = Path(path).relative_to(root / 'train').parts[0]
         if folder != train.classes[label]:
             raise ValueError(
                 f'{list_file} gives {path} label {label}, which is that of '
                 f'{train.classes[label]}; labels are places in the sorted '
-                'class folders of train.')
+                'class folders of train.'
+            )
     yield split._replace(classes=train.classes)
     yield _imagenet_val(root, train)
 
 
-def _lists(name: str, num_train: int, num_val: int, num_classes: int
-           ) -> Known:
+def _lists(name: str, num_train: int, num_val: int, num_classes: int) -> Known:
     """A set with meta/train.txt and meta/val.txt, paths relative to root."""
 
     def read(root: Path, _: bool) -> Iterator[Split]:
         for split in ('train', 'val'):
             yield _listed(
-                split, root, root / f'meta/{split}.txt', num_classes,
-                f'write it by {_CONVERTERS}/{name}.py')[0]
+                split,
+                root,
+                root / f'meta/{split}.txt',
+                num_classes,
+                f'write it by {_CONVERTERS}/{name}.py',
+            )[0]
 
     return Known(read, dict(train=num_train, val=num_val), num_classes)
 
@@ -342,18 +376,26 @@ def _cifar10(root: Path, any_size: bool) -> Iterator[Split]:
     if not folder.is_dir():
         yield from _train_and('test', root)
         return
-    for split, batches in (('train', CIFAR10.train_list),
-                           ('test', CIFAR10.test_list)):
+    for split, batches in (
+        ('train', CIFAR10.train_list),
+        ('test', CIFAR10.test_list),
+    ):
         paths = [folder / name for name, _ in batches]
         for path, (_, md5) in zip(paths, batches):
             if hashlib.md5(path.read_bytes()).hexdigest() != md5:
                 raise ValueError(
                     f'{path} is not the published file: its checksum '
-                    'differs; download it again.')
+                    'differs; download it again.'
+                )
         # The published files hold 10,000 images each, of all classes.
-        yield Split(split, [], [f'label {i}' for i in range(10)],
-                    set(range(10)), others=[str(path) for path in paths],
-                    packed=10_000 * len(paths))
+        yield Split(
+            split,
+            [],
+            [f'label {i}' for i in range(10)],
+            set(range(10)),
+            others=[str(path) for path in paths],
+            packed=10_000 * len(paths),
+        )
 
 
 def _folder(root: Path, any_size: bool) -> Iterator[Split]:
@@ -380,10 +422,16 @@ def _voc07(root: Path, any_size: bool) -> Iterator[Split]:
         dataset = VOC07(str(root), name)
         infos = [dataset.get_data_info(i) for i in range(len(dataset))]
         marks = np.stack([info['gt_label'] for info in infos])
-        yield Split(name, [info['img_path'] for info in infos], VOC_CLASSES,
-                    set(np.flatnonzero((marks == 1).any(0)).tolist()),
-                    others=[str(root / f'ImageSets/Main/{each}_{name}.txt')
-                            for each in VOC_CLASSES])
+        yield Split(
+            name,
+            [info['img_path'] for info in infos],
+            VOC_CLASSES,
+            set(np.flatnonzero((marks == 1).any(0)).tolist()),
+            others=[
+                str(root / f'ImageSets/Main/{each}_{name}.txt')
+                for each in VOC_CLASSES
+            ],
+        )
 
 
 def _image_names(
@@ -396,8 +444,7 @@ def _image_names(
     if not names:
         raise ValueError(f'{list_file} has no lines.')
     if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names)
-                     if name in names[:i])
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f'{list_file} lists {twice} twice.')
     return names
 
@@ -407,23 +454,31 @@ def _voc0712(root: Path, any_size: bool) -> Iterator[Split]:
 
     Of any size: whichever of the lists there are.
     """
-    splits = [('VOC2007', 'trainval'), ('VOC2007', 'test'),
-              ('VOC2012', 'trainval')]
-    lists = [root / year / f'ImageSets/Main/{name}.txt'
-             for year, name in splits]
+    splits = [
+        ('VOC2007', 'trainval'),
+        ('VOC2007', 'test'),
+        ('VOC2012', 'trainval'),
+    ]
+    lists = [
+        root / year / f'ImageSets/Main/{name}.txt' for year, name in splits
+    ]
     if any_size:
         lists = [path for path in lists if path.is_file()] or lists
     for list_file in lists:
         folder = list_file.parents[2]
         names = _image_names(list_file)
-        annotations = [str(folder / f'Annotations/{name}.xml')
-                       for name in names]
+        annotations = [
+            str(folder / f'Annotations/{name}.xml') for name in names
+        ]
         _check_files(annotations)
         used = set().union(*map(_objects, annotations))
         yield Split(
             f'{folder.name} {list_file.stem}',
             [str(folder / f'JPEGImages/{name}.jpg') for name in names],
-            VOC_CLASSES, used, others=[str(list_file), *annotations])
+            VOC_CLASSES,
+            used,
+            others=[str(list_file), *annotations],
+        )
 
 
 def _objects(path: str) -> set[int]:
@@ -436,7 +491,8 @@ def _objects(path: str) -> set[int]:
     if not names <= set(VOC_CLASSES):
         raise ValueError(
             f'{path} has an object {min(names - set(VOC_CLASSES))!r}, which '
-            'is none of the 20 classes.')
+            'is none of the 20 classes.'
+        )
     return {VOC_CLASSES.index(name) for name in names}
 
 
@@ -464,23 +520,31 @@ def _coco(root: Path, any_size: bool) -> Iterator[Split]:
     for name in ('train2017', 'val2017'):
         path = root / f'annotations/instances_{name}.json'
         content = read_coco(path)
-        places = {category['id']: place
-                  for place, category in enumerate(content['categories'])}
-        images = {image['id']: image['file_name']
-                  for image in content['images']}
+        places = {
+            category['id']: place
+            for place, category in enumerate(content['categories'])
+        }
+        images = {
+            image['id']: image['file_name'] for image in content['images']
+        }
         for box in content['annotations']:
-            if (box['image_id'] not in images or
-                    box['category_id'] not in places):
+            if (
+                box['image_id'] not in images
+                or box['category_id'] not in places
+            ):
                 raise ValueError(
                     f'{path}: annotation {box["id"]} is of image '
                     f'{box["image_id"]} and category {box["category_id"]}; '
-                    'one of them is not listed in the file.')
+                    'one of them is not listed in the file.'
+                )
         yield Split(
-            name, [str(root / name / file) for file in images.values()],
+            name,
+            [str(root / name / file) for file in images.values()],
             [category['name'] for category in content['categories']],
             {places[box['category_id']] for box in content['annotations']},
             others=[str(path)],
-            note=f', {len(content["annotations"]):,} objects')
+            note=f', {len(content["annotations"]):,} objects',
+        )
 
 
 def _voc12aug(root: Path, any_size: bool) -> Iterator[Split]:
@@ -494,19 +558,42 @@ def _voc12aug(root: Path, any_size: bool) -> Iterator[Split]:
         if any_size and name == 'aug' and not list_file.is_file():
             continue
         names = _image_names(
-            list_file, f'write it by {_CONVERTERS}/voc12aug.py' if name ==
-            'aug' else 'root is a folder such as VOCdevkit/VOC2012')
+            list_file,
+            f'write it by {_CONVERTERS}/voc12aug.py'
+            if name == 'aug'
+            else 'root is a folder such as VOCdevkit/VOC2012',
+        )
         folder = 'SegmentationClass' + ('Aug' if name == 'aug' else '')
         yield Split(
-            name, [str(root / f'JPEGImages/{image}.jpg') for image in names],
-            classes, masks=[str(root / f'{folder}/{image}.png')
-                            for image in names], others=[str(list_file)])
+            name,
+            [str(root / f'JPEGImages/{image}.jpg') for image in names],
+            classes,
+            masks=[str(root / f'{folder}/{image}.png') for image in names],
+            others=[str(list_file)],
+        )
 
 
 CITYSCAPES_CLASSES = (
-    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light',
-    'traffic sign', 'vegetation', 'terrain', 'sky', 'person', 'rider', 'car',
-    'truck', 'bus', 'train', 'motorcycle', 'bicycle')
+    'road',
+    'sidewalk',
+    'building',
+    'wall',
+    'fence',
+    'pole',
+    'traffic light',
+    'traffic sign',
+    'vegetation',
+    'terrain',
+    'sky',
+    'person',
+    'rider',
+    'car',
+    'truck',
+    'bus',
+    'train',
+    'motorcycle',
+    'bicycle',
+)
 
 
 def _cityscapes(root: Path, any_size: bool) -> Iterator[Split]:
@@ -516,41 +603,61 @@ def _cityscapes(root: Path, any_size: bool) -> Iterator[Split]:
         images = sorted(folder.glob('*/*_leftImg8bit.png'))
         if not images:
             raise FileNotFoundError(
-                f'there are no images {folder}/CITY/*_leftImg8bit.png.')
+                f'there are no images {folder}/CITY/*_leftImg8bit.png.'
+            )
         masks = [
-            str(root / 'gtFine' / name / path.parent.name /
-                path.name.replace('_leftImg8bit', '_gtFine_labelTrainIds'))
+            str(
+                root
+                / 'gtFine'
+                / name
+                / path.parent.name
+                / path.name.replace('_leftImg8bit', '_gtFine_labelTrainIds')
+            )
             for path in images
         ]
         absent = next((mask for mask in masks if not os.path.exists(mask)), '')
         if os.path.exists(absent.replace('labelTrainIds', 'labelIds')):
             raise FileNotFoundError(
                 f'there is no {absent}, but its labelIds; run '
-                f'{_CONVERTERS}/cityscapes.py {root}.')
-        yield Split(name, [str(path) for path in images], CITYSCAPES_CLASSES,
-                    masks=masks)
+                f'{_CONVERTERS}/cityscapes.py {root}.'
+            )
+        yield Split(
+            name,
+            [str(path) for path in images],
+            CITYSCAPES_CLASSES,
+            masks=masks,
+        )
 
 
 _IMAGENET_VAL = dict(val=50_000)
 # Numbers as published by the makers of each set; those of the subsets by
 # SimCLR (arXiv:2002.05709), those of VOC12Aug from VOC2012 and SBD.
 _SETS = dict(
-    imagenet=Known(
-        _imagenet, dict(train=1_281_167, **_IMAGENET_VAL), 1000),
+    imagenet=Known(_imagenet, dict(train=1_281_167, **_IMAGENET_VAL), 1000),
     imagenet_1percent=Known(
         partial(_imagenet_subset, 1),
-        dict(train_1percent=12_811, **_IMAGENET_VAL), 1000),
+        dict(train_1percent=12_811, **_IMAGENET_VAL),
+        1000,
+    ),
     imagenet_10percent=Known(
         partial(_imagenet_subset, 10),
-        dict(train_10percent=128_116, **_IMAGENET_VAL), 1000),
+        dict(train_10percent=128_116, **_IMAGENET_VAL),
+        1000,
+    ),
     places205=_lists('places205', 2_448_873, 20_500, 205),
     inaturalist2018=_lists('inaturalist2018', 437_513, 24_426, 8142),
     cifar10=Known(_cifar10, dict(train=50_000, test=10_000), 10),
     folder=Known(_folder),
     voc07=Known(_voc07, dict(trainval=5_011, test=4_952), 20),
     voc0712=Known(
-        _voc0712, {'VOC2007 trainval': 5_011, 'VOC2007 test': 4_952,
-                   'VOC2012 trainval': 11_540}, 20),
+        _voc0712,
+        {
+            'VOC2007 trainval': 5_011,
+            'VOC2007 test': 4_952,
+            'VOC2012 trainval': 11_540,
+        },
+        20,
+    ),
     coco=Known(_coco, dict(train2017=118_287, val2017=5_000), 80),
     voc12aug=Known(_voc12aug, dict(train=1_464, aug=9_118, val=1_449), 21),
     cityscapes=Known(_cityscapes, dict(train=2_975, val=500), 19),

@@ -1,4 +1,5 @@
 """From samples to a batch. B: images, V: views."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -48,8 +49,9 @@ class ImageBatch(NamedTuple):
 
 # Straight into mmengine's: it looks for collate functions there alone.
 @FUNCTIONS.register_module()
-def collate_views(samples: Sequence[dict[str, Any]],
-                  _scope_: str | None = None) -> dict[str, Any]:
+def collate_views(
+    samples: Sequence[dict[str, Any]], _scope_: str | None = None
+) -> dict[str, Any]:
     """Put samples of `PackViews` into a batch.
 
     Args:
@@ -67,31 +69,42 @@ def collate_views(samples: Sequence[dict[str, Any]],
         return default_collate(samples)
     return dict(
         inputs=_collate_images([sample['inputs'] for sample in samples]),
-        data_samples=[sample['data_samples'] for sample in samples])
+        data_samples=[sample['data_samples'] for sample in samples],
+    )
 
 
 def _collate_images(images: list[WholeImage]) -> ImageBatch:
     """Write the pixels of all images one after another."""
-    sizes = [(height, width) for height, width, _ in (
-        image.pixels.shape for image in images)]
+    sizes = [
+        (height, width)
+        for height, width, _ in (image.pixels.shape for image in images)
+    ]
     params = np.stack([image.params for image in images])
     view_sizes = params[..., SIZE].astype(int)
     if (view_sizes != view_sizes[0]).any():
         raise ValueError(
             'collate_views got samples with views of different sizes: '
             f'{np.unique(view_sizes, axis=0).tolist()} px; each view has to '
-            'be of one size in all samples.')
-    arrays = [image.pixels for image in images
-              if isinstance(image.pixels, np.ndarray)]
-    files = [image.pixels for image in images
-             if isinstance(image.pixels, EncodedImage)]
+            'be of one size in all samples.'
+        )
+    arrays = [
+        image.pixels
+        for image in images
+        if isinstance(image.pixels, np.ndarray)
+    ]
+    files = [
+        image.pixels
+        for image in images
+        if isinstance(image.pixels, EncodedImage)
+    ]
     return ImageBatch(
         pixels=_join([img.reshape(-1) for img in arrays]).view(-1, 3),
         places=torch.from_numpy(_places(images)),
         params=torch.from_numpy(params.astype(np.float32)),
         sizes=sizes,
         view_sizes=view_sizes[0].tolist(),
-        encoded=_collate_files(files) if files else None)
+        encoded=_collate_files(files) if files else None,
+    )
 
 
 def _places(images: list[WholeImage]) -> np.ndarray:
@@ -100,7 +113,8 @@ def _places(images: list[WholeImage]) -> np.ndarray:
     num_pixels = shapes[:, 0] * shapes[:, 1]
     order = np.argsort(
         [isinstance(image.pixels, EncodedImage) for image in images],
-        kind='stable')
+        kind='stable',
+    )
     places = np.empty((len(images), 2), np.int64)
     places[order, 0] = num_pixels[order].cumsum() - num_pixels[order]
     places[:, 1] = shapes[:, 1]
@@ -113,7 +127,8 @@ def _collate_files(files: list[EncodedImage]) -> EncodedImages:
         data=_join([np.frombuffer(file.data, np.uint8) for file in files]),
         lengths=[len(file.data) for file in files],
         shapes=[file.shape[:2] for file in files],
-        paths=[file.path for file in files])
+        paths=[file.path for file in files],
+    )
 
 
 def _join(blocks: list[np.ndarray]) -> Tensor:

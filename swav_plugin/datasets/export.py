@@ -1,4 +1,5 @@
 """Write what `ImageFolder` reads: list files and class folders."""
+
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,11 +35,13 @@ def write_list(
     if missing:
         raise FileNotFoundError(
             f'{len(missing):,} of {len(images):,} images for {list_file} do '
-            f'not exist; the first is {root / images[missing[0]][0]}.')
+            f'not exist; the first is {root / images[missing[0]][0]}.'
+        )
     text = ''.join(f'{path} {label}\n' for path, label in images)
     # File names may be any bytes, as in os.listdir.
     AtomicBackend().put(
-        text.encode('utf-8', errors='surrogateescape'), list_file)
+        text.encode('utf-8', errors='surrogateescape'), list_file
+    )
     num_classes = len({label for _, label in images})
     return f'{list_file}: {len(images):,} images of {num_classes:,} classes'
 
@@ -64,7 +67,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise FileExistsError(
-            f'{folder} exists already; remove it to make it anew.')
+            f'{folder} exists already; remove it to make it anew.'
+        )
     part = folder.with_name(f'{folder.name}.part')
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

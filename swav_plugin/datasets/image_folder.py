@@ -1,4 +1,5 @@
 """Images in folders or list files; labels are optional."""
+
 import itertools
 import logging
 import os
@@ -15,8 +16,17 @@ from .sampler import SampleKey
 from .transforms.loading import UnreadableImage
 from .transforms.randomness import REPLACEMENT, sample_rng
 
-IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif',
-                    '.tiff', '.webp')
+IMAGE_EXTENSIONS = (
+    '.bmp',
+    '.jpeg',
+    '.jpg',
+    '.pgm',
+    '.png',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -63,33 +73,39 @@ class ImageFolder(BaseDataset):
         MemoryError: The images do not fit into memory.
     """
 
-    def __init__(self,
-                 data_root: Paths,
-                 pipeline: Sequence[dict | Callable] = (),
-                 ann_file: Paths = (),
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 test_mode: bool = False,
-                 lazy_init: bool = False,
-                 max_refetch: int = 20,
-                 in_memory: bool = False) -> None:
+    def __init__(
+        self,
+        data_root: Paths,
+        pipeline: Sequence[dict | Callable] = (),
+        ann_file: Paths = (),
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        max_refetch: int = 20,
+        in_memory: bool = False,
+    ) -> None:
         self.in_memory = in_memory
         self.roots = _as_list(data_root)
         self.list_files = _as_list(ann_file)
         if self.list_files and len(self.list_files) != len(self.roots):
             raise ValueError(
                 f'ImageFolder got {len(self.roots)} roots but '
-                f'{len(self.list_files)} list files; give one for each root.')
+                f'{len(self.list_files)} list files; give one for each root.'
+            )
         if isinstance(indices, int) and indices == 0:
-            raise ValueError('ImageFolder got indices=0, which leaves no '
-                             'image; give None for all of them.')
+            raise ValueError(
+                'ImageFolder got indices=0, which leaves no '
+                'image; give None for all of them.'
+            )
         super().__init__(
             pipeline=build_transforms(pipeline),
             indices=indices,
             serialize_data=serialize_data,
             test_mode=test_mode,
             lazy_init=lazy_init,
-            max_refetch=max_refetch)
+            max_refetch=max_refetch,
+        )
 
     @property
     def num_classes(self) -> int | None:
@@ -107,28 +123,33 @@ class ImageFolder(BaseDataset):
             if not os.path.isdir(root):
                 raise FileNotFoundError(
                     f'ImageFolder: data_root {root!r} is not a folder; '
-                    f'looked for {os.path.abspath(root)}.')
+                    f'looked for {os.path.abspath(root)}.'
+                )
         if self.list_files:
             return self._load_lists()
         return self._load_folders()
 
     def _load_folders(self) -> list[dict]:
         """Find the images of all roots, with labels if all have classes."""
-        found = [(root, file) for root in self.roots
-                 for file in find_images(root)]
-        loose = [os.path.join(*image) for image in found
-                 if os.sep not in image[1]]
+        found = [
+            (root, file) for root in self.roots for file in find_images(root)
+        ]
+        loose = [
+            os.path.join(*image) for image in found if os.sep not in image[1]
+        ]
         if loose:
             if len(loose) < len(found):
                 print_log(
                     'ImageFolder: no image is labelled, since some lie '
                     f'outside class folders: {len(loose)} such as {loose[0]}',
                     logger='current',
-                    level=logging.WARNING)
+                    level=logging.WARNING,
+                )
             return [dict(img_path=os.path.join(*image)) for image in found]
 
-        classes = sorted({name for root in self.roots
-                          for name in _class_names(root)})
+        classes = sorted(
+            {name for root in self.roots for name in _class_names(root)}
+        )
         labels = {name: label for label, name in enumerate(classes)}
         self._metainfo['classes'] = tuple(classes)
         self._num_classes = len(classes)
@@ -138,11 +159,13 @@ class ImageFolder(BaseDataset):
                 f'ImageFolder: {len(empty)} of {len(classes)} classes have no '
                 f'images: {", ".join(sorted(empty)[:5])} ...',
                 logger='current',
-                level=logging.WARNING)
+                level=logging.WARNING,
+            )
         return [
             dict(
                 img_path=os.path.join(root, file),
-                gt_label=labels[file.partition(os.sep)[0]])
+                gt_label=labels[file.partition(os.sep)[0]],
+            )
             for root, file in found
         ]
 
@@ -160,7 +183,8 @@ class ImageFolder(BaseDataset):
                     f'that {list_file} lists do not exist; the first is '
                     f'{paths[missing[0]]}, line '
                     f'{line_number(list_file, missing[0])}. Paths are '
-                    'relative to data_root.')
+                    'relative to data_root.'
+                )
             for path, (_, label) in zip(paths, images):
                 info: dict[str, Any] = dict(img_path=path)
                 if label is not None:
@@ -170,7 +194,8 @@ class ImageFolder(BaseDataset):
         if labels and not all('gt_label' in info for info in data_list):
             raise ValueError(
                 f'ImageFolder: some of {self.list_files} have labels and '
-                'some have not; give labels in all list files or in none.')
+                'some have not; give labels in all list files or in none.'
+            )
         if labels:
             self._num_classes = max(labels) + 1
             unused = sorted(set(range(self._num_classes)) - labels)
@@ -180,7 +205,8 @@ class ImageFolder(BaseDataset):
                     f'{self._num_classes - 1} have no images: '
                     f'{", ".join(map(str, unused[:5]))} ...',
                     logger='current',
-                    level=logging.WARNING)
+                    level=logging.WARNING,
+                )
         return data_list
 
     def filter_data(self) -> list[dict]:
@@ -209,8 +235,9 @@ class ImageFolder(BaseDataset):
                 skipped.append(str(error))
         raise RuntimeError(
             f'ImageFolder: {len(skipped)} images drawn one after another '
-            'cannot be read; check the data. The last ones:\n' +
-            '\n'.join(skipped[-3:]))
+            'cannot be read; check the data. The last ones:\n'
+            + '\n'.join(skipped[-3:])
+        )
 
     def _candidates(self, idx: int) -> Iterator[int]:
         """Give a sample and then, one by one, its replacements."""
@@ -233,20 +260,26 @@ def find_images(root: str) -> list[str]:
         ValueError: There are none; the message says what there is.
     """
     files = list(_walk(root, '', frozenset()))
-    images = [file for file in files
-              if file.lower().endswith(IMAGE_EXTENSIONS)]
+    images = [
+        file for file in files if file.lower().endswith(IMAGE_EXTENSIONS)
+    ]
     if not images:
-        content = (f'{len(files)} files such as {files[0]}'
-                   if files else 'no files at all')
+        content = (
+            f'{len(files)} files such as {files[0]}'
+            if files
+            else 'no files at all'
+        )
         raise ValueError(
             f'ImageFolder: no images in {root}: looked for files ending in '
             f'{", ".join(IMAGE_EXTENSIONS)} at any depth and found {content}.'
-            ' Other formats can be named in a list file, ann_file=...')
+            ' Other formats can be named in a list file, ann_file=...'
+        )
     return images
 
 
-def _walk(folder: str, prefix: str,
-          ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
+def _walk(
+    folder: str, prefix: str, ancestors: frozenset[tuple[int, int]]
+) -> Iterator[str]:
     """Yield the visible files under a folder, with `prefix` before each."""
     status = os.stat(folder)
     identity = status.st_dev, status.st_ino
@@ -255,8 +288,11 @@ def _walk(folder: str, prefix: str,
     # One stat for each folder; scandir tells files from folders without one.
     for entry in _visible_entries(folder):
         if entry.is_dir():
-            yield from _walk(entry.path, f'{prefix}{entry.name}{os.sep}',
-                             ancestors | {identity})
+            yield from _walk(
+                entry.path,
+                f'{prefix}{entry.name}{os.sep}',
+                ancestors | {identity},
+            )
         else:
             yield prefix + entry.name
 
@@ -289,7 +325,8 @@ def find_missing(paths: Sequence[str]) -> list[int]:
         folder, name = os.path.split(path)
         if folder not in names:
             names[folder] = set(
-                os.listdir(folder) if os.path.isdir(folder) else ())
+                os.listdir(folder) if os.path.isdir(folder) else ()
+            )
         if name not in names[folder]:
             missing.append(place)
     return missing
@@ -308,7 +345,8 @@ def read_list(list_file: str) -> list[tuple[str, int | None]]:
     if not os.path.isfile(list_file):
         raise FileNotFoundError(
             f'ImageFolder: list file {list_file} does not exist; ann_file is '
-            'absolute or relative to data_root.')
+            'absolute or relative to data_root.'
+        )
     images: list[tuple[str, int | None]] = []
     seen: set[str] = set()
     for number, line in _numbered_lines(list_file):
@@ -320,13 +358,15 @@ def read_list(list_file: str) -> list[tuple[str, int | None]]:
             raise ValueError(
                 f'{list_file}, line {number}: {line!r}: {error}; '
                 'expected "path" on all lines or "path label" on all, '
-                'with labels 0, 1, 2, ...') from None
+                'with labels 0, 1, 2, ...'
+            ) from None
         if image[0] in seen:
             first = [file for file, _ in images].index(image[0])
             raise ValueError(
                 f'{list_file}, line {number}: {image[0]} stands on line '
                 f'{line_number(list_file, first)} already; each image may be '
-                'listed once.')
+                'listed once.'
+            )
         seen.add(image[0])
         images.append(image)
     if not images:

@@ -1,4 +1,5 @@
 """The decoded images of a whole set in one block of memory."""
+
 import os
 import time
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ class ImageMemory:
         num_threads = max(1, (os.cpu_count() or 1) // num_ranks)
         with ThreadPoolExecutor(num_threads) as pool:
             self.shapes = np.array(
-                list(pool.map(_header_shape, paths)), dtype=np.int64)
+                list(pool.map(_header_shape, paths)), dtype=np.int64
+            )
             self.ends = np.cumsum(3 * self.shapes.prod(axis=1))
             num_bytes = int(self.ends[-1])
             check_room(num_bytes, num_ranks)
@@ -41,8 +43,9 @@ class ImageMemory:
             self.errors: dict[int, UnreadableImage] = {}
             self._decode_all(paths, pool)
 
-    def _decode_all(self, paths: Sequence[str],
-                    pool: ThreadPoolExecutor) -> None:
+    def _decode_all(
+        self, paths: Sequence[str], pool: ThreadPoolExecutor
+    ) -> None:
         """Fill the block and tell the log how it goes."""
         start = time.monotonic()
         tenth = -(-len(paths) // 10)
@@ -56,7 +59,8 @@ class ImageMemory:
                     f'memory, {self.ends[slot] / 1e9:.2f} GB of '
                     f'{self.ends[-1] / 1e9:.2f}, after '
                     f'{time.monotonic() - start:.0f} s',
-                    logger='current')
+                    logger='current',
+                )
 
     def _decode(self, slot: int, path: str) -> UnreadableImage | None:
         """Decode one image into its place; give the error if it fails."""
@@ -67,8 +71,10 @@ class ImageMemory:
         place = self._place(slot)
         if img.shape != place.shape:
             return UnreadableImage(
-                path, f'{img.shape[:2]} pixels, but its header says '
-                f'{place.shape[:2]}')
+                path,
+                f'{img.shape[:2]} pixels, but its header says '
+                f'{place.shape[:2]}',
+            )
         place[:] = img
         return None
 
@@ -76,7 +82,7 @@ class ImageMemory:
         """Give the (H, W, 3) part of the block that is an image's."""
         height, width = self.shapes[slot]
         end = self.ends[slot]
-        pixels = self.block.numpy()[end - 3 * height * width:end]
+        pixels = self.block.numpy()[end - 3 * height * width : end]
         return pixels.reshape(height, width, 3)
 
     def __getitem__(self, slot: int) -> np.ndarray:
@@ -115,7 +121,8 @@ def check_room(num_bytes: int, num_ranks: int) -> None:
             f'ImageFolder: in_memory=True needs {num_bytes / 1e9:.1f} GB'
             f'{of_ranks} for the decoded images, but {room / 1e9:.1f} GB of '
             'memory are free. Leave it out to decode them in every epoch, '
-            'take fewer with `indices`, or store smaller images.')
+            'take fewer with `indices`, or store smaller images.'
+        )
 
 
 def free_bytes() -> int | None:

@@ -1,4 +1,5 @@
 """The sampler that tells every sample which epoch of which run it is in."""
+
 from collections.abc import Iterator
 
 from mmengine.dataset import DefaultSampler
@@ -22,6 +23,7 @@ class SampleKey(int):
     >>> [10, 11, 12, 13, 14, 15, 16, 17][key], key.epoch, key.seed
     (17, 2, 31)
     """
+
     epoch: int
     seed: int
 

@@ -1,4 +1,5 @@
 """VOC images with a mark for each class: present, absent or difficult."""
+
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,28 @@ from swav_plugin.registry import DATASETS, build_transforms
 
 from .image_folder import find_missing
 
-CLASSES = ('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car',
-           'cat', 'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike',
-           'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
+CLASSES = (
+    'aeroplane',
+    'bicycle',
+    'bird',
+    'boat',
+    'bottle',
+    'bus',
+    'car',
+    'cat',
+    'chair',
+    'cow',
+    'diningtable',
+    'dog',
+    'horse',
+    'motorbike',
+    'person',
+    'pottedplant',
+    'sheep',
+    'sofa',
+    'train',
+    'tvmonitor',
+)
 # What the lists say, and what we and the reference call it.
 _MARKS = {'1': 1, '-1': 0, '0': -1}
 
@@ -48,7 +68,8 @@ class VOC07(BaseDataset):
         self.split = split
         self.root = Path(data_root)
         super().__init__(
-            pipeline=build_transforms(pipeline), test_mode=test_mode)
+            pipeline=build_transforms(pipeline), test_mode=test_mode
+        )
 
     def load_data_list(self) -> list[dict]:
         """Read the lists of all classes."""
@@ -58,7 +79,8 @@ class VOC07(BaseDataset):
             if list(column) != images:
                 raise ValueError(
                     f'{self._list_file(name)} has other images than '
-                    f'{self._list_file(CLASSES[0])}; get the lists again.')
+                    f'{self._list_file(CLASSES[0])}; get the lists again.'
+                )
         folder = self.root / 'JPEGImages'
         paths = [str(folder / f'{image}.jpg') for image in images]
         missing = find_missing(paths)
@@ -66,9 +88,11 @@ class VOC07(BaseDataset):
             raise FileNotFoundError(
                 f'VOC07: {len(missing)} of {len(images)} images of split '
                 f'{self.split!r} do not exist; the first is '
-                f'{paths[missing[0]]}.')
-        marks = np.array([list(column.values()) for column in columns],
-                         dtype=np.int8).T
+                f'{paths[missing[0]]}.'
+            )
+        marks = np.array(
+            [list(column.values()) for column in columns], dtype=np.int8
+        ).T
         return [
             dict(img_path=path, gt_label=row)
             for path, row in zip(paths, marks)
@@ -83,18 +107,21 @@ class VOC07(BaseDataset):
         if not path.is_file():
             raise FileNotFoundError(
                 f'VOC07: there is no {path}; data_root is the folder that '
-                'has ImageSets and JPEGImages, such as VOCdevkit/VOC2007.')
+                'has ImageSets and JPEGImages, such as VOCdevkit/VOC2007.'
+            )
         marks = {}
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             words = line.split()
             if len(words) != 2 or words[1] not in _MARKS:
                 raise ValueError(
                     f'{path}, line {number}: {line!r}; expected an image and '
-                    '1, -1 or 0.')
+                    '1, -1 or 0.'
+                )
             if words[0] in marks:
                 raise ValueError(
                     f'{path}, line {number}: {words[0]} is listed already; '
-                    'get the lists again.')
+                    'get the lists again.'
+                )
             marks[words[0]] = _MARKS[words[1]]
         if not marks:
             raise ValueError(f'VOC07: {path} has no lines.')

@@ -1,4 +1,5 @@
 """Everything that happens around the model while it trains."""
+
 from .atomic_backend import AtomicBackend
 from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
 from .lars import LARS
@@ -12,8 +13,17 @@ from .skipped_images_hook import SkippedImagesHook
 from .swav_hook import SwAVHook
 
 __all__ = [
-    'LARS', 'AtomicBackend', 'CPUAmpOptimWrapper',
-    'CPUDistributedDataParallel', 'DeferredRuntimeInfoHook',
-    'PicturesHook', 'PretrainedHook', 'ProbeOptimConstructor', 'ResultsHook',
-    'ScalarHistory', 'SkippedImagesHook', 'SwAVHook', 'SwAVLogProcessor'
+    'LARS',
+    'AtomicBackend',
+    'CPUAmpOptimWrapper',
+    'CPUDistributedDataParallel',
+    'DeferredRuntimeInfoHook',
+    'PicturesHook',
+    'PretrainedHook',
+    'ProbeOptimConstructor',
+    'ResultsHook',
+    'ScalarHistory',
+    'SkippedImagesHook',
+    'SwAVHook',
+    'SwAVLogProcessor',
 ]

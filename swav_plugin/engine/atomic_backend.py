@@ -1,4 +1,5 @@
 """Write checkpoints so that an interrupted write never leaves half a file."""
+
 import os
 from pathlib import Path
 
@@ -35,9 +36,8 @@ class AtomicBackend(LocalBackend):
             unfinished.unlink(missing_ok=True)
             raise
 
-    def put_text(self,
-                 obj: str,
-                 filepath: str | Path,
-                 encoding: str = 'utf-8') -> None:
+    def put_text(
+        self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
+    ) -> None:
         """Write text, creating the folder if needed."""
         self.put(obj.encode(encoding), filepath)

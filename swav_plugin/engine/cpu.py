@@ -4,6 +4,7 @@ mmengine supports neither: its DDP always names a CUDA device and its
 ``AmpOptimWrapper`` asserts one. ``tools/train.py`` puts these in their place
 on a machine without a GPU; a config need not mention them.
 """
+
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +35,16 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
         **kwargs: Of torch's ``DistributedDataParallel``.
     """
 
-    def __init__(self,
-                 module: nn.Module,
-                 device_ids: list[int] | None = None,
-                 broadcast_buffers: bool = False,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        device_ids: list[int] | None = None,
+        broadcast_buffers: bool = False,
+        **kwargs: Any,
+    ) -> None:
         num_sync_bn = sum(
-            isinstance(m, nn.SyncBatchNorm) for m in module.modules())
+            isinstance(m, nn.SyncBatchNorm) for m in module.modules()
+        )
         if num_sync_bn:
             module = revert_sync_batchnorm(module)
             print_log(
@@ -49,9 +53,11 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
                 'depend on the number of processes. GroupNorm or frozen BN '
                 'does not.',
                 logger='current',
-                level=logging.WARNING)
+                level=logging.WARNING,
+            )
         super().__init__(
-            module=module, broadcast_buffers=broadcast_buffers, **kwargs)
+            module=module, broadcast_buffers=broadcast_buffers, **kwargs
+        )
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -64,6 +70,8 @@ class CPUAmpOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast the forward pass to bfloat16."""
-        with super().optim_context(model), torch.autocast(
-                'cpu', dtype=torch.bfloat16):
+        with (
+            super().optim_context(model),
+            torch.autocast('cpu', dtype=torch.bfloat16),
+        ):
             yield

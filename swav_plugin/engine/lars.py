@@ -1,5 +1,7 @@
 """LARS: layer-wise adaptive rate scaling around SGD."""
-from typing import Any, Callable, Iterable, Optional
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,26 +56,29 @@ class LARS(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         for name, value in dict(
-                lr=lr, momentum=momentum, weight_decay=weight_decay).items():
+            lr=lr, momentum=momentum, weight_decay=weight_decay
+        ).items():
             if value < 0:
                 raise ValueError(f'LARS got {name}={value}; it must be >= 0.')
         if trust_coefficient <= 0 or eps <= 0:
             raise ValueError(
                 f'LARS got trust_coefficient={trust_coefficient} and '
-                f'eps={eps}; both must be > 0 (SwAV: 1e-3 and 1e-8).')
+                f'eps={eps}; both must be > 0 (SwAV: 1e-3 and 1e-8).'
+            )
         defaults = dict(
             lr=lr,
             momentum=momentum,
             weight_decay=weight_decay,
             trust_coefficient=trust_coefficient,
             clip=clip,
-            eps=eps)
+            eps=eps,
+        )
         super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, closure: Optional[Callable[[], Tensor]] = None
-    ) -> Optional[Tensor]:
+        self, closure: Callable[[], Tensor] | None = None
+    ) -> Tensor | None:
         """Update all parameters that have a gradient.
 
         Args:
@@ -89,16 +94,15 @@ class LARS(Optimizer):
                 self._step_group(params, group)
         return loss
 
-    def _step_group(
-        self, params: list[Tensor], group: dict[str, Any]
-    ) -> None:
+    def _step_group(self, params: list[Tensor], group: dict[str, Any]) -> None:
         updates = self._scaled_gradients(params, group)
         momentum = group['momentum']
         if momentum:
             for param, update in zip(params, updates):
                 if 'momentum_buffer' not in self.state[param]:
                     self.state[param]['momentum_buffer'] = torch.zeros_like(
-                        param)
+                        param
+                    )
             buffers = [self.state[p]['momentum_buffer'] for p in params]
             torch._foreach_mul_(buffers, momentum)
             torch._foreach_add_(buffers, updates)
@@ -114,8 +118,11 @@ class LARS(Optimizer):
         decay = group['weight_decay']
         param_norms = torch.stack(torch._foreach_norm(params))
         grad_norms = torch.stack(torch._foreach_norm(grads))
-        rates = group['trust_coefficient'] * param_norms / (
-            grad_norms + decay * param_norms + group['eps'])
+        rates = (
+            group['trust_coefficient']
+            * param_norms
+            / (grad_norms + decay * param_norms + group['eps'])
+        )
         if group['clip']:
             rates = (rates / group['lr']).clamp(max=1)
         # A branch on the norms would make the host wait for the device. A

@@ -3,6 +3,7 @@
 Used by the commands in ``tools/``. What a user is likely to get wrong is
 looked for here, before anything slow starts.
 """
+
 import argparse
 import ctypes
 import datetime
@@ -37,11 +38,17 @@ from .pretrained_hook import PretrainedHook
 
 # What Runner, its loops and the config reader look up in a config.
 _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
-    'self', 'cfg'
+    'self',
+    'cfg',
 } | {
-    'activation_checkpointing', 'compile', 'custom_imports',
-    'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
-    'runner_type', 'sync_bn'
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
 }
 
 # Dicts in which mmengine overlooks a key that it does not know. All others
@@ -49,13 +56,25 @@ _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
 _KNOWN_KEYS: dict[str, Collection[str]] = {
     '': _RUNNER_KEYS,
     'auto_scale_lr': ('enable', 'base_batch_size'),
-    'default_hooks': ('runtime_info', 'timer', 'sampler_seed', 'logger',
-                      'param_scheduler', 'checkpoint'),
+    'default_hooks': (
+        'runtime_info',
+        'timer',
+        'sampler_seed',
+        'logger',
+        'param_scheduler',
+        'checkpoint',
+    ),
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
-    'optim_wrapper.paramwise_cfg':
-    ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
-     'dwconv_decay_mult', 'flat_decay_mult', 'bypass_duplicate',
-     'dcn_offset_lr_mult'),
+    'optim_wrapper.paramwise_cfg': (
+        'custom_keys',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'norm_decay_mult',
+        'dwconv_decay_mult',
+        'flat_decay_mult',
+        'bypass_duplicate',
+        'dcn_offset_lr_mult',
+    ),
 }
 
 
@@ -84,24 +103,28 @@ def add_common_arguments(
         metavar='D',
         help=f'folder for logs and {results} (default: work_dir of the '
         'config, or work_dirs/<name of the config>, followed by the name of '
-        'the weights after --pretrained)')
+        'the weights after --pretrained)',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes (default: none = a single one)')
+        help='what started the processes (default: none = a single one)',
+    )
     parser.add_argument(
         '--cfg-options',
         metavar='K=V',
         nargs='+',
         action='extend',
         default=[],
-        help=f'change the config: {example} "a.b=[2, 6]"')
+        help=f'change the config: {example} "a.b=[2, 6]"',
+    )
     parser.add_argument(
         '--local_rank',
         '--local-rank',
         type=int,
-        help='set by older launchers of torch')
+        help='set by older launchers of torch',
+    )
 
 
 def set_common(cfg: Config, args: argparse.Namespace) -> None:
@@ -149,8 +172,11 @@ def _end_children_with_us() -> None:
     """
     if sys.platform == 'linux':
         libc = ctypes.CDLL(None)
-        os.register_at_fork(after_in_child=functools.partial(
-            libc.prctl, _PR_SET_PDEATHSIG, signal.SIGKILL))
+        os.register_at_fork(
+            after_in_child=functools.partial(
+                libc.prctl, _PR_SET_PDEATHSIG, signal.SIGKILL
+            )
+        )
 
 
 @contextmanager
@@ -166,11 +192,13 @@ def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, ImportError, AssertionError) as error:
-        if (isinstance(error, UsageError) or not str(error) or
-                cfg.get('log_level') == 'DEBUG'):
+        if (
+            isinstance(error, UsageError)
+            or not str(error)
+            or cfg.get('log_level') == 'DEBUG'
+        ):
             raise
-        raise UsageError(
-            f'{error} (log_level=DEBUG shows where)') from error
+        raise UsageError(f'{error} (log_level=DEBUG shows where)') from error
 
 
 def load_config(path: str, options: Sequence[str] = ()) -> Config:
@@ -190,7 +218,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     if Path(path).suffix not in ('.py', '.yml', '.yaml', '.json'):
         raise UsageError(
             f'{path} is no config, which ends in .py; are the arguments in '
-            'the right order?')
+            'the right order?'
+        )
     try:
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
@@ -200,7 +229,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     except ModuleNotFoundError as error:
         raise UsageError(
             f'{path} builds on a package that is not here: {error}; for mmdet '
-            f'and mmseg: {downstream_hint()}')
+            f'and mmseg: {downstream_hint()}'
+        )
     changes = parse_options(options)
     for key in changes:
         _check_option(cfg, key)
@@ -225,7 +255,7 @@ def _missing_config(path: str) -> str:
         for folder in (package / '.mim/configs', package.parent / 'configs')
         for config in folder.rglob('*.py')
     }
-    close = difflib.get_close_matches(Path(path).stem, named, cutoff=.7)
+    close = difflib.get_close_matches(Path(path).stem, named, cutoff=0.7)
     if close:
         names = ', '.join(os.path.relpath(named[stem]) for stem in close)
         message += f'; did you mean {names}?'
@@ -248,11 +278,14 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
         key, equals, value = option.partition('=')
         if not key or not equals:
             raise UsageError(
-                f"--cfg-options takes KEY=VALUE, but got '{option}'")
+                f"--cfg-options takes KEY=VALUE, but got '{option}'"
+            )
         is_text = ' ' in value and ',' not in value
         parsed[key] = (
             value.strip('\'"')
-            if is_text else DictAction._parse_iterable(value))
+            if is_text
+            else DictAction._parse_iterable(value)
+        )
     return parsed
 
 
@@ -266,23 +299,28 @@ def _check_option(cfg: Config, key: str) -> None:
             if not part.isdigit() or int(part) >= len(node):
                 raise UsageError(
                     f"--cfg-options {key}: '{above}' has {len(node)} "
-                    f"entries, numbered from 0; there is no '{part}'")
+                    f"entries, numbered from 0; there is no '{part}'"
+                )
             node = node[int(part)]
         elif not isinstance(node, Mapping):
             raise UsageError(
                 f"--cfg-options {key}: '{above}' is {node!r} and has no "
-                f"'{part}'; give it as a whole")
+                f"'{part}'; give it as a whole"
+            )
         elif part in node:
             node = node[part]
         else:
             known = {*node} | (_RUNNER_KEYS if depth == 0 else set())
             match = _near_miss(part, known)
             if match is not None:
-                raise UsageError(f"--cfg-options {key}: unknown key '{part}'; "
-                                 f"did you mean '{match}'?")
+                raise UsageError(
+                    f"--cfg-options {key}: unknown key '{part}'; "
+                    f"did you mean '{match}'?"
+                )
             if depth == 0 and part not in known:
                 raise UsageError(
-                    f"--cfg-options {key}: the config has no '{part}'")
+                    f"--cfg-options {key}: the config has no '{part}'"
+                )
             break
     if len(parts) == 1 and name not in _RUNNER_KEYS:
         places = list(_places(cfg._cfg_dict, name))
@@ -290,7 +328,8 @@ def _check_option(cfg: Config, key: str) -> None:
             raise UsageError(
                 f"--cfg-options {key}: '{name}' is a variable that only the "
                 'config file reads. Set it where it is used: '
-                f'{", ".join(places)}')
+                f'{", ".join(places)}'
+            )
 
 
 def _places(node: Any, name: str, above: str = '') -> Iterator[str]:
@@ -326,11 +365,15 @@ def check_keys(cfg: Config) -> None:
             match = _near_miss(key, known)
             dot = f'{where}.' if where else ''
             if match is not None:
-                raise UsageError(f"unknown config key '{dot}{key}': did you "
-                                 f"mean '{dot}{match}'?")
+                raise UsageError(
+                    f"unknown config key '{dot}{key}': did you "
+                    f"mean '{dot}{match}'?"
+                )
             if where in _CLOSED and key not in known:
-                raise UsageError(f"unknown config key '{dot}{key}': {where} "
-                                 f'takes {", ".join(known)}')
+                raise UsageError(
+                    f"unknown config key '{dot}{key}': {where} "
+                    f'takes {", ".join(known)}'
+                )
     _check_optimizer((cfg.get('optim_wrapper') or {}).get('optimizer') or {})
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if checkpoint.get('type') == 'CheckpointHook':
@@ -338,11 +381,13 @@ def check_keys(cfg: Config) -> None:
         known = {*inspect.signature(CheckpointHook.__init__).parameters}
         # mmengine writes _scope_ into what a base of another package brings.
         unknown = sorted(
-            {*checkpoint} - known - {'type', 'priority', '_scope_'})
+            {*checkpoint} - known - {'type', 'priority', '_scope_'}
+        )
         if unknown:
             raise UsageError(
                 f'default_hooks.checkpoint: CheckpointHook has no {unknown}; '
-                f'it takes {sorted(known - {"self", "kwargs"})}')
+                f'it takes {sorted(known - {"self", "kwargs"})}'
+            )
 
 
 def _check_optimizer(optimizer: Mapping) -> None:
@@ -350,6 +395,7 @@ def _check_optimizer(optimizer: Mapping) -> None:
     name = optimizer.get('type')
     if isinstance(name, str) and '.' not in name:
         from swav_plugin.registry import OPTIMIZERS
+
         if OPTIMIZERS.get(name) is None:
             known = {
                 key
@@ -358,8 +404,9 @@ def _check_optimizer(optimizer: Mapping) -> None:
             }
             close = difflib.get_close_matches(name, known)
             raise UsageError(
-                f"optim_wrapper.optimizer.type: there is no '{name}'" +
-                (f'; did you mean {", ".join(close)}?' if close else ''))
+                f"optim_wrapper.optimizer.type: there is no '{name}'"
+                + (f'; did you mean {", ".join(close)}?' if close else '')
+            )
 
 
 def check_batches(runner: Runner) -> None:
@@ -374,7 +421,8 @@ def check_batches(runner: Runner) -> None:
             f'the training set has {len(loader.dataset)} images, which give '
             f'no batch of {loader.batch_size} on each of {get_world_size()} '
             'processes, since drop_last drops incomplete ones; set '
-            'train_dataloader.batch_size lower.')
+            'train_dataloader.batch_size lower.'
+        )
 
 
 def check_weights(runner: Runner) -> None:
@@ -409,7 +457,8 @@ def check_resume(runner: Runner) -> None:
         raise UsageError(
             f'{source} can not be resumed: the file holds weights and no '
             'state of a training; to start from them give --pretrained '
-            f'{source}')
+            f'{source}'
+        )
     for hook in runner.hooks:
         if isinstance(hook, PretrainedHook):
             hook.check_origin(state, source)
@@ -426,23 +475,29 @@ def check_load_from(runner: Runner) -> None:
     model = runner.model
     if is_model_wrapper(model):
         model = model.module
-    if source is None or runner.cfg.get('resume') or (
-            not hasattr(model, 'backbone')):
+    if (
+        source is None
+        or runner.cfg.get('resume')
+        or (not hasattr(model, 'backbone'))
+    ):
         return
     found = {
         key.removeprefix('module.'): value.shape
         for key, value in read_checkpoint(source).items()
     }
     missing = sorted(
-        key for key, value in model.state_dict().items()
-        if key.startswith(('backbone.', 'roi_head.shared_head.layer')) and
-        found.get(key) != value.shape)
+        key
+        for key, value in model.state_dict().items()
+        if key.startswith(('backbone.', 'roi_head.shared_head.layer'))
+        and found.get(key) != value.shape
+    )
     if missing:
         raise UsageError(
             f'load_from = {source!r} lacks {len(missing)} tensors that are to '
             f'be pretrained, such as {missing[0]}, or has them in another '
             'shape; load_from takes weights under the names of this very '
-            'model. Give others by --pretrained')
+            'model. Give others by --pretrained'
+        )
 
 
 def check_labels(runner: Runner, *names: str) -> None:
@@ -478,22 +533,26 @@ def check_labels(runner: Runner, *names: str) -> None:
             raise UsageError(
                 f'images of {name}_dataloader have no labels; put them into '
                 'one folder for each class, or give a list file with labels '
-                '(dataset.ann_file)')
+                '(dataset.ann_file)'
+            )
         if found > expected:
             raise UsageError(
                 f'labels of {name}_dataloader go up to {found - 1}, but the '
                 f'head has {expected} classes, 0 to {expected - 1}; set '
-                f'model.head.num_classes={found} or correct the labels.')
+                f'model.head.num_classes={found} or correct the labels.'
+            )
         if name == 'train' and found < expected:
             raise UsageError(
                 f'images of train_dataloader have {found} classes, but the '
                 f'head has {expected}; set model.head.num_classes={found} or '
-                'look for missing images.')
+                'look for missing images.'
+            )
         if classes and known and set(classes) != set(known):
             only = sorted(set(classes) ^ set(known))[:5]
             raise UsageError(
                 f'{names[0]}_dataloader and {name}_dataloader have other '
-                f'classes; in one of them only: {", ".join(only)}')
+                f'classes; in one of them only: {", ".join(only)}'
+            )
         known = classes or known
 
 
@@ -501,11 +560,12 @@ def _near_miss(key: str, known: Collection[str]) -> str | None:
     """Return the known key that `key` misspells, if it seems to."""
     if key in known:
         return None
-    for match in difflib.get_close_matches(key, known, cutoff=.85):
+    for match in difflib.get_close_matches(key, known, cutoff=0.85):
         # layer_1 and layer_2 are two names, not one and a slip; so are
         # val_dataloader and val_dataloader_cfg.
         if re.sub(r'\d', '', key) != re.sub(r'\d', '', match) and (
-                not key.startswith(f'{match}_')):
+            not key.startswith(f'{match}_')
+        ):
             return match
     return None
 
@@ -559,15 +619,19 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     if launcher == 'none':
         return
     if launcher == 'pytorch' and 'RANK' not in os.environ:
-        raise UsageError('--launcher pytorch is for processes that torchrun '
-                         'starts: use tools/dist_train.sh CONFIG GPUS')
+        raise UsageError(
+            '--launcher pytorch is for processes that torchrun '
+            'starts: use tools/dist_train.sh CONFIG GPUS'
+        )
     if get_device() == 'cpu':
         if launcher != 'pytorch':
             raise UsageError(
                 f'--launcher {launcher} needs GPUs and none is visible; on '
-                'CPU use tools/dist_train.sh CONFIG PROCESSES')
+                'CPU use tools/dist_train.sh CONFIG PROCESSES'
+            )
         wrapper = dict(
-            find_unused_parameters=cfg.get('find_unused_parameters', False))
+            find_unused_parameters=cfg.get('find_unused_parameters', False)
+        )
         wrapper.update(cfg.get('model_wrapper_cfg') or {})
         # The full path is found under any default_scope.
         wrapper['type'] = 'swav_plugin.engine.CPUDistributedDataParallel'
@@ -576,13 +640,15 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     per_node = dict(
         pytorch='LOCAL_WORLD_SIZE',
         slurm='SLURM_NTASKS_PER_NODE',
-        mpi='OMPI_COMM_WORLD_LOCAL_SIZE')[launcher]
+        mpi='OMPI_COMM_WORLD_LOCAL_SIZE',
+    )[launcher]
     num_processes = int(os.environ.get(per_node, 1))
     num_gpus = torch.cuda.device_count()
     if get_device() == 'cuda' and num_processes > num_gpus:
         raise UsageError(
             f'{num_processes} processes on this machine, but only {num_gpus} '
-            f'GPUs are visible: start at most {num_gpus}')
+            f'GPUs are visible: start at most {num_gpus}'
+        )
 
 
 def init_cpu_group(cfg: Config) -> None:
@@ -590,7 +656,8 @@ def init_cpu_group(cfg: Config) -> None:
     dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
     timeout_s = dist_cfg.get('timeout', 1800)
     torch.distributed.init_process_group(
-        'gloo', timeout=datetime.timedelta(seconds=timeout_s))
+        'gloo', timeout=datetime.timedelta(seconds=timeout_s)
+    )
 
 
 def prepare_processes(cfg: Config) -> None:
@@ -659,7 +726,8 @@ def set_mixed_precision(cfg: Config) -> str:
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UsageError(
             "--amp replaces optim_wrapper.type 'OptimWrapper', but the "
-            f"config has '{kind}'; choose its precision in the config")
+            f"config has '{kind}'; choose its precision in the config"
+        )
     if get_device() == 'cpu':
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
@@ -671,9 +739,13 @@ def set_mixed_precision(cfg: Config) -> str:
     wrapper.setdefault(
         'loss_scale',
         dict(enabled=False)
-        if wrapper.get('dtype') == 'bfloat16' else 'dynamic')
+        if wrapper.get('dtype') == 'bfloat16'
+        else 'dynamic',
+    )
     scale = wrapper.loss_scale
     if isinstance(scale, dict) and not scale.get('enabled', True):
         scale = 'none'
-    return (f'Mixed precision: {wrapper.get("dtype") or "float16"}, '
-            f'loss_scale {scale}.')
+    return (
+        f'Mixed precision: {wrapper.get("dtype") or "float16"}, '
+        f'loss_scale {scale}.'
+    )

@@ -1,4 +1,5 @@
 """Training log lines: how far, how fast, and is it learning."""
+
 import datetime
 import math
 import re
@@ -33,8 +34,9 @@ class SwAVLogProcessor(LogProcessor):
     ``memory`` (MB).
     """
 
-    def get_log_after_iter(self, runner: Runner, batch_idx: int,
-                           mode: str) -> tuple[dict, str]:
+    def get_log_after_iter(
+        self, runner: Runner, batch_idx: int, mode: str
+    ) -> tuple[dict, str]:
         """Return the scalars and the line of one iteration.
 
         Lines of ``mode`` 'val' and 'test' are mmengine's.
@@ -54,23 +56,26 @@ class SwAVLogProcessor(LogProcessor):
         return tag, '  '.join([match.group(), *self._items(runner, tag)])
 
     @staticmethod
-    def _added_scalars(runner: Runner, tag: dict,
-                       prefix: str) -> dict[str, float]:
+    def _added_scalars(
+        runner: Runner, tag: dict, prefix: str
+    ) -> dict[str, float]:
         """Scalars that follow from the model, the data and the times."""
         added = {}
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
         num_prototypes = getattr(
-            getattr(model, 'head', None), 'num_prototypes', None)
+            getattr(model, 'head', None), 'num_prototypes', None
+        )
         if num_prototypes:
             logs = [math.log(count) for count in num_prototypes]
             added['ln_K'] = sum(logs) / len(logs)
         if f'{prefix}time' in tag:
             time_s = tag[f'{prefix}time']
             added['data_wait'] = tag[f'{prefix}data_time'] / time_s
-            images = getattr(runner.train_dataloader.batch_sampler,
-                             'batch_size', None)
+            images = getattr(
+                runner.train_dataloader.batch_sampler, 'batch_size', None
+            )
             if images is not None:
                 added['images_per_s'] = images * get_world_size() / time_s
         return added
@@ -83,7 +88,8 @@ class SwAVLogProcessor(LogProcessor):
         for name in ('epoch', 'iter', 'base_lr', 'data_time'):
             left.pop(name, None)
         items = [
-            f'{name}: {left.pop(name):.{digits}e}' for name in list(left)
+            f'{name}: {left.pop(name):.{digits}e}'
+            for name in list(left)
             if name.endswith('lr')
         ]
         if 'time' in left:
@@ -91,7 +97,7 @@ class SwAVLogProcessor(LogProcessor):
             items += [
                 f'eta: {datetime.timedelta(seconds=eta_s)}',
                 f'time: {left.pop("time"):.3f} s',
-                f'data wait: {100 * left.pop("data_wait"):.1f}%'
+                f'data wait: {100 * left.pop("data_wait"):.1f}%',
             ]
         if 'images_per_s' in left:
             items.append(f'{left.pop("images_per_s"):.1f} images/s')
@@ -124,6 +130,7 @@ def _process_memory() -> dict[str, int]:
     if torch.cuda.is_available() or sys.platform == 'win32':
         return {}
     import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Bytes on macOS, kB on Linux.
     return {'memory': peak // (1024**2 if sys.platform == 'darwin' else 1024)}

@@ -1,7 +1,8 @@
 """Draw what a detector or a segmentation network finds in a few images."""
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mmcv
 from mmengine.dist import is_main_process
@@ -31,25 +32,36 @@ class PicturesHook(Hook):
         self.max_width_px = max_width_px
 
     def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None,
-        outputs: Optional[Sequence] = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence | None = None,
     ) -> None:
         """Draw during training."""
         self._draw(runner, runner.val_dataloader, batch_idx, outputs)
 
     def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None,
-        outputs: Optional[Sequence] = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence | None = None,
     ) -> None:
         """Draw in a test."""
         self._draw(runner, runner.test_dataloader, batch_idx, outputs)
 
     def _draw(
-        self, runner: Runner, loader: DataLoader, batch_idx: int,
-        outputs: Optional[Sequence]
+        self,
+        runner: Runner,
+        loader: DataLoader,
+        batch_idx: int,
+        outputs: Sequence | None,
     ) -> None:
-        chosen = {len(loader) * i // self.num_pictures
-                  for i in range(self.num_pictures)}
+        chosen = {
+            len(loader) * i // self.num_pictures
+            for i in range(self.num_pictures)
+        }
         if not is_main_process() or batch_idx not in chosen or not outputs:
             return
         sample = outputs[0]
@@ -58,8 +70,12 @@ class PicturesHook(Hook):
         path.parent.mkdir(exist_ok=True)
         lossless = path.with_suffix('.png')
         runner.visualizer.add_datasample(
-            name, mmcv.imread(sample.img_path, channel_order='rgb'),
-            data_sample=sample, draw_gt=False, out_file=str(lossless))
+            name,
+            mmcv.imread(sample.img_path, channel_order='rgb'),
+            data_sample=sample,
+            draw_gt=False,
+            out_file=str(lossless),
+        )
         with Image.open(lossless) as drawn:
             # Of any height.
             drawn.thumbnail((self.max_width_px, drawn.height))

@@ -1,6 +1,7 @@
 """Start the backbone from somebody's weights."""
+
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -29,9 +30,9 @@ class PretrainedHook(Hook):
             None where the command line is to name one.
     """
 
-    def __init__(self, checkpoint: Optional[str] = None) -> None:
+    def __init__(self, checkpoint: str | None = None) -> None:
         self.checkpoint = checkpoint
-        self.origin: Optional[dict[str, str]] = None
+        self.origin: dict[str, str] | None = None
 
     def fill(self, runner: Runner) -> None:
         """Load the weights, also before there are any images.
@@ -46,10 +47,12 @@ class PretrainedHook(Hook):
             raise ValueError(
                 'this config measures a pretrained backbone, but none is '
                 'named; add --pretrained CKPT, or --pretrained random for one '
-                'as initialised.')
+                'as initialised.'
+            )
         if self.checkpoint == RANDOM:
-            runner.logger.info('The backbone is as initialised: no weights '
-                               'were loaded.')
+            runner.logger.info(
+                'The backbone is as initialised: no weights were loaded.'
+            )
             return
         model = runner.model
         if is_model_wrapper(model):
@@ -57,12 +60,14 @@ class PretrainedHook(Hook):
         if not hasattr(model, 'backbone'):
             raise ValueError(
                 'pretrained weights fill model.backbone, which '
-                f'{type(model).__name__} does not have.')
+                f'{type(model).__name__} does not have.'
+            )
         count = load_backbone(model.backbone, self.checkpoint)
         filled = f'{count} backbone tensors'
         # C4 detectors have the last stage there.
         shared_head = getattr(
-            getattr(model, 'roi_head', None), 'shared_head', None)
+            getattr(model, 'roi_head', None), 'shared_head', None
+        )
         if shared_head is not None:
             count = load_shared_head(shared_head, self.checkpoint)
             filled += f' and {count} of the shared head'
@@ -84,7 +89,8 @@ class PretrainedHook(Hook):
             raise ValueError(
                 f'{path} is of a training that began with {began["name"]}, '
                 f'not with {self.checkpoint}; give another --work-dir for a '
-                'new training, or the same weights to go on.')
+                'new training, or the same weights to go on.'
+            )
 
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
@@ -109,12 +115,15 @@ class PretrainedHook(Hook):
         elif self.checkpoint is not None:
             runner.logger.info(
                 f'Resumed at iteration {runner.iter}: {self.checkpoint} is '
-                'not loaded again.')
+                'not loaded again.'
+            )
 
 
 def _describe(checkpoint: str) -> dict[str, str]:
     """Name and hash of weights."""
     if checkpoint == RANDOM:
         return dict(name=RANDOM, sha256='')
-    return dict(name=checkpoint_name(checkpoint),
-                sha256=hash_file(checkpoint_path(checkpoint)))
+    return dict(
+        name=checkpoint_name(checkpoint),
+        sha256=hash_file(checkpoint_path(checkpoint)),
+    )

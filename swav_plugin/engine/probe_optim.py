@@ -1,12 +1,16 @@
 """The optimizer of a linear probe: a parameter group per learning rate."""
-from typing import Any, Optional
+
+from typing import Any
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 
 from swav_plugin.models.multi_linear_head import MultiLinearHead
-from swav_plugin.registry import (OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
-                                  OPTIMIZERS)
+from swav_plugin.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -32,7 +36,7 @@ class ProbeOptimConstructor:
     """
 
     def __init__(
-        self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
     ) -> None:
         self._wrapper = dict(optim_wrapper_cfg)
         self._optimizer = dict(self._wrapper.pop('optimizer'))
@@ -41,7 +45,8 @@ class ProbeOptimConstructor:
                 'the learning rates of a linear probe stand in '
                 'model.head.learning_rates, e.g. [0.3] or [0.1, 0.3, 1.0], '
                 'and hold for all of its parameters; leave '
-                'optim_wrapper.optimizer.lr and paramwise_cfg out.')
+                'optim_wrapper.optimizer.lr and paramwise_cfg out.'
+            )
 
     def __call__(self, model: Any) -> OptimWrapper:
         """Build the optimizer and its wrapper."""
@@ -52,11 +57,17 @@ class ProbeOptimConstructor:
             raise ValueError(
                 'ProbeOptimConstructor works on a model with a '
                 f'MultiLinearHead but got a {type(model).__name__} with head '
-                f'{type(head).__name__}; leave optim_wrapper.constructor out.')
+                f'{type(head).__name__}; leave optim_wrapper.constructor out.'
+            )
         groups = list(head.parameter_groups())
         # The rate besides the groups': LARS wants one.
         optimizer = OPTIMIZERS.build(
-            dict(self._optimizer, params=groups, lr=groups[0]['lr']))
+            dict(self._optimizer, params=groups, lr=groups[0]['lr'])
+        )
         return OPTIM_WRAPPERS.build(
-            dict(self._wrapper, type=self._wrapper.get('type', 'OptimWrapper'),
-                 optimizer=optimizer))
+            dict(
+                self._wrapper,
+                type=self._wrapper.get('type', 'OptimWrapper'),
+                optimizer=optimizer,
+            )
+        )

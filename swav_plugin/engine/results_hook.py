@@ -1,8 +1,9 @@
 """Write numbers with the protocol that they come from."""
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
@@ -26,7 +27,7 @@ class ResultsHook(Hook):
     """
 
     def after_val_epoch(
-        self, runner: Runner, metrics: Optional[dict[str, float]] = None
+        self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         """Write the numbers of an evaluation during training."""
         done = f'epoch {runner.epoch} of {runner.max_epochs}'
@@ -36,7 +37,7 @@ class ResultsHook(Hook):
         self._write(runner, metrics or {}, f'{batch}, after {done}')
 
     def after_test_epoch(
-        self, runner: Runner, metrics: Optional[dict[str, float]] = None
+        self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         """Write the numbers of a test."""
         length = f'{_max_iters(runner)} iterations'
@@ -62,12 +63,12 @@ class ResultsHook(Hook):
         path.write_text(json.dumps(results, indent=2))
 
 
-def _batch_size(runner: Runner) -> Optional[int]:
+def _batch_size(runner: Runner) -> int | None:
     """Of each process, in training."""
     return (runner.cfg.get('train_dataloader') or {}).get('batch_size')
 
 
-def _max_iters(runner: Runner) -> Optional[int]:
+def _max_iters(runner: Runner) -> int | None:
     """How many iterations the config trains; None if it counts epochs."""
     return (runner.cfg.get('train_cfg') or {}).get('max_iters')
 
@@ -101,14 +102,18 @@ def describe(runner: Runner) -> str:
             f'frozen backbone, {norm}linear on {", ".join(model.features)} '
             f'({model.windows} windows), learning rate {rates}'
         ]
-    parts += [f'--pretrained {hook.origin["name"]}' for hook in runner.hooks
-              if isinstance(hook, PretrainedHook) and hook.origin]
+    parts += [
+        f'--pretrained {hook.origin["name"]}'
+        for hook in runner.hooks
+        if isinstance(hook, PretrainedHook) and hook.origin
+    ]
     wrapper = cfg.get('optim_wrapper') or {}
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, Mapping):
         schedulers = [schedulers]
-    parts += [_call(part) for part in (wrapper.get('optimizer'), *schedulers)
-              if part]
+    parts += [
+        _call(part) for part in (wrapper.get('optimizer'), *schedulers) if part
+    ]
     keys = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
     parts += [f'{key} {_call(of_key)}' for key, of_key in keys.items()]
     return ', '.join(parts)
@@ -120,6 +125,9 @@ def _call(config: Mapping[str, Any]) -> str:
     >>> _call(dict(type='SGD', momentum=0.9))
     'SGD(momentum=0.9)'
     """
-    arguments = ', '.join(f'{key}={value}' for key, value in config.items()
-                          if key not in ('type', '_scope_'))
+    arguments = ', '.join(
+        f'{key}={value}'
+        for key, value in config.items()
+        if key not in ('type', '_scope_')
+    )
     return f'{config.get("type", "")}({arguments})'

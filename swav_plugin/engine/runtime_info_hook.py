@@ -1,4 +1,5 @@
 """What mmengine logs at every iteration, without waiting for the device."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
-        outputs: dict | None = None
+        outputs: dict | None = None,
     ) -> None:
         """Note what the model logs: its losses."""
         scalars = runner.message_hub.log_scalars
@@ -89,13 +90,13 @@ class ScalarHistory(HistoryBuffer):
     def _log_history(self) -> np.ndarray:
         """The values, (length,); mmengine's statistics read this."""
         self._read()
-        return self._values[:self._length][-self.max_length:]
+        return self._values[: self._length][-self.max_length :]
 
     @property
     def _count_history(self) -> np.ndarray:
         """How many values each value is the sum of, (length,)."""
         self._read()
-        return self._counts[:self._length][-self.max_length:]
+        return self._counts[: self._length][-self.max_length :]
 
     def _read(self) -> None:
         """Move what waits on the device to the host, all at once."""
@@ -107,8 +108,8 @@ class ScalarHistory(HistoryBuffer):
     def _append(self, value: float, count: int) -> None:
         if self._length == len(self._values):
             # Twice the room, so that a value is moved twice on average.
-            self._values = _with_room(self._values[-self.max_length:], float)
-            self._counts = _with_room(self._counts[-self.max_length:], int)
+            self._values = _with_room(self._values[-self.max_length :], float)
+            self._counts = _with_room(self._counts[-self.max_length :], int)
             self._length = min(self._length, self.max_length)
         self._values[self._length] = value
         self._counts[self._length] = count
@@ -121,5 +122,5 @@ class ScalarHistory(HistoryBuffer):
 def _with_room(array: np.ndarray, dtype: type) -> np.ndarray:
     """Copy (N,) to the front of (2 N + 1,)."""
     larger: np.ndarray = np.empty(2 * len(array) + 1, dtype)
-    larger[:len(array)] = array
+    larger[: len(array)] = array
     return larger

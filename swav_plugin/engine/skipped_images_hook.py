@@ -1,4 +1,5 @@
 """Tell the user which images could not be read."""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ class SkippedImagesHook(Hook):
         self.num_names = num_names
         self._skipped: list[str] = []
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Any = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
         """Collect this batch; report when all data have been seen once."""
         for sample in _data_samples(data_batch):
             self._skipped += sample.get('skipped') or []
@@ -55,16 +58,18 @@ class SkippedImagesHook(Hook):
             return
         names = sorted(skipped)
         file = Path(runner.work_dir) / 'skipped_images.txt'
-        shown = '; '.join(names[:self.num_names])
+        shown = '; '.join(names[: self.num_names])
         more = '; ...' if len(names) > self.num_names else ''
         # mmengine drops a warning that repeats an earlier one word for word.
         runner.logger.warning(
             f'Iteration {num_iters}: unreadable images since the last count: '
             f'{len(names)}. Others took their place; all are listed in '
-            f'{file}: {shown}{more}')
+            f'{file}: {shown}{more}'
+        )
         # File names need not be valid UTF-8. A resumed run continues the file.
-        with open(file, 'a+', encoding='utf-8',
-                  errors='surrogateescape') as out:
+        with open(
+            file, 'a+', encoding='utf-8', errors='surrogateescape'
+        ) as out:
             out.seek(0)
             known = set(out.read().split('\n'))
             out.writelines(f'{name}\n' for name in names if name not in known)

@@ -1,6 +1,7 @@
 """SwAVHook: when prototypes thaw and when the queue starts."""
+
 import math
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
@@ -55,13 +56,15 @@ class SwAVHook(Hook):
                 f'Gradients are accumulated over {accumulated} batches. Codes '
                 f'are not: they see {total_batch} images at a time'
                 f'{_and_queue(head)}, not {accumulated * total_batch}; the '
-                'queue takes up every batch.')
+                'queue takes up every batch.'
+            )
             if len(runner.train_dataloader) % accumulated:
                 runner.logger.warning(
                     f'An epoch has {len(runner.train_dataloader)} batches, no '
                     f'multiple of {accumulated}: gradients that wait for '
                     'their step when a checkpoint is written are not in it, '
-                    'so a resumed run differs a little.')
+                    'so a resumed run differs a little.'
+                )
 
         def drop_gradients(*_: Any) -> None:
             # `runner.iter` counts batches, and this one included once the
@@ -73,7 +76,7 @@ class SwAVHook(Hook):
         optimizer.register_step_pre_hook(drop_gradients)
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None
+        self, runner: Runner, batch_idx: int, data_batch: Any | None = None
     ) -> None:
         """Start the queue when its epoch has come."""
         head = _swav_head(runner)
@@ -94,7 +97,8 @@ def _swav_head(runner: Runner) -> SwAVHead:
         raise ValueError(
             f'SwAVHook works on a model with a SwAVHead but got a '
             f'{type(model).__name__} with head {type(head).__name__}; remove '
-            "the hook from custom_hooks or set model.type='SwAV'.")
+            "the hook from custom_hooks or set model.type='SwAV'."
+        )
     return head
 
 
@@ -110,12 +114,15 @@ def _check_options(runner: Runner) -> None:
         raise ValueError(
             "activation_checkpointing=['backbone'] would leave the backbone "
             'without gradients, since images need none; set '
-            'model.backbone.with_cp=True instead.')
-    if runner.cfg.get('compile') and (digit_version(torch.__version__) <
-                                      digit_version('2.3')):
+            'model.backbone.with_cp=True instead.'
+        )
+    if runner.cfg.get('compile') and (
+        digit_version(torch.__version__) < digit_version('2.3')
+    ):
         raise ValueError(
             f'compile needs torch >= 2.3 but this is {torch.__version__}, '
-            'which with it does not call the hook that freezes prototypes.')
+            'which with it does not call the hook that freezes prototypes.'
+        )
 
 
 def _check_recipe(head: SwAVHead, total_batch: int) -> None:
@@ -128,7 +135,8 @@ def _check_recipe(head: SwAVHead, total_batch: int) -> None:
             f'queue_length={length} is not a multiple of the total batch '
             f'size {total_batch} (batch_size x number of GPUs), so the queue '
             'would hold part of a batch; set model.head.queue_length to '
-            f'{" or ".join(map(str, options))}, or to 0 for no queue.')
+            f'{" or ".join(map(str, options))}, or to 0 for no queue.'
+        )
     most = max(head.num_prototypes)
     if most > total_batch + length:
         needed = math.ceil((most - total_batch) / total_batch) * total_batch
@@ -136,7 +144,8 @@ def _check_recipe(head: SwAVHead, total_batch: int) -> None:
             f'{most} prototypes can not share {total_batch} images'
             f'{_and_queue(head)} equally: some would get none. Set '
             f'model.head.num_prototypes to at most {total_batch + length}, '
-            f'or model.head.queue_length to at least {needed}.')
+            f'or model.head.queue_length to at least {needed}.'
+        )
 
 
 def _and_queue(head: SwAVHead) -> str:

@@ -1,4 +1,5 @@
 """Features once, evaluators many: kNN, SVM and what else the page measures."""
+
 import hashlib
 import json
 import shutil
@@ -7,12 +8,16 @@ import uuid
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import (barrier, broadcast, broadcast_object_list,
-                           is_main_process)
+from mmengine.dist import (
+    barrier,
+    broadcast,
+    broadcast_object_list,
+    is_main_process,
+)
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
@@ -20,14 +25,27 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 import swav_plugin
-from swav_plugin.models.feature_pooling import (GRIDS, check_features,
-                                                pick_feature)
+from swav_plugin.models.feature_pooling import (
+    GRIDS,
+    check_features,
+    pick_feature,
+)
 from swav_plugin.models.swav_neck import SwAVNeck
 from swav_plugin.registry import LOOPS, METRICS
 
-from .feature_store import (META, FeatureSet, Labels, Result, ShardWriter,
-                            hash_images, hash_modules, open_rows, share,
-                            write_meta, writing)
+from .feature_store import (
+    META,
+    FeatureSet,
+    Labels,
+    Result,
+    ShardWriter,
+    hash_images,
+    hash_modules,
+    open_rows,
+    share,
+    write_meta,
+    writing,
+)
 
 _LOG_EVERY_S = 30
 
@@ -87,26 +105,31 @@ class FeatureEvalLoop(BaseLoop):
         self,
         runner: Runner,
         dataloader: dict,
-        evaluator: Union[dict, Sequence[dict]],
+        evaluator: dict | Sequence[dict],
         bank_dataloader: dict,
-        features: Sequence[str] = ('avgpool', ),
+        features: Sequence[str] = ('avgpool',),
         windows: str = 'page',
         dtype: str = 'float16',
-        cache_dir: Optional[str] = None,
+        cache_dir: str | None = None,
     ) -> None:
         if dtype not in ('float16', 'float32'):
             raise ValueError(
-                f"got dtype={dtype!r}; use 'float16' or 'float32'.")
+                f"got dtype={dtype!r}; use 'float16' or 'float32'."
+            )
         self._transforms = {
             name: str(loader['dataset'])
-            for name, loader in (('bank', bank_dataloader),
-                                 ('test', dataloader))
+            for name, loader in (
+                ('bank', bank_dataloader),
+                ('test', dataloader),
+            )
         }
         super().__init__(runner, _in_order(dataloader))
         loaders: dict[str, Any] = dict(
             bank=runner.build_dataloader(
-                _in_order(bank_dataloader), seed=runner.seed),
-            test=self.dataloader)
+                _in_order(bank_dataloader), seed=runner.seed
+            ),
+            test=self.dataloader,
+        )
         self._loaders = loaders
         self.features = list(features)
         self.windows = windows
@@ -131,7 +154,8 @@ class FeatureEvalLoop(BaseLoop):
                 raise ValueError(
                     f'{type(each).__name__} wants {sorted(unknown)} but the '
                     f'loop extracts {self.features}; add them to its '
-                    'features.')
+                    'features.'
+                )
             each.check(self._labels['bank'], self._labels['test'])
 
     def run(self) -> dict[str, float]:
@@ -154,11 +178,13 @@ class FeatureEvalLoop(BaseLoop):
                 shutil.rmtree(folder, ignore_errors=True)
         for result in results:
             self.runner.logger.info(
-                f'{result.name}: {result.value:.2f}  ({result.protocol})')
+                f'{result.name}: {result.value:.2f}  ({result.protocol})'
+            )
         if is_test and is_main_process():
             path = Path(self.runner.log_dir, 'results.json')
             path.write_text(
-                json.dumps([result._asdict() for result in results], indent=2))
+                json.dumps([result._asdict() for result in results], indent=2)
+            )
         metrics = {result.name: result.value for result in results}
         self.runner.call_hook(f'after_{mode}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{mode}')
@@ -170,23 +196,31 @@ class FeatureEvalLoop(BaseLoop):
             folder = Path(self.cache_dir)
         folder = folder / f'{name}-{self._key(name)}'
         places = {
-            feature: folder / '-'.join(
-                [feature, self.dtype] + [self.windows] * (feature in GRIDS))
+            feature: folder
+            / '-'.join(
+                [feature, self.dtype] + [self.windows] * (feature in GRIDS)
+            )
             for feature in self.features
         }
-        missing = _same_on_all_ranks([
-            feature for feature, place in places.items()
-            if not (place / META).is_file()
-        ])
+        missing = _same_on_all_ranks(
+            [
+                feature
+                for feature, place in places.items()
+                if not (place / META).is_file()
+            ]
+        )
         if missing:
-            self._write(name, {feature: places[feature]
-                               for feature in missing})
+            self._write(
+                name, {feature: places[feature] for feature in missing}
+            )
         if len(missing) < len(places):
             self.runner.logger.info(
-                f'{name}: features found in {folder} are used again.')
+                f'{name}: features found in {folder} are used again.'
+            )
         return FeatureSet(
             self._labels[name],
-            {feature: open_rows(place) for feature, place in places.items()})
+            {feature: open_rows(place) for feature, place in places.items()},
+        )
 
     def _key(self, name: str) -> str:
         """What features of this set depend on, as 24 hexadecimal digits."""
@@ -231,7 +265,8 @@ class FeatureEvalLoop(BaseLoop):
                 raise ValueError(
                     f'the pipeline of the {name} set gives several views of '
                     'each image; features are those of one: leave MultiView '
-                    'out.')
+                    'out.'
+                )
             outputs = self._model.backbone(inputs)
             for feature, writer in writers.items():
                 writer.write(self._pool(feature, outputs))
@@ -241,20 +276,24 @@ class FeatureEvalLoop(BaseLoop):
                 logged = now
                 self.runner.logger.info(
                     f'{name}: features of {done} of {num_own} images, '
-                    f'{done / (now - begin):.0f} images/s')
+                    f'{done / (now - begin):.0f} images/s'
+                )
         for feature, writer in writers.items():
             writer.close()
             if is_main_process():
                 write_meta(
-                    folders[feature], num_all,
-                    dict(feature=feature, set=self._transforms[name]))
+                    folders[feature],
+                    num_all,
+                    dict(feature=feature, set=self._transforms[name]),
+                )
 
     def _pool(self, feature: str, outputs: Any) -> Tensor:
         """One feature from the outputs of the backbone: (N, D)."""
         if feature == 'neck':
             return self._model.neck(self._model.neck.pool(outputs))
         return pick_feature(
-            self._model.backbone, outputs, feature, self.windows)
+            self._model.backbone, outputs, feature, self.windows
+        )
 
 
 def _in_order(config: dict) -> dict:
@@ -262,17 +301,20 @@ def _in_order(config: dict) -> dict:
     if not isinstance(config, dict):
         raise ValueError(
             'FeatureEvalLoop needs configs of its dataloaders but got a '
-            f'{type(config).__name__}.')
+            f'{type(config).__name__}.'
+        )
     for key in ('sampler', 'batch_sampler'):
         kind = (config.get(key) or {}).get('type', 'DefaultSampler')
         if kind != 'DefaultSampler' or (config.get(key) or {}).get('shuffle'):
             raise ValueError(
                 f'{key}={config[key]} has no use here: FeatureEvalLoop gives '
-                'each image to one rank, in order; leave it out.')
+                'each image to one rank, in order; leave it out.'
+            )
     config = dict(
         config,
         drop_last=False,
-        sampler=dict(type=ShareSampler, batch_size=config['batch_size']))
+        sampler=dict(type=ShareSampler, batch_size=config['batch_size']),
+    )
     config.setdefault('collate_fn', dict(type='default_collate'))
     config.pop('batch_sampler', None)
     return config
@@ -287,7 +329,8 @@ def _read_annotations(
         raise ValueError(
             f'the {name} has test_mode=False: an unreadable image would be '
             'replaced by another and counted under the wrong label. Set '
-            'test_mode=True.')
+            'test_mode=True.'
+        )
     paths, labels = [], []
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
@@ -296,7 +339,8 @@ def _read_annotations(
             raise ValueError(
                 f'the {name} has no label for image {i}, {paths[-1]}; put '
                 'images into one folder for each class, or give a list file '
-                'with labels.')
+                'with labels.'
+            )
         labels.append(info['gt_label'])
     values = torch.as_tensor(np.array(labels))
     classes = tuple(getattr(dataset, 'metainfo', {}).get('classes') or ())
@@ -311,18 +355,19 @@ def _check_classes(bank: Labels, test: Labels) -> None:
             f'bank and test set have other classes ({len(bank.classes)} and '
             f'{len(test.classes)}; in one of them only: {", ".join(only)}), '
             'so their labels do not mean the same. Give folders with the same '
-            'names, or list files.')
+            'names, or list files.'
+        )
 
 
-def _check_features(
-    model: Any, features: Sequence[str], windows: str
-) -> None:
+def _check_features(model: Any, features: Sequence[str], windows: str) -> None:
     """Refuse features that the model does not have."""
     if 'neck' in features and not isinstance(
-            getattr(model, 'neck', None), SwAVNeck):
+        getattr(model, 'neck', None), SwAVNeck
+    ):
         raise ValueError(
             "features=['neck'] needs a model with a SwAVNeck; this "
-            f'{type(model).__name__} has none.')
+            f'{type(model).__name__} has none.'
+        )
     of_backbone = [feature for feature in features if feature != 'neck']
     check_features(model.backbone, of_backbone, windows)
 
@@ -342,7 +387,8 @@ def _evaluating(model: nn.Module, features: Sequence[str]) -> Iterator[None]:
     """
     training = [(module, module.training) for module in model.modules()]
     buffers = [
-        buffer for module in _used(model, features)
+        buffer
+        for module in _used(model, features)
         for buffer in module.buffers()
     ]
     own = [buffer.clone() for buffer in buffers]

@@ -5,6 +5,7 @@ ranks then map the files of all. Nothing is gathered through memory.
 
 N images, D width of a feature, C classes.
 """
+
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -63,13 +64,15 @@ class Labels:
         if self.values.dim() != 1:
             raise ValueError(
                 f'images of {self.name} have several labels each; use a set '
-                'with one class for each image.')
+                'with one class for each image.'
+            )
         low, high = int(self.values.min()), int(self.values.max())
         if low < 0 or high >= self.num_classes:
             raise ValueError(
                 f'labels of {self.name} lie between {low} and {high}; '
                 f'expected 0 to {self.num_classes - 1}, one for each of its '
-                f'{self.num_classes} classes.')
+                f'{self.num_classes} classes.'
+            )
 
     def check_several(self) -> None:
         """Make sure that each image has a mark for every class.
@@ -80,12 +83,14 @@ class Labels:
         if self.values.dim() != 2:
             raise ValueError(
                 f'images of {self.name} have one class each; use a set that '
-                "marks every class for each image, such as type='VOC07'.")
+                "marks every class for each image, such as type='VOC07'."
+            )
         marks = set(self.values.unique().tolist())
         if not marks <= {-1, 0, 1}:
             raise ValueError(
                 f'marks of {self.name} are {sorted(marks)}; expected 1 for '
-                'present, 0 for absent and -1 for difficult.')
+                'present, 0 for absent and -1 for difficult.'
+            )
 
 
 class ShardedRows:
@@ -107,7 +112,7 @@ class ShardedRows:
         parts = []
         for shard, end in zip(self._shards, self._ends):
             begin = end - len(shard)
-            part = shard[max(start - begin, 0):max(stop - begin, 0)]
+            part = shard[max(start - begin, 0) : max(stop - begin, 0)]
             if len(part):
                 parts.append(part)
         if len(parts) == 1:
@@ -186,7 +191,7 @@ class ShardWriter:
         self._path = folder / f'{get_rank():05}.npy'
         self._num_rows = num_rows
         self._dtype = dict(float16=torch.float16, float32=torch.float32)[dtype]
-        self._array: Union[np.memmap, None] = None
+        self._array: np.memmap | None = None
         self._done = 0
 
     def write(self, rows: Tensor) -> None:
@@ -201,12 +206,16 @@ class ShardWriter:
                 f'a feature for {self._path.parent} is not finite in '
                 f'{numbers.dtype}: its largest number is '
                 f'{float(rows.abs().max()):.3g}. If that is a number, set '
-                "dtype='float32'; else the weights are broken.")
+                "dtype='float32'; else the weights are broken."
+            )
         if self._array is None:
             self._array = np.lib.format.open_memmap(
-                self._path, 'w+', numbers.dtype,
-                (self._num_rows, numbers.shape[1]))
-        self._array[self._done:self._done + len(numbers)] = numbers
+                self._path,
+                'w+',
+                numbers.dtype,
+                (self._num_rows, numbers.shape[1]),
+            )
+        self._array[self._done : self._done + len(numbers)] = numbers
         self._done += len(numbers)
 
     def close(self) -> None:
@@ -240,7 +249,8 @@ def open_rows(folder: Path) -> ShardedRows:
         raise FileNotFoundError(
             f'{folder} has {found} of {meta["num_rows"]} features; all '
             'machines of a run must share that folder. Set work_dir or '
-            'cache_dir to one that they do.')
+            'cache_dir to one that they do.'
+        )
     return ShardedRows(shards)
 
 
@@ -266,10 +276,12 @@ def hash_images(paths: Sequence[str], labels: Tensor) -> str:
 
     def status(chunk: Sequence[str]) -> str:
         found = [os.stat(path) for path in chunk]
-        return '\n'.join(f'{path} {of.st_size} {of.st_mtime_ns}'
-                         for path, of in zip(chunk, found))
+        return '\n'.join(
+            f'{path} {of.st_size} {of.st_mtime_ns}'
+            for path, of in zip(chunk, found)
+        )
 
-    chunks = [paths[i:i + 1000] for i in range(0, len(paths), 1000)]
+    chunks = [paths[i : i + 1000] for i in range(0, len(paths), 1000)]
     digest = hashlib.sha256()
     with ThreadPoolExecutor(16) as pool:
         for text in pool.map(status, chunks):

@@ -2,8 +2,8 @@
 
 M bank features, N queries, D their width, C classes.
 """
+
 from collections.abc import Iterator, Sequence
-from typing import Union
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ _BANK_ROWS = 2**14
 
 @torch.no_grad()
 def nearest_neighbours(
-    bank: Union[Tensor, ShardedRows], queries: Tensor, k: int
+    bank: Tensor | ShardedRows, queries: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
     """Find the k features of a bank with the largest cosine to each query.
 
@@ -50,12 +50,16 @@ def nearest_neighbours(
         F.normalize(block.float(), dim=1)
         for block in queries.split(_QUERY_ROWS)
     ]
-    best = [(block.new_empty(len(block), 0),
-             torch.empty(len(block), 0, dtype=torch.long, device=block.device))
-            for block in blocks]
+    best = [
+        (
+            block.new_empty(len(block), 0),
+            torch.empty(len(block), 0, dtype=torch.long, device=block.device),
+        )
+        for block in blocks
+    ]
     step = _bank_rows(queries)
     for start in range(0, len(bank), step):
-        part = bank[start:start + step].to(queries.device)
+        part = bank[start : start + step].to(queries.device)
         part = F.normalize(part.float(), dim=1).T
         for i, block in enumerate(blocks):
             cosines, places = _largest(block @ part, k)
@@ -67,14 +71,18 @@ def nearest_neighbours(
             best[i] = cosines[:, :k], places.gather(1, order[:, :k])
     if not blocks:
         return queries.new_empty(0, k), queries.new_empty(0, k).long()
-    return (torch.cat([cosines for cosines, _ in best]),
-            torch.cat([places for _, places in best]))
+    return (
+        torch.cat([cosines for cosines, _ in best]),
+        torch.cat([places for _, places in best]),
+    )
 
 
 def _check_k(k: int, bank_size: int) -> None:
     if not 1 <= k <= bank_size:
-        raise ValueError(f'got k={k} neighbours and a bank of {bank_size} '
-                         'features; k must lie between 1 and the bank size.')
+        raise ValueError(
+            f'got k={k} neighbours and a bank of {bank_size} '
+            'features; k must lie between 1 and the bank size.'
+        )
 
 
 def _bank_rows(queries: Tensor) -> int:
@@ -101,8 +109,10 @@ def _largest(cosines: Tensor, k: int) -> tuple[Tensor, Tensor]:
         is_open = values[:, k] == values[:, k - 1]
         if is_open.any():
             values[is_open], columns[is_open] = [
-                result[:, :k + 1] for result in cosines[is_open].sort(
-                    dim=1, descending=True, stable=True)
+                result[:, : k + 1]
+                for result in cosines[is_open].sort(
+                    dim=1, descending=True, stable=True
+                )
             ]
     columns, order = columns[:, :k].sort(dim=1)
     values = values[:, :k].gather(1, order)
@@ -168,8 +178,10 @@ def knn_predict(
     _check_k(k, len(bank))
     low, high = int(bank_labels.min()), int(bank_labels.max())
     if low < 0 or high >= num_classes:
-        raise ValueError(f'bank_labels lie between {low} and {high}; expected '
-                         f'0 to num_classes - 1 = {num_classes - 1}.')
+        raise ValueError(
+            f'bank_labels lie between {low} and {high}; expected '
+            f'0 to num_classes - 1 = {num_classes - 1}.'
+        )
     cosines, places = nearest_neighbours(bank, queries, k)
     return count_votes(cosines, bank_labels[places], temperature, num_classes)
 
@@ -213,12 +225,13 @@ class KNN:
         self,
         k: Sequence[int] = (10, 20, 100, 200),
         temperature: float = 0.07,
-        features: Union[Sequence[str], None] = None,
+        features: Sequence[str] | None = None,
     ) -> None:
         if temperature < 0.0015:
             raise ValueError(
                 f'KNN got temperature={temperature}; exp(1 / T) overflows '
-                'below 0.0015. The page has 0.07.')
+                'below 0.0015. The page has 0.07.'
+            )
         self.k = sorted(k)
         self.temperature = temperature
         self.features = features
@@ -237,7 +250,8 @@ class KNN:
             raise ValueError(
                 f'{test.name} has labels up to {test.num_classes - 1}, but '
                 f'{bank.name} only up to {bank.num_classes - 1}; both sets '
-                'need the same classes.')
+                'need the same classes.'
+            )
 
     def evaluate(self, bank: FeatureSet, test: FeatureSet) -> list[Result]:
         """Accuracies in %, for each feature and k."""
@@ -248,12 +262,16 @@ class KNN:
                 protocol = (
                     f'{name}, k={k}, T={self.temperature:g}, cosine, votes '
                     f'exp(cos/T), bank of {len(bank.labels.values)}, '
-                    f'{len(test.labels.values)} test images')
+                    f'{len(test.labels.values)} test images'
+                )
                 for top, count in ((1, top1), (5, top5)):
                     results.append(
-                        Result(f'{name}/knn{k}_top{top}',
-                               100 * count / len(test.labels.values),
-                               protocol))
+                        Result(
+                            f'{name}/knn{k}_top{top}',
+                            100 * count / len(test.labels.values),
+                            protocol,
+                        )
+                    )
         return results
 
     def _count(self, bank: FeatureSet, test: FeatureSet, name: str) -> Tensor:
@@ -268,14 +286,22 @@ class KNN:
         if own:
             queries = torch.cat([test.features[name][rows] for rows in own])
             cosines, places = nearest_neighbours(
-                bank.features[name], queries.to(device), self.k[-1])
+                bank.features[name], queries.to(device), self.k[-1]
+            )
             labels = torch.cat([test.labels.values[rows] for rows in own])
-            parts = zip(cosines.split(_QUERY_ROWS), places.split(_QUERY_ROWS),
-                        labels.to(device).split(_QUERY_ROWS))
+            parts = zip(
+                cosines.split(_QUERY_ROWS),
+                places.split(_QUERY_ROWS),
+                labels.to(device).split(_QUERY_ROWS),
+            )
             for near, where, true in parts:
                 for counts, k in zip(hits, self.k):
-                    votes = count_votes(near[:, :k], bank_labels[where[:, :k]],
-                                        self.temperature, num_classes)
+                    votes = count_votes(
+                        near[:, :k],
+                        bank_labels[where[:, :k]],
+                        self.temperature,
+                        num_classes,
+                    )
                     counts[0] += count_hits(votes, true, top=1)
                     counts[1] += count_hits(votes, true, top=5)
         all_reduce(hits)

@@ -3,10 +3,11 @@
 N training images, M test images, D width of a feature, C classes, P SVMs that
 are trained side by side.
 """
+
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from swav_plugin.registry import METRICS
 from .feature_store import FeatureSet, Labels, Result
 
 # The page's, in its order: of equally good costs the first is chosen.
-COSTS = (1., 10., 100., *(0.5**i for i in range(4, 20)))
-POSITIVE_WEIGHT = 2.
+COSTS = (1.0, 10.0, 100.0, *(0.5**i for i in range(4, 20)))
+POSITIVE_WEIGHT = 2.0
 PRESENT, ABSENT, DIFFICULT = 1, 0, -1
 # Directions of most variance that the preconditioner of the solver knows.
 _RANK = 100
@@ -31,7 +32,7 @@ def fit_svms(
     gram: Tensor,
     targets: Tensor,
     weights: Tensor,
-    start: Optional[Tensor] = None,
+    start: Tensor | None = None,
     tolerance: float = 1e-5,
     max_steps: int = 100,
 ) -> Tensor:
@@ -93,14 +94,16 @@ def fit_svms(
             for x in (w, scores, targets, weights, margins, residual)
         ]
         step, step_scores = _newton_step(
-            images, basis, spectrum, 2 * weights * (margins > 0), residual)
+            images, basis, spectrum, 2 * weights * (margins > 0), residual
+        )
         size = _line_search(w, scores, step, step_scores, targets, weights)
         w = w + size * step
         scores = scores + size * step_scores
     raise RuntimeError(
         f'{len(columns)} of {solved.shape[-1]} SVMs did not converge in '
         f'{max_steps} Newton steps: w may be off by '
-        f'{float((distance / length).max().sqrt()):.1e} of its length.')
+        f'{float((distance / length).max().sqrt()):.1e} of its length.'
+    )
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -137,7 +140,10 @@ def _principal_directions(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _newton_step(
-    images: Tensor, basis: Tensor, spectrum: Tensor, curvature: Tensor,
+    images: Tensor,
+    basis: Tensor,
+    spectrum: Tensor,
+    curvature: Tensor,
     residual: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Solve (I + images^T curvature images) step = residual, to a tenth.
@@ -162,7 +168,7 @@ def _newton_step(
         scores = images @ direction
         ahead = direction + images.mT @ (curvature * scores)
         # A solved column rests.
-        length = torch.where(is_open, product / _dot(direction, ahead), 0.)
+        length = torch.where(is_open, product / _dot(direction, ahead), 0.0)
         step = step + length * direction
         step_scores = step_scores + length * scores
         residual = residual - length * ahead
@@ -171,14 +177,18 @@ def _newton_step(
         is_open = is_open & (new > 0.01 * first)
         if not is_open.any():
             break
-        direction = torch.where(is_open, z + new / product * direction, 0.)
+        direction = torch.where(is_open, z + new / product * direction, 0.0)
         product = new
     return step, step_scores
 
 
 def _line_search(
-    w: Tensor, scores: Tensor, step: Tensor, step_scores: Tensor,
-    targets: Tensor, weights: Tensor,
+    w: Tensor,
+    scores: Tensor,
+    step: Tensor,
+    step_scores: Tensor,
+    targets: Tensor,
+    weights: Tensor,
 ) -> Tensor:
     """Step size that minimises the objective, (..., 1, P).
 
@@ -190,14 +200,18 @@ def _line_search(
     low, high = torch.zeros_like(size), torch.full_like(size, 4)
     for _ in range(12):
         margins = (1 - targets * (scores + size * step_scores)).clamp(min=0)
-        first = slope + size * bend - 2 * _dot(
-            weights * targets * margins, step_scores)
+        first = (
+            slope
+            + size * bend
+            - 2 * _dot(weights * targets * margins, step_scores)
+        )
         second = bend + 2 * _dot(weights * (margins > 0), step_scores**2)
         low = torch.where(first < 0, size, low)
         high = torch.where(first > 0, size, high)
         size = size - first / second.clamp(min=1e-30)
-        size = torch.where((size > low) & (size < high), size,
-                           (low + high) / 2)
+        size = torch.where(
+            (size > low) & (size < high), size, (low + high) / 2
+        )
     return size
 
 
@@ -237,7 +251,7 @@ def average_precision(
     is_last = torch.ones_like(scores, dtype=torch.bool)
     is_last[:-1] = scores[:-1] != scores[1:]
     if interpolate:
-        precision = torch.where(is_last, precision, 0.)
+        precision = torch.where(is_last, precision, 0.0)
         precision = precision.flip(0).cummax(0).values.flip(0)
     else:
         rows = torch.arange(len(scores), device=scores.device)[:, None]
@@ -328,9 +342,9 @@ def svm_map(
     train_y, test_y = train_y.to(gram.device), test_y.to(gram.device)
     # (N, folds + 1, C): one SVM without each fold, the last with all images.
     positive = (train_y == PRESENT)[:, None].expand(-1, num_folds + 1, -1)
-    folds = torch.stack([
-        stratified_folds(column, num_folds) for column in positive[:, 0].T
-    ], 1)
+    folds = torch.stack(
+        [stratified_folds(column, num_folds) for column in positive[:, 0].T], 1
+    )
     numbers = torch.arange(num_folds + 1, device=gram.device)[:, None]
     is_held_out = folds[:, None] == numbers
     targets, weights = _targets_and_weights(positive, gram.dtype)
@@ -345,13 +359,18 @@ def svm_map(
         scores = (gram @ beta).unflatten(1, positive.shape[1:])
         ap = [
             average_precision(
-                scores[:, j], positive[:, j], is_held_out[:, j],
-                interpolate=False) for j in range(num_folds)
+                scores[:, j],
+                positive[:, j],
+                is_held_out[:, j],
+                interpolate=False,
+            )
+            for j in range(num_folds)
         ]
         cv_ap[:, i] = torch.stack(ap).mean(0)
         scores = test_gram @ beta.unflatten(1, positive.shape[1:])[:, -1]
         test_ap[:, i] = average_precision(
-            scores, test_y == PRESENT, test_y != DIFFICULT)
+            scores, test_y == PRESENT, test_y != DIFFICULT
+        )
     # NumPy's argmax is the first of equal ones; torch's may be any.
     chosen = torch.from_numpy(cv_ap.numpy().argmax(1))
     return FullResult(cv_ap, test_ap, chosen)
@@ -402,8 +421,9 @@ def draw_samples(
     """
     num_negative = (train_y.shape[1] - 1) * k
     _check_counts((train_y == PRESENT).sum(0), k, f'k={k} needs')
-    _check_counts((train_y == ABSENT).sum(0), num_negative, f'k={k} needs',
-                  'negative')
+    _check_counts(
+        (train_y == ABSENT).sum(0), num_negative, f'k={k} needs', 'negative'
+    )
     samples = []
     for sample in range(num_samples):
         rng = np.random.default_rng([seed, k, sample])
@@ -449,13 +469,26 @@ def low_shot_map(
     Source: Goyal et al. (arXiv:1905.01235), section 4, in the form of
     mmselfsup's svm_voc07, whose samples have no seed.
     """
-    return _low_shot(*_gram_matrices(train_x, test_x), train_y, test_y, k,
-                     costs, num_samples, seed)
+    return _low_shot(
+        *_gram_matrices(train_x, test_x),
+        train_y,
+        test_y,
+        k,
+        costs,
+        num_samples,
+        seed,
+    )
 
 
 def _low_shot(
-    gram: Tensor, test_gram: Tensor, train_y: Tensor, test_y: Tensor, k: int,
-    costs: Sequence[float], num_samples: int, seed: int
+    gram: Tensor,
+    test_gram: Tensor,
+    train_y: Tensor,
+    test_y: Tensor,
+    k: int,
+    costs: Sequence[float],
+    num_samples: int,
+    seed: int,
 ) -> LowShotResult:
     """As `low_shot_map`, with (N, N) and (M, N) inner products."""
     samples = draw_samples(train_y, k, num_samples, seed)
@@ -471,16 +504,19 @@ def _low_shot(
         weights = weights[..., None] * all_costs
         targets = targets[..., None].expand_as(weights)
         beta = fit_svms(
-            gram[sample[:, :, None], sample[:, None]], targets, weights)
+            gram[sample[:, :, None], sample[:, None]], targets, weights
+        )
         others = marked[[j for j in range(num_samples) if j != i]].any(0)
         for matrix, labels, counted, results in (
-                (test_gram, test_y, test_y != DIFFICULT, test_map),
-                (gram, train_y, others & ~marked[i], other_map)):
+            (test_gram, test_y, test_y != DIFFICULT, test_map),
+            (gram, train_y, others & ~marked[i], other_map),
+        ):
             ap = [
                 average_precision(
                     matrix[:, rows] @ of_class,
                     (labels[:, c, None] == PRESENT).expand(-1, len(costs)),
-                    counted[:, c, None].expand(-1, len(costs)))
+                    counted[:, c, None].expand(-1, len(costs)),
+                )
                 for c, (rows, of_class) in enumerate(zip(sample, beta))
             ]
             results[i] = torch.stack(ap).mean(0)
@@ -490,7 +526,8 @@ def _low_shot(
 def _marks(sample: Tensor, num_rows: int) -> Tensor:
     """(C, n) places -> (N, C) bool, whether an image is in the sample."""
     marks = torch.zeros(
-        len(sample), num_rows, dtype=torch.bool, device=sample.device)
+        len(sample), num_rows, dtype=torch.bool, device=sample.device
+    )
     return marks.scatter_(1, sample, True).T
 
 
@@ -511,8 +548,7 @@ def _gram_matrices(train_x: Tensor, test_x: Tensor) -> tuple[Tensor, Tensor]:
         for x in (train_x.to(device).double(), test_x.to(device).double())
     ]
     if not (train.isfinite().all() and test.isfinite().all()):
-        raise ValueError(
-            'features for SVMs hold numbers that are not finite.')
+        raise ValueError('features for SVMs hold numbers that are not finite.')
     return train @ train.T + 1, test @ train.T + 1
 
 
@@ -524,7 +560,8 @@ def _check_counts(
     if fewest < needed:
         raise ValueError(
             f'{why} {needed} {kind} images of each class but class '
-            f'{int(counts.argmin())} has {fewest}; leave the class or k out.')
+            f'{int(counts.argmin())} has {fewest}; leave the class or k out.'
+        )
 
 
 @METRICS.register_module()
@@ -550,12 +587,13 @@ class VOC07SVM:
         low_shot_k: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 96),
         num_samples: int = 5,
         seed: int = 0,
-        features: Optional[Sequence[str]] = None,
+        features: Sequence[str] | None = None,
     ) -> None:
         if num_samples < 2:
             raise ValueError(
                 f'VOC07SVM got num_samples={num_samples}; it needs at least '
-                '2, since the cost for one is chosen on the others.')
+                '2, since the cost for one is chosen on the others.'
+            )
         self.costs = costs
         self.low_shot_k = low_shot_k
         self.num_samples = num_samples
@@ -574,7 +612,8 @@ class VOC07SVM:
         if bank.num_classes != test.num_classes:
             raise ValueError(
                 f'{bank.name} has {bank.num_classes} classes and {test.name} '
-                f'{test.num_classes}; both need the same.')
+                f'{test.num_classes}; both need the same.'
+            )
         _check_counts((bank.values == PRESENT).sum(0), 3, '3 folds need')
         _check_counts((test.values == PRESENT).sum(0), 1, 'the test needs')
         for k in self.low_shot_k:
@@ -584,55 +623,87 @@ class VOC07SVM:
         """MAP in %, for each feature and then for each k."""
 
         def full_map(name: str) -> FullResult:
-            return svm_map(bank.features[name][:], bank.labels.values,
-                           test.features[name][:], test.labels.values,
-                           self.costs)
+            return svm_map(
+                bank.features[name][:],
+                bank.labels.values,
+                test.features[name][:],
+                test.labels.values,
+                self.costs,
+            )
 
         names = list(self.features or test.features)
-        size = (f'{len(self.costs)} costs, all-point AP, '
-                f'{len(bank.labels.values)} training and '
-                f'{len(test.labels.values)} test images')
+        size = (
+            f'{len(self.costs)} costs, all-point AP, '
+            f'{len(bank.labels.values)} training and '
+            f'{len(test.labels.values)} test images'
+        )
         full = dict(zip(names, _shared_by_ranks(full_map, names)))
         results = [
-            Result(f'{name}/svm_map', result.map_cv,
-                   f'{name}, SVM on all labels, cost of each class by 3-fold '
-                   f'cross-validation as on the page, {size}')
+            Result(
+                f'{name}/svm_map',
+                result.map_cv,
+                f'{name}, SVM on all labels, cost of each class by 3-fold '
+                f'cross-validation as on the page, {size}',
+            )
             for name, result in full.items()
         ]
         best = max(names, key=lambda name: full[name].map_of_folds)
         if len(names) > 1:
             by_test = max(names, key=lambda name: full[name].map_cv)
             for suffix, name, how in (
-                    ('test', by_test, 'chosen on the test set as on the page'),
-                    ('cv', best, 'chosen by cross-validation')):
+                ('test', by_test, 'chosen on the test set as on the page'),
+                ('cv', best, 'chosen by cross-validation'),
+            ):
                 results.append(
-                    Result(f'svm_map_best_by_{suffix}', full[name].map_cv,
-                           f'{name}, the best feature {how}; else as above'))
+                    Result(
+                        f'svm_map_best_by_{suffix}',
+                        full[name].map_cv,
+                        f'{name}, the best feature {how}; else as above',
+                    )
+                )
 
         @functools.cache
         def matrices() -> tuple[Tensor, Tensor]:
-            return _gram_matrices(bank.features[best][:],
-                                  test.features[best][:])
+            return _gram_matrices(
+                bank.features[best][:], test.features[best][:]
+            )
 
         low_shot = _shared_by_ranks(
-            lambda k: _low_shot(*matrices(), bank.labels.values,
-                                test.labels.values, k, self.costs,
-                                self.num_samples, self.seed),
-            self.low_shot_k)
+            lambda k: _low_shot(
+                *matrices(),
+                bank.labels.values,
+                test.labels.values,
+                k,
+                self.costs,
+                self.num_samples,
+                self.seed,
+            ),
+            self.low_shot_k,
+        )
         for k, result in zip(self.low_shot_k, low_shot):
             for suffix, maps, how in (
-                    ('test', result.maps_by_test,
-                     'cost chosen on the test set as on the page'),
-                    ('cv', result.maps_by_cv,
-                     'cost chosen on training images of the other samples')):
+                (
+                    'test',
+                    result.maps_by_test,
+                    'cost chosen on the test set as on the page',
+                ),
+                (
+                    'cv',
+                    result.maps_by_cv,
+                    'cost chosen on training images of the other samples',
+                ),
+            ):
                 results.append(
-                    Result(f'{best}/svm_k{k}_map_by_{suffix}',
-                           float(maps.mean()),
-                           f'{best}, SVM on {k} positive images of each '
-                           f'class, mean of {self.num_samples} samples '
-                           f'(seed {self.seed}; {maps.min():.2f} to '
-                           f'{maps.max():.2f}, std {maps.std():.2f}), {how}, '
-                           f'{size}'))
+                    Result(
+                        f'{best}/svm_k{k}_map_by_{suffix}',
+                        float(maps.mean()),
+                        f'{best}, SVM on {k} positive images of each '
+                        f'class, mean of {self.num_samples} samples '
+                        f'(seed {self.seed}; {maps.min():.2f} to '
+                        f'{maps.max():.2f}, std {maps.std():.2f}), {how}, '
+                        f'{size}',
+                    )
+                )
         return results
 
 
@@ -644,7 +715,8 @@ def _shared_by_ranks(
     for i in range(get_rank(), len(items), get_world_size()):
         begin = time.monotonic()
         own.append((i, work(items[i])))
-        print_log(f'SVMs for {items[i]}: {time.monotonic() - begin:.0f} s',
-                  'current')
+        print_log(
+            f'SVMs for {items[i]}: {time.monotonic() - begin:.0f} s', 'current'
+        )
     everything = [pair for part in all_gather_object(own) for pair in part]
     return [result for _, result in sorted(everything, key=lambda p: p[0])]

@@ -2,8 +2,9 @@
 
 N images, P probes, K classes.
 """
+
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object
@@ -32,10 +33,13 @@ def count_ahead(scores: Tensor, labels: Tensor) -> Tensor:
     >>> count_ahead(scores, torch.tensor([2]))
     tensor([[1, 1]])
     """
-    own = scores.gather(2, labels[:, None, None].expand(-1, scores.shape[1],
-                                                        1))
-    lower = torch.arange(
-        scores.shape[2], device=scores.device) < labels[:, None, None]
+    own = scores.gather(
+        2, labels[:, None, None].expand(-1, scores.shape[1], 1)
+    )
+    lower = (
+        torch.arange(scores.shape[2], device=scores.device)
+        < labels[:, None, None]
+    )
     return (~(scores <= own) | ((scores == own) & lower)).sum(2)
 
 
@@ -55,7 +59,7 @@ class TopKAccuracy:
     """
 
     # mmengine's Evaluator sets it.
-    dataset_meta: Optional[dict] = None
+    dataset_meta: dict | None = None
 
     def __init__(self) -> None:
         self._hits: dict[str, Any] = {}
@@ -64,10 +68,14 @@ class TopKAccuracy:
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Count the hits of one batch of predictions."""
         names = data_samples[0].get('probes', ['accuracy'])
-        scores = torch.stack([
-            sample['scores'] if 'scores' in sample else
-            sample['pred_score'][None] for sample in data_samples
-        ])
+        scores = torch.stack(
+            [
+                sample['scores']
+                if 'scores' in sample
+                else sample['pred_score'][None]
+                for sample in data_samples
+            ]
+        )
         labels = torch.cat([sample['gt_label'] for sample in data_samples])
         ahead = count_ahead(scores, labels.to(scores.device))
         hits = torch.stack([(ahead < top).sum(0) for top in TOPS], dim=1)
@@ -84,8 +92,9 @@ class TopKAccuracy:
         Raises:
             ValueError: If images were counted twice or not at all.
         """
-        own = {probe: of_probe.tolist()
-               for probe, of_probe in self._hits.items()}
+        own = {
+            probe: of_probe.tolist() for probe, of_probe in self._hits.items()
+        }
         ranks = all_gather_object((self._num_images, own))
         self.__init__()  # type: ignore[misc]
         num_images = sum(number for number, _ in ranks)
@@ -94,7 +103,8 @@ class TopKAccuracy:
                 f'{num_images} images were counted, but the set has {size}: '
                 'some were given to two ranks. Set sampler=dict(type='
                 "'DefaultSampler', shuffle=False, round_up=False) in the "
-                'dataloader.')
+                'dataloader.'
+            )
         total: dict[str, list[int]] = {}
         for _, hits in ranks:
             for probe, of_probe in hits.items():
@@ -106,8 +116,10 @@ class TopKAccuracy:
         }
         best = best_by_feature(accuracies)
         print_log(
-            f'Top-1 / top-5 in % on {size} images, by learning rate:\n' +
-            format_table(accuracies, best), logger='current')
+            f'Top-1 / top-5 in % on {size} images, by learning rate:\n'
+            + format_table(accuracies, best),
+            logger='current',
+        )
         metrics = {
             f'{probe}/top{top}': value
             for probe, values in accuracies.items()
@@ -136,9 +148,7 @@ def best_by_feature(accuracies: dict[str, tuple]) -> dict[str, str]:
     return best
 
 
-def format_table(
-    accuracies: dict[str, tuple], best: dict[str, str]
-) -> str:
+def format_table(accuracies: dict[str, tuple], best: dict[str, str]) -> str:
     """Lay accuracies out: a line for each feature, a column for each rate.
 
     >>> print(format_table({'feature5/lr0.1': (60., 80.),
@@ -147,8 +157,9 @@ def format_table(
                         lr0.1               lr1
     feature5    60.00 / 80.00     61.00 / 79.00 *
     """
-    rates = list(dict.fromkeys(probe.partition('/')[2]
-                               for probe in accuracies))
+    rates = list(
+        dict.fromkeys(probe.partition('/')[2] for probe in accuracies)
+    )
     lines = [' ' * 9 + ''.join(f'{rate:>16}  ' for rate in rates)]
     for feature, champion in best.items():
         line = f'{feature:<9}'

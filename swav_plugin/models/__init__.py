@@ -1,4 +1,5 @@
 """The model: algorithm, neck, head, queue and data preprocessor."""
+
 from .data_preprocessor import MultiViewPreprocessor
 from .feature_queue import FeatureQueue
 from .linear_probe import LinearProbe
@@ -10,7 +11,13 @@ from .swav_head import SwAVHead
 from .swav_neck import SwAVNeck
 
 __all__ = [
-    'FeatureQueue', 'LinearProbe', 'MultiLinearHead',
-    'MultiViewPreprocessor', 'ResLayerExtraNorm', 'ResNetWithStem', 'SwAV',
-    'SwAVHead', 'SwAVNeck'
+    'FeatureQueue',
+    'LinearProbe',
+    'MultiLinearHead',
+    'MultiViewPreprocessor',
+    'ResLayerExtraNorm',
+    'ResNetWithStem',
+    'SwAV',
+    'SwAVHead',
+    'SwAVNeck',
 ]

@@ -10,17 +10,28 @@ of a view, H and W of the largest image in a chunk. Images and views are
 whole numbers in 0 ... 255, as float32 or float16; what is done to them gives
 the same type.
 """
+
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from swav_plugin.datasets.collate import ImageBatch
-from swav_plugin.datasets.transforms.view_params import (AMOUNT, BRIGHTNESS,
-                                                         CONTRAST, FLIP, GREY,
-                                                         HEIGHT, HUE, LEFT,
-                                                         ORDER, SATURATION,
-                                                         SIGMA, TOP, WIDTH)
+from swav_plugin.datasets.transforms.view_params import (
+    AMOUNT,
+    BRIGHTNESS,
+    CONTRAST,
+    FLIP,
+    GREY,
+    HEIGHT,
+    HUE,
+    LEFT,
+    ORDER,
+    SATURATION,
+    SIGMA,
+    TOP,
+    WIDTH,
+)
 
 # Of images and views that are worked on at a time. It bounds the memory, at
 # about 40 bytes for each: 0.7 GB. A batch of 256 from ImageNet comes in seven
@@ -50,18 +61,23 @@ def cut_views(batch: ImageBatch) -> list[Tensor]:
         for chunk in _chunks(batch.sizes, view_pixels):
             images = _pad(batch, chunk)
             for size in dict.fromkeys(batch.view_sizes):
-                same = [v for v, other in enumerate(batch.view_sizes)
-                        if other == size]
+                same = [
+                    v
+                    for v, other in enumerate(batch.view_sizes)
+                    if other == size
+                ]
                 rows = torch.stack(
-                    [batch.params[chunk, v] for v in same], dim=1)
+                    [batch.params[chunk, v] for v in same], dim=1
+                )
                 cut = _cut(images, rows, size)
                 for v, view in zip(same, cut.unbind(1)):
                     views[v][chunk] = view
     return views
 
 
-def _chunks(sizes: Sequence[tuple[int, int]],
-            view_pixels: int) -> Iterator[slice]:
+def _chunks(
+    sizes: Sequence[tuple[int, int]], view_pixels: int
+) -> Iterator[slice]:
     """Split a batch so that no chunk has more than MAX_PIXELS, padded."""
     start, height, width = 0, 0, 0
     for i, (h, w) in enumerate(sizes):
@@ -82,12 +98,18 @@ def _pad(batch: ImageBatch, chunk: slice) -> Tensor:
     device = batch.pixels.device
     height, width = (max(sides) for sides in zip(*batch.sizes[chunk]))
     first, line = batch.places[chunk].view(-1, 2, 1, 1).unbind(1)
-    index = (first + line * torch.arange(height, device=device)[:, None] +
-             torch.arange(width, device=device))
+    index = (
+        first
+        + line * torch.arange(height, device=device)[:, None]
+        + torch.arange(width, device=device)
+    )
     index.clamp_(max=len(batch.pixels) - 1)
     dtype = torch.float16 if device.type == 'cuda' else torch.float32
-    return batch.pixels[index].permute(0, 3, 1, 2).to(
-        dtype, memory_format=torch.contiguous_format)
+    return (
+        batch.pixels[index]
+        .permute(0, 3, 1, 2)
+        .to(dtype, memory_format=torch.contiguous_format)
+    )
 
 
 def _cut(images: Tensor, rows: Tensor, size: int) -> Tensor:
@@ -117,26 +139,34 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
     """
     num, num_views = rows.shape[:2]
     height, width = images.shape[2:]
-    place = torch.arange(size, device=images.device) + .5
+    place = torch.arange(size, device=images.device) + 0.5
     flipped = torch.where(rows[..., FLIP, None] > 0, size - place, place)
     across = _weights(rows[..., LEFT], rows[..., WIDTH], flipped / size, width)
-    down = _weights(rows[..., TOP], rows[..., HEIGHT],
-                    (place / size).expand_as(flipped), height)
+    down = _weights(
+        rows[..., TOP],
+        rows[..., HEIGHT],
+        (place / size).expand_as(flipped),
+        height,
+    )
     # One product for each image, then one for each view.
     lines = torch.bmm(
         images.flatten(1, 2),
-        across.flatten(1, 2).transpose(1, 2).to(images.dtype))
+        across.flatten(1, 2).transpose(1, 2).to(images.dtype),
+    )
     lines = _round(
-        lines.view(num, 3, height, num_views, size).permute(0, 3, 2, 1, 4))
+        lines.view(num, 3, height, num_views, size).permute(0, 3, 2, 1, 4)
+    )
     cut = torch.bmm(
         down.flatten(0, 1).to(images.dtype),
-        lines.reshape(num * num_views, height, 3 * size))
+        lines.reshape(num * num_views, height, 3 * size),
+    )
     cut = cut.view(num, num_views, size, 3, size).transpose(2, 3)
     return _round(cut).contiguous()
 
 
-def _weights(start: Tensor, length: Tensor, place: Tensor,
-             extent: int) -> Tensor:
+def _weights(
+    start: Tensor, length: Tensor, place: Tensor, extent: int
+) -> Tensor:
     """Weights of all pixels in those of a view, along one axis.
 
     Args:
@@ -149,7 +179,7 @@ def _weights(start: Tensor, length: Tensor, place: Tensor,
         (N, V, S, E), sums over E are 1.
     """
     # Positions in elementwise float32: matrix products may be in TF32.
-    pixel = torch.arange(extent, device=start.device) + .5 - start[..., None]
+    pixel = torch.arange(extent, device=start.device) + 0.5 - start[..., None]
     is_inside = (pixel > 0) & (pixel < length[..., None])
     # Pixels of the image that one of the view stands for.
     scale = (length / place.shape[-1]).clamp(min=1)[..., None, None]
@@ -168,37 +198,46 @@ def jitter_colours(images: Tensor, rows: Tensor) -> Tensor:
 
     Source: torchvision.transforms.functional.adjust_* on Pillow images.
     """
-    order = rows[:, ORDER:ORDER + 4].long()
+    order = rows[:, ORDER : ORDER + 4].long()
     is_hue = order == HUE
     is_after = is_hue.cumsum(1) > 0
     # Hue costs more than the others together, so it is shifted for all images
     # at once, between what comes before it and what comes after.
     for position in range(3):
-        images = _blend(images, rows, order[:, position],
-                        ~is_after[:, position])
+        images = _blend(
+            images, rows, order[:, position], ~is_after[:, position]
+        )
     images = torch.where(
         is_after[:, -1].view(-1, 1, 1, 1),
-        shift_hue(images, rows[:, AMOUNT + HUE]), images)
+        shift_hue(images, rows[:, AMOUNT + HUE]),
+        images,
+    )
     for position in range(1, 4):
-        images = _blend(images, rows, order[:, position],
-                        is_after[:, position] & ~is_hue[:, position])
+        images = _blend(
+            images,
+            rows,
+            order[:, position],
+            is_after[:, position] & ~is_hue[:, position],
+        )
     return images
 
 
-def _blend(images: Tensor, rows: Tensor, component: Tensor,
-           is_wanted: Tensor) -> Tensor:
+def _blend(
+    images: Tensor, rows: Tensor, component: Tensor, is_wanted: Tensor
+) -> Tensor:
     """Change one component, another (N,) for each image, where wanted (N,)."""
     is_wanted = is_wanted & (component >= BRIGHTNESS)
     component = component.clamp(min=BRIGHTNESS)
-    factor = rows[:, AMOUNT:AMOUNT + 4].gather(1, component[:, None])
-    factor = torch.where(is_wanted[:, None], factor, 1.)
+    factor = rows[:, AMOUNT : AMOUNT + 4].gather(1, component[:, None])
+    factor = torch.where(is_wanted[:, None], factor, 1.0)
     factor = factor.to(images.dtype).view(-1, 1, 1, 1)
     component = component.view(-1, 1, 1, 1)
     grey = luma(images)
-    mean = torch.floor(grey.mean((2, 3), keepdim=True) + .5)
+    mean = torch.floor(grey.mean((2, 3), keepdim=True) + 0.5)
     # What the image becomes at factor 0: black, its mean, or itself in grey.
-    base = torch.where(component == SATURATION, grey,
-                       mean * (component == CONTRAST))
+    base = torch.where(
+        component == SATURATION, grey, mean * (component == CONTRAST)
+    )
     return torch.lerp(base, images, factor).clamp_(0, 255).floor_()
 
 
@@ -226,9 +265,11 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     chroma = value - images.amin(1, keepdim=True)
     # How far each colour is below the largest: 0 ... 1.
     red, green, blue = ((value - images) / chroma.clamp(min=1)).split(1, dim=1)
-    hue = torch.where(red == 0, blue - green,
-                      torch.where(green == 0, 2 + red - blue,
-                                  4 + green - red))
+    hue = torch.where(
+        red == 0,
+        blue - green,
+        torch.where(green == 0, 2 + red - blue, 4 + green - red),
+    )
     hue = torch.floor(torch.remainder(hue / 6 + 1, 1) * 255)
     saturation = torch.floor(chroma / value.clamp(min=1) * 255)
     shift = torch.trunc(turns * 255).to(images.dtype).view(-1, 1, 1, 1)
@@ -259,16 +300,18 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     box = _box_filter(_box_radius(sigma), images.shape[-1])
     gauss = torch.bmm(torch.bmm(box, box), box).to(images.dtype)
     across = torch.bmm(images.flatten(1, 2), gauss.transpose(1, 2))
-    return _round(torch.matmul(gauss[:, None],
-                               _round(across).view_as(images)))
+    return _round(torch.matmul(gauss[:, None], _round(across).view_as(images)))
 
 
 def _box_radius(sigma: Tensor) -> Tensor:
     """Radius of the box that, three times, gives a Gaussian; as Pillow's."""
     variance = sigma**2 / 3
     whole = torch.floor((torch.sqrt(12 * variance + 1) - 1) / 2)
-    part = ((2 * whole + 1) * (whole * (whole + 1) - 3 * variance) /
-            (6 * (variance - (whole + 1)**2)))
+    part = (
+        (2 * whole + 1)
+        * (whole * (whole + 1) - 3 * variance)
+        / (6 * (variance - (whole + 1) ** 2))
+    )
     return whole + part
 
 
@@ -289,4 +332,4 @@ def _box_filter(radius: Tensor, size: int) -> Tensor:
 
 def _round(values: Tensor) -> Tensor:
     """Round to the nearest, in place; halves up, as Pillow does."""
-    return values.add_(.5).floor_()
+    return values.add_(0.5).floor_()

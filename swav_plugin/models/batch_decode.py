@@ -1,4 +1,5 @@
 """Decode the JPEG files of a batch on its device; nvJPEG on CUDA."""
+
 from collections.abc import Sequence
 
 import torch
@@ -20,27 +21,33 @@ def decode_images(batch: ImageBatch) -> ImageBatch:
     encoded = batch.encoded
     if encoded is None:
         return batch
-    images = _decode(encoded.data.split(encoded.lengths), encoded.paths,
-                     batch.pixels.device)
+    images = _decode(
+        encoded.data.split(encoded.lengths), encoded.paths, batch.pixels.device
+    )
     for path, shape, img in zip(encoded.paths, encoded.shapes, images):
         if img.shape[1:] != shape:
             raise RuntimeError(
                 f'{path} has {tuple(img.shape[1:])} pixels, but its header '
-                f'says {shape}; remove it or set decode_on_device=False.')
+                f'says {shape}; remove it or set decode_on_device=False.'
+            )
     pixels = [img.permute(1, 2, 0).reshape(-1, 3) for img in images]
     return batch._replace(
-        pixels=torch.cat([batch.pixels, *pixels]), encoded=None)
+        pixels=torch.cat([batch.pixels, *pixels]), encoded=None
+    )
 
 
-def _decode(files: Sequence[Tensor], paths: Sequence[str],
-            device: torch.device) -> list[Tensor]:
+def _decode(
+    files: Sequence[Tensor], paths: Sequence[str], device: torch.device
+) -> list[Tensor]:
     """Decode files into (3, h, w) uint8 each."""
     if digit_version(torchvision.__version__) < digit_version('0.20'):
         raise RuntimeError(
             'decode_on_device=True needs torchvision >= 0.20 but this is '
-            f'{torchvision.__version__}; update it or leave that out.')
+            f'{torchvision.__version__}; update it or leave that out.'
+        )
     # Here: torchvision >= 0.29 says that it will drop it one day.
     from torchvision.io import ImageReadMode, decode_jpeg
+
     try:
         return decode_jpeg(list(files), ImageReadMode.RGB, device)
     except RuntimeError:
@@ -51,5 +58,6 @@ def _decode(files: Sequence[Tensor], paths: Sequence[str],
             except RuntimeError as error:
                 raise RuntimeError(
                     f'{path} cannot be decoded on {device}: {error}. Remove '
-                    'it or set decode_on_device=False in LoadImage.') from None
+                    'it or set decode_on_device=False in LoadImage.'
+                ) from None
         raise

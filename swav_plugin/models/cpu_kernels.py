@@ -7,6 +7,7 @@ numba.
 Letters for shapes: N any rows, V views (the first A have codes), B images, K
 prototypes.
 """
+
 import numpy as np
 
 from swav_plugin.compat.jit import NO_NUMBA, jit_reordering
@@ -21,12 +22,22 @@ _LEAST = np.float32(-126)  # exponent of 2
 # least relative error; in float32 it is within 1.0e-7, torch.exp2 within
 # 0.7e-7.
 _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
-    np.float32(c) for c in (1., .69314718, .24022646, .055503286, .0096184891,
-                            .0013399931, .00015345811))
+    np.float32(c)
+    for c in (
+        1.0,
+        0.69314718,
+        0.24022646,
+        0.055503286,
+        0.0096184891,
+        0.0013399931,
+        0.00015345811,
+    )
+)
 
 
-def powers_of_2(exponents: np.ndarray, scale: float, out: np.ndarray,
-                sums: np.ndarray) -> None:
+def powers_of_2(
+    exponents: np.ndarray, scale: float, out: np.ndarray, sums: np.ndarray
+) -> None:
     """Set `out` to 2 ** (scale * exponents) and `sums` to its columns'.
 
     Args:
@@ -37,14 +48,25 @@ def powers_of_2(exponents: np.ndarray, scale: float, out: np.ndarray,
     """
     biased = np.empty(exponents.shape[1], np.int32)
     # The bits of biased << 23, read as a float, are 2^(biased - 127).
-    _powers_of_2(exponents, np.float32(scale), out, sums, biased,
-                 biased.view(np.float32))
+    _powers_of_2(
+        exponents,
+        np.float32(scale),
+        out,
+        sums,
+        biased,
+        biased.view(np.float32),
+    )
 
 
 @jit_reordering
-def _powers_of_2(exponents: np.ndarray, scale: np.float32, out: np.ndarray,
-                 sums: np.ndarray, bits: np.ndarray,
-                 whole_power: np.ndarray) -> None:
+def _powers_of_2(
+    exponents: np.ndarray,
+    scale: np.float32,
+    out: np.ndarray,
+    sums: np.ndarray,
+    bits: np.ndarray,
+    whole_power: np.ndarray,
+) -> None:
     """As `powers_of_2`; `bits` and `whole_power` (K,) are one memory."""
     sums[:] = 0
     for row in range(len(out)):
@@ -63,13 +85,15 @@ def _powers_of_2(exponents: np.ndarray, scale: np.float32, out: np.ndarray,
 @jit_reordering
 def _power_of_2(f: np.float32) -> np.float32:
     """2 ** f, f within [-1/2, 1/2]."""
-    return _C0 + f * (_C1 + f * (_C2 + f * (_C3 + f * (
-        _C4 + f * (_C5 + f * _C6)))))
+    return _C0 + f * (
+        _C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6))))
+    )
 
 
 @jit_reordering
-def sums_of_equalised_rows(kernel: np.ndarray, prototype_scale: np.ndarray,
-                           sums: np.ndarray) -> None:
+def sums_of_equalised_rows(
+    kernel: np.ndarray, prototype_scale: np.ndarray, sums: np.ndarray
+) -> None:
     """Set `sums` to the columns' after each row is divided by its own sum.
 
     Args:
@@ -95,8 +119,9 @@ def sums_of_equalised_rows(kernel: np.ndarray, prototype_scale: np.ndarray,
 
 
 @jit_reordering
-def equalised_rows(kernel: np.ndarray, prototype_scale: np.ndarray,
-                   out: np.ndarray) -> None:
+def equalised_rows(
+    kernel: np.ndarray, prototype_scale: np.ndarray, out: np.ndarray
+) -> None:
     """Set `out` to `kernel` with scaled columns, each row summing to 1.
 
     Args:
@@ -111,8 +136,9 @@ def equalised_rows(kernel: np.ndarray, prototype_scale: np.ndarray,
             codes[k] = scale * prototype_scale[k] * powers[k]
 
 
-def loss_to_gradient(scores: np.ndarray, codes: np.ndarray,
-                     temperature: float) -> float:
+def loss_to_gradient(
+    scores: np.ndarray, codes: np.ndarray, temperature: float
+) -> float:
     """Return the swapped prediction loss; leave its gradient in `scores`.
 
     Args:
@@ -121,21 +147,31 @@ def loss_to_gradient(scores: np.ndarray, codes: np.ndarray,
         temperature: T, > 0.
     """
     biased = np.empty(scores.shape[2], np.int32)
-    return _loss_to_gradient(scores, codes, codes.sum(0),
-                             np.float32(1 / temperature), biased,
-                             biased.view(np.float32))
+    return _loss_to_gradient(
+        scores,
+        codes,
+        codes.sum(0),
+        np.float32(1 / temperature),
+        biased,
+        biased.view(np.float32),
+    )
 
 
 @jit_reordering
-def _loss_to_gradient(scores: np.ndarray, codes: np.ndarray,
-                      every_code: np.ndarray, steepness: np.float32,
-                      bits: np.ndarray, whole_power: np.ndarray) -> float:
+def _loss_to_gradient(
+    scores: np.ndarray,
+    codes: np.ndarray,
+    every_code: np.ndarray,
+    steepness: np.float32,
+    bits: np.ndarray,
+    whole_power: np.ndarray,
+) -> float:
     """As `loss_to_gradient`; `steepness` is 1 / T."""
     num_views, num_images, _ = scores.shape
     num_coded = len(codes)
     num_pairs = num_coded * (num_views - 1) * num_images
     gradient_scale = np.float32(steepness / num_pairs)
-    loss = 0.
+    loss = 0.0
     for view in range(num_views):
         # A view does not predict its own code.
         is_coded = view < num_coded
@@ -149,8 +185,14 @@ def _loss_to_gradient(scores: np.ndarray, codes: np.ndarray,
             _scaled_powers_of_2(row, top, steepness * _LOG2_E, bits)
             total = _multiply_and_sum(row, whole_power)
             loss += count * (steepness * top + np.log(total))
-            _subtract_target(row, gradient_scale * np.float32(count) / total,
-                             gradient_scale, every, own, own_weight)
+            _subtract_target(
+                row,
+                gradient_scale * np.float32(count) / total,
+                gradient_scale,
+                every,
+                own,
+                own_weight,
+            )
     return loss / num_pairs
 
 
@@ -165,8 +207,9 @@ def _max(row: np.ndarray) -> np.float32:
 
 
 @jit_reordering
-def _dot_target(row: np.ndarray, every: np.ndarray, own: np.ndarray,
-                own_weight: np.float32) -> np.float32:
+def _dot_target(
+    row: np.ndarray, every: np.ndarray, own: np.ndarray, own_weight: np.float32
+) -> np.float32:
     """Product of (K,) with the codes that its view predicts."""
     total = _ZERO
     for k in range(len(row)):
@@ -175,8 +218,9 @@ def _dot_target(row: np.ndarray, every: np.ndarray, own: np.ndarray,
 
 
 @jit_reordering
-def _scaled_powers_of_2(row: np.ndarray, top: np.float32, scale: np.float32,
-                        bits: np.ndarray) -> None:
+def _scaled_powers_of_2(
+    row: np.ndarray, top: np.float32, scale: np.float32, bits: np.ndarray
+) -> None:
     """2 ** ((row - top) * scale), less the factors 2 ** whole in `bits`."""
     for k in range(len(row)):
         exponent = max((row[k] - top) * scale, _LEAST)
@@ -197,9 +241,14 @@ def _multiply_and_sum(row: np.ndarray, factors: np.ndarray) -> np.float32:
 
 
 @jit_reordering
-def _subtract_target(row: np.ndarray, scale: np.float32,
-                     target_scale: np.float32, every: np.ndarray,
-                     own: np.ndarray, own_weight: np.float32) -> None:
+def _subtract_target(
+    row: np.ndarray,
+    scale: np.float32,
+    target_scale: np.float32,
+    every: np.ndarray,
+    own: np.ndarray,
+    own_weight: np.float32,
+) -> None:
     """Turn powers (K,) into the gradient of their scores, in place."""
     for k in range(len(row)):
         target = every[k] - own_weight * own[k]

@@ -2,7 +2,9 @@
 
 Views that the loader has not cut yet are cut here, on the model's device.
 """
-from typing import Any, Sequence
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -33,8 +35,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         non_blocking: bool = True,
     ) -> None:
         super().__init__(non_blocking)
-        self.register_buffer('mean',
-                             torch.tensor(mean).view(-1, 1, 1), False)
+        self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -61,10 +62,14 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     def _normalise(self, images: Any) -> Tensor:
         """(B, 3, h, w) in 0..255 -> float32, about zero mean."""
         if not isinstance(images, Tensor) or images.dim() != 4:
-            got = tuple(images.shape) if isinstance(
-                images, Tensor) else type(images).__name__
+            got = (
+                tuple(images.shape)
+                if isinstance(images, Tensor)
+                else type(images).__name__
+            )
             raise ValueError(
                 f'MultiViewPreprocessor got a view of {got}; it expects '
                 '(B, 3, h, w) tensors. Set '
-                "collate_fn=dict(type='collate_views') in the dataloader.")
+                "collate_fn=dict(type='collate_views') in the dataloader."
+            )
         return (images.float() - self.mean) / self.std

@@ -2,8 +2,9 @@
 
 N images, C_i channels and h_i x w_i pixels of feature map i.
 """
+
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,9 +24,7 @@ PAGE_WINDOWS = {
 GRIDS = dict(feature1=12, feature2=6, feature3=4, feature4=3, feature5=2)
 
 
-def pool_feature(
-    maps: Tensor, name: str, grid: Optional[int] = None
-) -> Tensor:
+def pool_feature(maps: Tensor, name: str, grid: int | None = None) -> Tensor:
     """Average a feature map over windows and flatten it.
 
     Args:
@@ -54,9 +53,10 @@ def pool_feature(
     if maps.shape[2:] != (side, side):
         raise ValueError(
             f'{name} is {maps.shape[2]}x{maps.shape[3]}, but the windows of '
-            f"the page are for {side}x{side}, which images of 224x224 give. "
+            f'the page are for {side}x{side}, which images of 224x224 give. '
             "Resize to 224 in the pipeline, or set windows='adaptive' for the "
-            'same number of windows on maps of any size.')
+            'same number of windows on maps of any size.'
+        )
     return F.avg_pool2d(maps, kernel, stride, padding).flatten(1)
 
 
@@ -81,13 +81,16 @@ def check_features(
         if feature not in GRIDS:
             raise ValueError(
                 f"there is no feature '{feature}'; use 'avgpool', "
-                "'feature1', ... or 'feature5'.")
+                "'feature1', ... or 'feature5'."
+            )
         if not isinstance(backbone, ResNetWithStem) or (
-                _output_index(feature) not in backbone.out_indices):
+            _output_index(feature) not in backbone.out_indices
+        ):
             raise ValueError(
                 f"'{feature}' needs output {_output_index(feature)} of the "
                 "backbone; set model.backbone.type='ResNetWithStem' and "
-                'out_indices=(0, 1, 2, 3, 4).')
+                'out_indices=(0, 1, 2, 3, 4).'
+            )
 
 
 def pick_feature(

@@ -3,6 +3,7 @@
 Letters for shapes: A views with codes, B images per rank, D embedding size,
 L queue length.
 """
+
 from typing import Any
 
 import torch
@@ -34,10 +35,12 @@ class FeatureQueue(nn.Module):
     def __init__(self, num_views: int, length: int, feat_dim: int) -> None:
         super().__init__()
         self.length = length
-        self.register_buffer('features',
-                             torch.zeros(num_views, length, feat_dim))
         self.register_buffer(
-            'spare', torch.zeros_like(self.features), persistent=False)
+            'features', torch.zeros(num_views, length, feat_dim)
+        )
+        self.register_buffer(
+            'spare', torch.zeros_like(self.features), persistent=False
+        )
         self.register_buffer('num_rows', torch.tensor(0))
         # A copy of `num_rows` for the host: reading the buffer would make
         # the host wait for the device in every step.
@@ -74,8 +77,9 @@ class FeatureQueue(nn.Module):
             raise ValueError(
                 f'a batch of {num_new} images over all ranks does not fit '
                 f'into a queue of {self.length}; set queue_length to a '
-                'multiple of the total batch size, or to 0 for no queue.')
-        kept = self.features[:, :self.length - num_new]
+                'multiple of the total batch size, or to 0 for no queue.'
+            )
+        kept = self.features[:, : self.length - num_new]
         # Built in the spare buffer: allocating would take longer than copying.
         torch.cat([embeddings, kept], dim=1, out=self.spare)
         self.features, self.spare = self.spare, self.features
@@ -95,18 +99,21 @@ class FeatureQueue(nn.Module):
         if saved is not None:
             state_dict = dict(state_dict)
             # Of another length: the newest rows are what this one would hold.
-            features = saved.new_zeros(*saved.shape[:1], self.length,
-                                       *saved.shape[2:])
-            kept = saved[:, :self.length]
-            features[:, :kept.shape[1]] = kept
+            features = saved.new_zeros(
+                *saved.shape[:1], self.length, *saved.shape[2:]
+            )
+            kept = saved[:, : self.length]
+            features[:, : kept.shape[1]] = kept
             if features.shape != self.features.shape:
                 raise ValueError(
                     f'the checkpoint has a queue of {tuple(saved.shape)} and '
                     f'the model one of {tuple(self.features.shape)}: (coded '
                     'views, length, embedding size). Only the length may '
-                    'differ.')
+                    'differ.'
+                )
             state_dict[f'{prefix}features'] = features
             state_dict[f'{prefix}num_rows'] = state_dict[
-                f'{prefix}num_rows'].clamp(max=self.length)
+                f'{prefix}num_rows'
+            ].clamp(max=self.length)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._num_rows = int(self.num_rows)

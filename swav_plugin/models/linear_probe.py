@@ -2,8 +2,9 @@
 
 N images, C channels and W windows of a feature, K classes, P probes.
 """
+
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from mmengine.model import BaseModel
@@ -44,8 +45,8 @@ class LinearProbe(BaseModel):
         head: dict,
         features: Sequence[str],
         windows: str = 'page',
-        data_preprocessor: Optional[dict] = None,
-        init_cfg: Optional[dict] = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         # Built here, because mmengine would look in its own registry alone.
         if data_preprocessor is not None:
@@ -54,18 +55,23 @@ class LinearProbe(BaseModel):
         if not features or len(set(features)) < len(features):
             raise ValueError(
                 f'LinearProbe got features={features}; give one or more, each '
-                "once, e.g. ['feature4', 'feature5', 'avgpool'].")
+                "once, e.g. ['feature4', 'feature5', 'avgpool']."
+            )
         self.features = list(features)
         self.windows = windows
         # Tensor cores read channels last.
-        self.backbone = MODELS.build(backbone).requires_grad_(False).to(
-            memory_format=torch.channels_last)
+        self.backbone = (
+            MODELS.build(backbone)
+            .requires_grad_(False)
+            .to(memory_format=torch.channels_last)
+        )
         check_features(self.backbone, features, windows)
         self.train()
         shapes = {
             name: tuple(rows.shape[1:])
             for name, rows in self.extract_feat(
-                torch.zeros(1, 3, 224, 224)).items()
+                torch.zeros(1, 3, 224, 224)
+            ).items()
         }
         self.head = MODELS.build({'shapes': shapes, **head})
 
@@ -78,9 +84,9 @@ class LinearProbe(BaseModel):
     def forward(
         self,
         inputs: Tensor,
-        data_samples: Optional[list[DataSample]] = None,
+        data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
-    ) -> Union[dict[str, Tensor], list[DataSample], Tensor]:
+    ) -> dict[str, Tensor] | list[DataSample] | Tensor:
         """Run one of the model's three uses.
 
         Args:
@@ -95,7 +101,8 @@ class LinearProbe(BaseModel):
         if not isinstance(inputs, Tensor):
             raise ValueError(
                 'LinearProbe got several views of each image; leave MultiView '
-                'and MultiCrop out of the pipeline.')
+                'and MultiCrop out of the pipeline.'
+            )
         features = self.extract_feat(inputs)
         if mode == 'loss':
             assert data_samples is not None
@@ -104,18 +111,20 @@ class LinearProbe(BaseModel):
             return self.head(features)
         if mode == 'predict':
             return self._predict(features, data_samples)
-        raise ValueError(f"got mode='{mode}'; use 'loss', 'tensor' or "
-                         "'predict'.")
+        raise ValueError(
+            f"got mode='{mode}'; use 'loss', 'tensor' or 'predict'."
+        )
 
     @torch.no_grad()
     def extract_feat(self, images: Tensor) -> dict[str, Tensor]:
         """Pool features of (N, 3, h, w) images: (N, C, W) each."""
         outputs = self.backbone(
-            images.contiguous(memory_format=torch.channels_last))
+            images.contiguous(memory_format=torch.channels_last)
+        )
         return {
             name: pick_feature(
-                self.backbone, outputs, name,
-                self.windows).unflatten(1, (-1, GRIDS.get(name, 1)**2))
+                self.backbone, outputs, name, self.windows
+            ).unflatten(1, (-1, GRIDS.get(name, 1) ** 2))
             for name in self.features
         }
 
@@ -128,8 +137,7 @@ class LinearProbe(BaseModel):
             data_samples = [DataSample() for _ in scores]
         for sample, each in zip(data_samples, scores):
             sample.set_field(each, 'scores')
-            sample.set_field(
-                self.head.probes, 'probes', field_type='metainfo')
+            sample.set_field(self.head.probes, 'probes', field_type='metainfo')
         return data_samples
 
 

@@ -3,9 +3,10 @@
 N images, C channels and W windows of a feature, K classes, P probes: one for
 each feature and learning rate.
 """
+
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,14 +55,17 @@ class FeatureNorm(nn.Module):
         if count * get_world_size() < 2:
             raise ValueError(
                 'batch norm of a single image is all zeros; set '
-                'train_dataloader.batch_size to 2 or more.')
+                'train_dataloader.batch_size to 2 or more.'
+            )
         var, mean = torch.var_mean(rows, (0, 2), correction=0)
-        total: Union[float, Tensor] = count
+        total: float | Tensor = count
         if get_world_size() > 1:
             # float64, since the variance is the difference of two of these.
             mean = mean.double()
-            moments = torch.cat(
-                [mean, var + mean.square(), mean.new_ones(1)]) * count
+            moments = (
+                torch.cat([mean, var + mean.square(), mean.new_ones(1)])
+                * count
+            )
             all_reduce(moments)
             total = moments[-1]
             mean, square = (moments[:-1] / total).chunk(2)
@@ -107,14 +111,19 @@ class MultiLinearHead(BaseModule):
             raise ValueError(
                 f'MultiLinearHead got learning_rates={learning_rates}; give '
                 'one or more rates > 0, each once, e.g. [0.01] or '
-                '[0.003, 0.01, 0.03].')
+                '[0.003, 0.01, 0.03].'
+            )
         self.num_classes = num_classes
         self.learning_rates = rates
         self.batch_norm = batch_norm
-        self.norms = nn.ModuleDict({
-            name: FeatureNorm(num_channels) if batch_norm else nn.Identity()
-            for name, (num_channels, _) in shapes.items()
-        })
+        self.norms = nn.ModuleDict(
+            {
+                name: FeatureNorm(num_channels)
+                if batch_norm
+                else nn.Identity()
+                for name, (num_channels, _) in shapes.items()
+            }
+        )
         self.classifiers: Any = nn.ModuleDict()
         for name, (num_channels, num_windows) in shapes.items():
             linear = nn.Linear(num_channels * num_windows, num_classes)
@@ -125,7 +134,8 @@ class MultiLinearHead(BaseModule):
         # As metrics and losses are named.
         self.probes = [
             name if len(rates) == 1 else f'{name}/{rate}'
-            for name in shapes for rate in names
+            for name in shapes
+            for rate in names
         ]
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
@@ -159,6 +169,8 @@ class MultiLinearHead(BaseModule):
             yield dict(
                 lr=rate,
                 params=[
-                    parameter for linears in self.classifiers.values()
+                    parameter
+                    for linears in self.classifiers.values()
                     for parameter in linears[place].parameters()
-                ])
+                ],
+            )

@@ -1,4 +1,5 @@
 """Res5 with one more norm, the shared head of C4 detectors."""
+
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones.resnet import ResLayer, ResNet, get_expansion
@@ -25,10 +26,14 @@ class ResLayerExtraNorm(BaseModule):
     def __init__(
         self, depth: int, norm_cfg: dict, base_channels: int = 64
     ) -> None:
-        super().__init__(init_cfg=[
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])
-        ])
+        super().__init__(
+            init_cfg=[
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(
+                    type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']
+                ),
+            ]
+        )
         block, num_blocks = ResNet.arch_settings[depth]
         out_channels = base_channels * 8 * get_expansion(block)
         # Named as in the whole network, whose weights it takes.
@@ -38,7 +43,8 @@ class ResLayerExtraNorm(BaseModule):
             in_channels=out_channels // 2,
             out_channels=out_channels,
             stride=2,
-            norm_cfg=norm_cfg)
+            norm_cfg=norm_cfg,
+        )
         self.norm = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, maps: Tensor) -> Tensor:

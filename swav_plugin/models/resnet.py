@@ -1,6 +1,7 @@
 """ResNet whose stem is an output too, for Feature1 to Feature5."""
-from collections.abc import Mapping
-from typing import Any, Sequence
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmpretrain.models import ResNet
 from mmpretrain.models.backbones.resnet import Bottleneck
@@ -39,8 +40,9 @@ class ResNetWithStem(ResNet):
             raise ValueError(
                 f'ResNetWithStem got out_indices={tuple(out_indices)}; with '
                 f'num_stages={num_stages} outputs are 0 (the stem) to '
-                f'{num_stages} (the last stage).')
-        super().__init__(depth, out_indices=(num_stages - 1, ), **kwargs)
+                f'{num_stages} (the last stage).'
+            )
+        super().__init__(depth, out_indices=(num_stages - 1,), **kwargs)
         self.out_indices = tuple(out_indices)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -56,8 +58,8 @@ class ResNetWithStem(ResNet):
             outputs.append(maps)
         # The order of the network, as mmpretrain's, whatever order was asked.
         return tuple(
-            output for i, output in enumerate(outputs)
-            if i in self.out_indices)
+            output for i, output in enumerate(outputs) if i in self.out_indices
+        )
 
 
 def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
@@ -72,20 +74,31 @@ def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
     Raises:
         ValueError: If they are of something else.
     """
-    blocks = [sorted({int(key.split('.')[1]) for key in weights
-                      if key.startswith(f'layer{stage}.')})
-              for stage in range(1, 5)]
+    blocks = [
+        sorted(
+            {
+                int(key.split('.')[1])
+                for key in weights
+                if key.startswith(f'layer{stage}.')
+            }
+        )
+        for stage in range(1, 5)
+    ]
     has_bottlenecks = 'layer1.0.conv3.weight' in weights
     for depth, (block, counts) in ResNet.arch_settings.items():
-        if (blocks == [[*range(count)] for count in counts]
-                and has_bottlenecks == (block is Bottleneck)
-                and 'conv1.weight' in weights):
+        if (
+            blocks == [[*range(count)] for count in counts]
+            and has_bottlenecks == (block is Bottleneck)
+            and 'conv1.weight' in weights
+        ):
             return dict(
                 depth=depth,
                 stem_channels=len(weights['conv1.weight']),
-                base_channels=len(weights['layer1.0.conv1.weight']))
+                base_channels=len(weights['layer1.0.conv1.weight']),
+            )
     raise ValueError(
         'these are not the weights of a ResNet with depth '
         f'{", ".join(map(str, ResNet.arch_settings))} and a stem of one '
         f'convolution: {len(weights)} tensors such as '
-        f'{", ".join(list(weights)[:3])}.')
+        f'{", ".join(list(weights)[:3])}.'
+    )

@@ -3,7 +3,6 @@
 Letters for shapes: V views, B images per rank, C channels of the backbone,
 D embedding size, K prototypes, N any images.
 """
-from typing import Optional, Union
 
 import torch
 from mmengine.model import BaseModel
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from swav_plugin.registry import MODELS
 
-Views = Union[Tensor, list[Tensor]]
+Views = Tensor | list[Tensor]
 
 
 @MODELS.register_module()
@@ -39,10 +38,10 @@ class SwAV(BaseModel):
         backbone: dict,
         neck: dict,
         head: dict,
-        data_preprocessor: Optional[dict] = None,
-        compile: Optional[dict] = None,
+        data_preprocessor: dict | None = None,
+        compile: dict | None = None,
         channels_last: bool = True,
-        init_cfg: Optional[dict] = None,
+        init_cfg: dict | None = None,
     ) -> None:
         # Built here, because mmengine would look in its own registry alone.
         if data_preprocessor is not None:
@@ -51,7 +50,8 @@ class SwAV(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.memory_format = (
-            torch.channels_last if channels_last else torch.contiguous_format)
+            torch.channels_last if channels_last else torch.contiguous_format
+        )
         self.backbone.to(memory_format=self.memory_format)
         head = {'feat_dim': self.neck.out_channels, **head}
         self.head = MODELS.build(head)
@@ -61,7 +61,8 @@ class SwAV(BaseModel):
             if digit_version(torch.__version__) < digit_version('2.3'):
                 raise ValueError(
                     f'model.compile needs torch >= 2.3 but this is '
-                    f'{torch.__version__}; update torch or leave it out.')
+                    f'{torch.__version__}; update torch or leave it out.'
+                )
             # Two view sizes: a graph for each is faster than one for any.
             options = {'dynamic': False, **compile}
             self.backbone.compile(**options)
@@ -70,9 +71,9 @@ class SwAV(BaseModel):
     def forward(
         self,
         inputs: Views,
-        data_samples: Optional[list[DataSample]] = None,
+        data_samples: list[DataSample] | None = None,
         mode: str = 'tensor',
-    ) -> Union[dict[str, Tensor], list[DataSample], Tensor]:
+    ) -> dict[str, Tensor] | list[DataSample] | Tensor:
         """Run one of the model's three uses.
 
         Args:
@@ -93,18 +94,21 @@ class SwAV(BaseModel):
             return self.extract_feat(view)
         if mode == 'predict':
             return self.predict(view, data_samples)
-        raise ValueError(f"got mode='{mode}'; use 'loss', 'tensor' or "
-                         "'predict'.")
+        raise ValueError(
+            f"got mode='{mode}'; use 'loss', 'tensor' or 'predict'."
+        )
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         """Loss of one batch of V views."""
         if isinstance(views, Tensor) or len(views) < 2:
             raise ValueError(
                 'SwAV learns from at least two views of each image but got '
-                'one; use MultiView in the pipeline of train_dataloader.')
+                'one; use MultiView in the pipeline of train_dataloader.'
+            )
         embeddings = self.neck(self._pool_views(views))
-        return {'loss': self.head.loss(embeddings.unflatten(
-            0, (len(views), -1)))}
+        return {
+            'loss': self.head.loss(embeddings.unflatten(0, (len(views), -1)))
+        }
 
     def extract_feat(self, images: Tensor) -> Tensor:
         """Pooled backbone features: (N, 3, h, w) -> (N, C)."""
@@ -115,15 +119,14 @@ class SwAV(BaseModel):
     def predict(
         self,
         images: Tensor,
-        data_samples: Optional[list[DataSample]] = None,
+        data_samples: list[DataSample] | None = None,
     ) -> list[DataSample]:
         """Nearest prototype of each image, with the softmax over all.
 
         `pred_label` is the index in the first set of prototypes and
         `pred_score` (K,) the prediction that training compares with codes.
         """
-        probabilities = self.head.predict(
-            self.neck(self.extract_feat(images)))
+        probabilities = self.head.predict(self.neck(self.extract_feat(images)))
         if data_samples is None:
             data_samples = [DataSample() for _ in images]
         return [

@@ -3,7 +3,8 @@
 Letters for shapes: V views (the first A get codes), B images per rank,
 K prototypes, D embedding size, L queue length, N any rows.
 """
-from typing import Optional, Sequence, Union
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,40 +46,47 @@ class SwAVHead(BaseModule):
     def __init__(
         self,
         feat_dim: int,
-        num_prototypes: Union[int, Sequence[int]] = 3000,
+        num_prototypes: int | Sequence[int] = 3000,
         queue_length: int = 0,
         num_assign_views: int = 2,
         epsilon: float = 0.05,
         num_iters: int = 3,
         temperature: float = 0.1,
         hard_assignment: bool = False,
-        init_cfg: Optional[dict] = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if isinstance(num_prototypes, int):
             num_prototypes = [num_prototypes]
-        if min(num_prototypes, default=0) < 1 or queue_length < 0 or (
-                num_assign_views < 1 or temperature <= 0):
+        if (
+            min(num_prototypes, default=0) < 1
+            or queue_length < 0
+            or (num_assign_views < 1 or temperature <= 0)
+        ):
             raise ValueError(
                 f'SwAVHead got num_prototypes={num_prototypes}, queue_length='
                 f'{queue_length}, num_assign_views={num_assign_views} and '
                 f'temperature={temperature}; it needs at least one prototype '
                 'in each set, one coded view, a queue of 0 or more and a '
-                'temperature > 0.')
+                'temperature > 0.'
+            )
         self.num_prototypes = list(num_prototypes)
         self.prototypes = nn.ModuleList(
-            nn.Linear(feat_dim, num, bias=False)
-            for num in self.num_prototypes)
+            nn.Linear(feat_dim, num, bias=False) for num in self.num_prototypes
+        )
         self.queue_length = queue_length
-        self.queue = FeatureQueue(
-            num_assign_views, queue_length, feat_dim) if queue_length else None
+        self.queue = (
+            FeatureQueue(num_assign_views, queue_length, feat_dim)
+            if queue_length
+            else None
+        )
         self.num_assign_views = num_assign_views
         self.epsilon = epsilon
         self.num_iters = num_iters
         self.temperature = temperature
         self.hard_assignment = hard_assignment
         self._queue_started = True
-        self._score_buffer: Optional[Tensor] = None
+        self._score_buffer: Tensor | None = None
 
     def forward(self, embeddings: Tensor) -> list[Tensor]:
         """Scores of (N, D) embeddings against each set: a list of (N, K).
@@ -118,20 +126,23 @@ class SwAVHead(BaseModule):
             raise ValueError(
                 f'got {num_views} views of which num_assign_views='
                 f'{self.num_assign_views} should have codes; give two views '
-                'or more, or lower model.head.num_assign_views.')
+                'or more, or lower model.head.num_assign_views.'
+            )
         flat = embeddings.flatten(0, 1).float()
         losses = []
         with torch.no_grad():
             every_score = self(flat)
         for prototypes, scores in zip(self._prototypes, every_score):
             scores = scores.view(num_views, num_images, -1)
-            codes = self._codes(scores[:self.num_assign_views], prototypes)
+            codes = self._codes(scores[: self.num_assign_views], prototypes)
             losses.append(
-                prototype_loss_(flat, prototypes, scores, codes,
-                                self.temperature))
+                prototype_loss_(
+                    flat, prototypes, scores, codes, self.temperature
+                )
+            )
         # Codes were made with the old content; only then the batch goes in.
         if self.queue is not None and self._queue_started:
-            self.queue.push(embeddings[:self.num_assign_views])
+            self.queue.push(embeddings[: self.num_assign_views])
         return torch.stack(losses).mean()
 
     @torch.no_grad()
@@ -169,15 +180,19 @@ class SwAVHead(BaseModule):
         if self._uses_queue:
             assert self.queue is not None
             codes = [
-                sinkhorn_with_queue(view, queued, prototypes, self.epsilon,
-                                    self.num_iters,
-                                    self._buffer(len(queued), view))
+                sinkhorn_with_queue(
+                    view,
+                    queued,
+                    prototypes,
+                    self.epsilon,
+                    self.num_iters,
+                    self._buffer(len(queued), view),
+                )
                 for view, queued in zip(scores, self.queue.shard())
             ]
         else:
             codes = [
-                sinkhorn(view, self.epsilon, self.num_iters)
-                for view in scores
+                sinkhorn(view, self.epsilon, self.num_iters) for view in scores
             ]
         if self.hard_assignment:
             codes = [harden(code) for code in codes]
@@ -185,15 +200,22 @@ class SwAVHead(BaseModule):
 
     @property
     def _uses_queue(self) -> bool:
-        return (self.queue is not None and self._queue_started
-                and self.queue.is_full)
+        return (
+            self.queue is not None
+            and self._queue_started
+            and self.queue.is_full
+        )
 
     def _buffer(self, num_queued: int, scores: Tensor) -> Tensor:
         """Scratch memory (N + B, K), kept from step to step."""
         num_rows = num_queued + len(scores)
         buffer = self._score_buffer
-        if buffer is None or buffer.device != scores.device or (
-                len(buffer) < num_rows * max(self.num_prototypes)):
+        if (
+            buffer is None
+            or buffer.device != scores.device
+            or (len(buffer) < num_rows * max(self.num_prototypes))
+        ):
             buffer = self._score_buffer = scores.new_empty(
-                num_rows * max(self.num_prototypes))
-        return buffer[:num_rows * scores.shape[1]].view(num_rows, -1)
+                num_rows * max(self.num_prototypes)
+            )
+        return buffer[: num_rows * scores.shape[1]].view(num_rows, -1)

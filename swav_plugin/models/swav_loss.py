@@ -3,9 +3,11 @@
 Pure functions, no state. Letters for shapes: V views (the first A get codes),
 B images per rank, K prototypes, D embedding size, N any rows.
 """
+
 import math
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -82,7 +84,7 @@ def sinkhorn_with_queue(
     prototypes: Tensor,
     epsilon: float = 0.05,
     num_iters: int = 3,
-    buffer: Optional[Tensor] = None,
+    buffer: Tensor | None = None,
 ) -> Tensor:
     """Codes of a batch, equalised together with queued embeddings.
 
@@ -108,16 +110,16 @@ def sinkhorn_with_queue(
     # Cosines are in [-1, 1]; their powers fit float32 unless this is steep.
     if steepness > 60:
         every_score = torch.cat([queued @ prototypes.T, scores])
-        return sinkhorn(every_score, epsilon, num_iters)[len(queued):]
+        return sinkhorn(every_score, epsilon, num_iters)[len(queued) :]
     if buffer is None:
         buffer = scores.new_empty(len(queued) + len(scores), len(prototypes))
-    kernel, batch_kernel = buffer[:len(queued)], buffer[len(queued):]
+    kernel, batch_kernel = buffer[: len(queued)], buffer[len(queued) :]
     mass = _powers_of_2(scores, steepness, batch_kernel)
     block = _block_rows(kernel)
     products = torch.empty_like(kernel[:block])
     for rows, out in zip(queued.split(block), kernel.split(block)):
         # Products stay in cache; only their powers go to memory.
-        product = torch.mm(rows, prototypes.T, out=products[:len(rows)])
+        product = torch.mm(rows, prototypes.T, out=products[: len(rows)])
         mass += _powers_of_2(product, steepness, out)
     return _sweep(buffer, mass, num_iters, num_codes=len(scores))
 
@@ -138,7 +140,7 @@ def _sweep(
         for rows in blocks:
             mass += _sums_of_equalised_rows(rows, prototype_scale)
         prototype_scale = _prototype_scale(mass)
-    return _equalised_rows(kernel[len(kernel) - num_codes:], prototype_scale)
+    return _equalised_rows(kernel[len(kernel) - num_codes :], prototype_scale)
 
 
 def _powers_of_2(exponents: Tensor, scale: float, out: Tensor) -> Tensor:
@@ -151,9 +153,7 @@ def _powers_of_2(exponents: Tensor, scale: float, out: Tensor) -> Tensor:
     return sums
 
 
-def _sums_of_equalised_rows(
-    kernel: Tensor, prototype_scale: Tensor
-) -> Tensor:
+def _sums_of_equalised_rows(kernel: Tensor, prototype_scale: Tensor) -> Tensor:
     """Column sums (K,) after dividing each row of (N, K) by its scaled sum."""
     kernels = _cpu_kernels(kernel)
     if kernels is None:
@@ -161,8 +161,9 @@ def _sums_of_equalised_rows(
         sample_scale = (kernel @ prototype_scale).clamp_(tiny).reciprocal_()
         return sample_scale @ kernel
     sums = torch.empty_like(prototype_scale)
-    kernels.sums_of_equalised_rows(kernel.numpy(), prototype_scale.numpy(),
-                                   sums.numpy())
+    kernels.sums_of_equalised_rows(
+        kernel.numpy(), prototype_scale.numpy(), sums.numpy()
+    )
     return sums
 
 
@@ -174,8 +175,9 @@ def _equalised_rows(kernel: Tensor, prototype_scale: Tensor) -> Tensor:
         rows = kernel * prototype_scale
         return rows.div_(rows.sum(1, keepdim=True).clamp_(tiny))
     rows = torch.empty_like(kernel)
-    kernels.equalised_rows(kernel.numpy(), prototype_scale.numpy(),
-                           rows.numpy())
+    kernels.equalised_rows(
+        kernel.numpy(), prototype_scale.numpy(), rows.numpy()
+    )
     return rows
 
 
@@ -223,20 +225,27 @@ def swapped_prediction_loss(
     tensor(1.3863)
     """
     num_views, num_coded = len(scores), len(codes)
-    if num_views < 2 or not 1 <= num_coded <= num_views or (
-            scores.shape[1:] != codes.shape[1:]):
+    if (
+        num_views < 2
+        or not 1 <= num_coded <= num_views
+        or (scores.shape[1:] != codes.shape[1:])
+    ):
         raise ValueError(
             f'got scores {tuple(scores.shape)} and codes '
             f'{tuple(codes.shape)}; expected (V, B, K) and (A, B, K) with '
-            'V >= 2 views of which the first 1 <= A <= V have codes.')
+            'V >= 2 views of which the first 1 <= A <= V have codes.'
+        )
     scores = _at_least_float32(scores)
     return _SwappedPrediction.apply(scores, codes.to(scores), temperature)
 
 
 @_in_full_precision
 def prototype_loss_(
-    embeddings: Tensor, prototypes: Tensor, scores: Tensor, codes: Tensor,
-    temperature: float
+    embeddings: Tensor,
+    prototypes: Tensor,
+    scores: Tensor,
+    codes: Tensor,
+    temperature: float,
 ) -> Tensor:
     """`swapped_prediction_loss` of embeddings, whose scores it overwrites.
 
@@ -253,8 +262,9 @@ def prototype_loss_(
     Returns:
         Scalar with gradients for `embeddings` and `prototypes`.
     """
-    return _PrototypeLoss.apply(embeddings, prototypes, scores, codes,
-                                temperature)
+    return _PrototypeLoss.apply(
+        embeddings, prototypes, scores, codes, temperature
+    )
 
 
 class _SwappedPrediction(torch.autograd.Function):
@@ -272,7 +282,7 @@ class _SwappedPrediction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        gradient, = ctx.saved_tensors
+        (gradient,) = ctx.saved_tensors
         return gradient * grad, None, None
 
 
@@ -281,8 +291,12 @@ class _PrototypeLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, embeddings: Tensor, prototypes: Tensor, scores: Tensor,
-        codes: Tensor, temperature: float
+        ctx: Any,
+        embeddings: Tensor,
+        prototypes: Tensor,
+        scores: Tensor,
+        codes: Tensor,
+        temperature: float,
     ) -> Tensor:
         loss = _loss_to_gradient_(scores, codes, temperature)
         gradient = scores.flatten(0, 1)
@@ -307,7 +321,8 @@ def _loss_to_gradient_(
     kernels = _cpu_kernels(scores)
     if kernels is not None:
         loss = kernels.loss_to_gradient(
-            scores.numpy(), codes.detach().contiguous().numpy(), temperature)
+            scores.numpy(), codes.detach().contiguous().numpy(), temperature
+        )
         return scores.new_tensor(loss)
     num_views, num_images, _ = scores.shape
     num_coded = len(codes)
@@ -338,7 +353,8 @@ def _check_sinkhorn(epsilon: float, num_iters: int) -> None:
     if epsilon <= 0 or num_iters < 1:
         raise ValueError(
             f'got epsilon={epsilon} and num_iters={num_iters}; Sinkhorn '
-            'needs epsilon > 0 (SwAV: 0.05) and num_iters >= 1 (SwAV: 3).')
+            'needs epsilon > 0 (SwAV: 0.05) and num_iters >= 1 (SwAV: 3).'
+        )
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
@@ -354,11 +370,17 @@ def _reduce(tensor: Tensor, op: Any) -> Tensor:
 
 def _cpu_kernels(matrix: Tensor) -> Any:
     """The compiled loops, where numba is and (N, K) `matrix` is large."""
-    if matrix.device.type != 'cpu' or matrix.dtype != torch.float32 or (
+    if (
+        matrix.device.type != 'cpu'
+        or matrix.dtype != torch.float32
+        or (
             matrix.nbytes < _CPU_BLOCK_BYTES // 16
-            or not matrix.is_contiguous()):
+            or not matrix.is_contiguous()
+        )
+    ):
         return None
     from . import cpu_kernels  # here, for numba takes a second to import
+
     return cpu_kernels if cpu_kernels.HAS_NUMBA else None
 
 

@@ -1,5 +1,6 @@
 """SwAVNeck: pooled features to unit vectors."""
-from typing import Optional, Sequence, Union
+
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
@@ -29,8 +30,8 @@ class SwAVNeck(BaseModule):
         in_channels: int,
         hid_channels: int = 2048,
         out_channels: int = 128,
-        norm_cfg: Optional[dict] = dict(type='BN1d'),
-        init_cfg: Optional[dict] = None,
+        norm_cfg: dict | None = dict(type='BN1d'),
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.in_channels = in_channels
@@ -44,7 +45,7 @@ class SwAVNeck(BaseModule):
         layers.append(nn.Linear(hid_channels or in_channels, out_channels))
         self.projection = nn.Sequential(*layers)
 
-    def pool(self, features: Union[Tensor, Sequence[Tensor]]) -> Tensor:
+    def pool(self, features: Tensor | Sequence[Tensor]) -> Tensor:
         """Average the last feature map over space.
 
         Args:
@@ -66,7 +67,8 @@ class SwAVNeck(BaseModule):
                 f'SwAVNeck expects (N, {self.in_channels}, h, w) or '
                 f'(N, {self.in_channels}). Set neck.in_channels to the '
                 'channels of the backbone; for a transformer set '
-                "out_type='cls_token' or 'avg_featmap'.")
+                "out_type='cls_token' or 'avg_featmap'."
+            )
         return last
 
     def forward(self, pooled: Tensor) -> Tensor:

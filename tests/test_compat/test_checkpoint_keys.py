@@ -1,4 +1,5 @@
 """Layouts of other SwAV checkpoints, and weights that do not load."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
-                                                load_backbone, load_model,
-                                                load_shared_head,
-                                                read_checkpoint)
+from swav_plugin.compat.checkpoint_keys import (
+    convert_state_dict,
+    load_backbone,
+    load_model,
+    load_shared_head,
+    read_checkpoint,
+)
 from swav_plugin.models import ResLayerExtraNorm, SwAV
 from swav_plugin.registry import MODELS
 
@@ -23,13 +27,19 @@ def make_model(depth: int = 18, queue_length: int = 4) -> SwAV:
         dict(
             type='SwAV',
             backbone=dict(
-                type='ResNet', depth=depth, norm_cfg=dict(type='BN')),
+                type='ResNet', depth=depth, norm_cfg=dict(type='BN')
+            ),
             neck=dict(
-                type='SwAVNeck', in_channels=512 if depth == 18 else 2048,
-                hid_channels=6, out_channels=4),
+                type='SwAVNeck',
+                in_channels=512 if depth == 18 else 2048,
+                hid_channels=6,
+                out_channels=4,
+            ),
             head=dict(
-                type='SwAVHead', num_prototypes=5,
-                queue_length=queue_length)))
+                type='SwAVHead', num_prototypes=5, queue_length=queue_length
+            ),
+        )
+    )
 
 
 def released() -> Weights:
@@ -41,8 +51,11 @@ def released() -> Weights:
         if value.is_floating_point():
             weights[key] = torch.rand_like(value)
     head = torch.nn.Sequential(
-        torch.nn.Linear(512, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(),
-        torch.nn.Linear(6, 4))
+        torch.nn.Linear(512, 6),
+        torch.nn.BatchNorm1d(6),
+        torch.nn.ReLU(),
+        torch.nn.Linear(6, 4),
+    )
     for key, value in head.state_dict().items():
         weights[f'projection_head.{key}'] = value
     weights['prototypes.weight'] = torch.rand(5, 4)
@@ -71,9 +84,11 @@ LAYOUTS: dict[str, Callable[[], Any]] = {
     'released': released,
     'training': lambda: dict(epoch=3, state_dict=released()),
     'mmselfsup 0.x': lambda: dict(
-        state_dict=mmselfsup('head.prototypes.weight')),
+        state_dict=mmselfsup('head.prototypes.weight')
+    ),
     'mmpretrain': lambda: dict(
-        meta={}, state_dict=mmselfsup('head.loss_module.prototypes.weight')),
+        meta={}, state_dict=mmselfsup('head.loss_module.prototypes.weight')
+    ),
     'ours': lambda: dict(state_dict=convert_state_dict(released())),
 }
 
@@ -87,13 +102,16 @@ def test_every_tensor_arrives(layout: str, tmp_path: Path) -> None:
     weights = released()
     assert num_filled == len(weights)
     own = model.state_dict()
-    names = {'layer1.0.conv1.weight': 'backbone.layer1.0.conv1.weight',
-             'layer4.0.downsample.1.running_var':
-             'backbone.layer4.0.downsample.1.running_var',
-             'projection_head.0.bias': 'neck.projection.0.bias',
-             'projection_head.1.running_var': 'neck.projection.1.running_var',
-             'projection_head.3.weight': 'neck.projection.3.weight',
-             'prototypes.weight': 'head.prototypes.0.weight'}
+    names = {
+        'layer1.0.conv1.weight': 'backbone.layer1.0.conv1.weight',
+        'layer4.0.downsample.1.running_var': (
+            'backbone.layer4.0.downsample.1.running_var'
+        ),
+        'projection_head.0.bias': 'neck.projection.0.bias',
+        'projection_head.1.running_var': 'neck.projection.1.running_var',
+        'projection_head.3.weight': 'neck.projection.3.weight',
+        'prototypes.weight': 'head.prototypes.0.weight',
+    }
     for theirs, ours in names.items():
         assert torch.equal(own[ours], weights[f'module.{theirs}']), ours
     backbone = [k for k in own if k.startswith('backbone.')]
@@ -105,10 +123,14 @@ def test_every_tensor_arrives(layout: str, tmp_path: Path) -> None:
 def test_released_weights_compute_what_they_did(tmp_path: Path) -> None:
     path = tmp_path / 'weights.pth.tar'
     resnet = torchvision.models.resnet18().eval()
-    torch.save({
-        f'module.{k}': v
-        for k, v in resnet.state_dict().items() if not k.startswith('fc.')
-    }, path)
+    torch.save(
+        {
+            f'module.{k}': v
+            for k, v in resnet.state_dict().items()
+            if not k.startswith('fc.')
+        },
+        path,
+    )
     model = make_model().eval()
     load_backbone(model.backbone, path)
     resnet.fc = torch.nn.Identity()
@@ -130,13 +152,12 @@ def test_a_bare_backbone_is_enough_for_a_backbone(tmp_path: Path) -> None:
     model, other = make_model(), make_model()
     torch.save(model.backbone.state_dict(), path)
     assert load_backbone(other.backbone, path) == 120
-    assert torch.equal(other.backbone.conv1.weight,
-                       model.backbone.conv1.weight)
+    assert torch.equal(
+        other.backbone.conv1.weight, model.backbone.conv1.weight
+    )
 
 
-def test_a_missing_tensor_is_an_error_with_both_lists(
-    tmp_path: Path
-) -> None:
+def test_a_missing_tensor_is_an_error_with_both_lists(tmp_path: Path) -> None:
     path = tmp_path / 'weights.pth'
     weights = released()
     weights['module.stem.weight'] = weights.pop('module.conv1.weight')
@@ -157,8 +178,12 @@ def test_another_depth_and_another_width_are_refused(tmp_path: Path) -> None:
         load_backbone(make_model(50).backbone, path)
     deeper = make_model(34)
     torch.save(deeper.state_dict(), path)
-    with pytest.raises(ValueError, match=(
-            r'0 tensors are not in the file, 0 .*model \(layer1.2.bn1.bias')):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r'0 tensors are not in the file, 0 .*model \(layer1.2.bn1.bias'
+        ),
+    ):
         load_backbone(make_model().backbone, path)
     with pytest.raises(ValueError, match='depth and width'):
         load_model(make_model(), path)
@@ -180,8 +205,11 @@ def test_the_last_stage_fills_a_shared_head(
     path = tmp_path / 'weights.pth'
     torch.save(LAYOUTS[layout](), path)
     head = ResLayerExtraNorm(18, dict(type='BN'))
-    weights = {key.removeprefix('module.'): value
-               for key, value in released().items() if '.layer4.' in key}
+    weights = {
+        key.removeprefix('module.'): value
+        for key, value in released().items()
+        if '.layer4.' in key
+    }
     assert load_shared_head(head, path) == len(weights) == 30
     own = head.state_dict()
     assert {*own} - {*weights} == {key for key in own if 'layer4' not in key}
@@ -195,9 +223,11 @@ def test_a_shared_head_of_another_width_is_refused(tmp_path: Path) -> None:
     torch.save(released(), path)
     head = ResLayerExtraNorm(18, dict(type='BN'), base_channels=32)
     with pytest.raises(
-            ValueError, match='does not fill the ResLayerExtraNorm: 0 tensors '
-            r'are not in the file, 25 .*layer4.0.bn1.bias is \(512,\) in the '
-            r'file and \(256,\) in the model'):
+        ValueError,
+        match='does not fill the ResLayerExtraNorm: 0 tensors '
+        r'are not in the file, 25 .*layer4.0.bn1.bias is \(512,\) in the '
+        r'file and \(256,\) in the model',
+    ):
         load_shared_head(head, path)
 
 

@@ -1,4 +1,5 @@
 """Compiling where it can be done, and the same results where it cannot."""
+
 import subprocess
 import sys
 
@@ -23,15 +24,18 @@ def test_without_numba_functions_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_numba_is_no_error() -> None:
-    code = ('import sys; sys.modules["numba"] = None\n'
-            'from swav_plugin.compat import jit\n'
-            'assert "numba" in jit.NO_NUMBA, jit.NO_NUMBA')
+    code = (
+        'import sys; sys.modules["numba"] = None\n'
+        'from swav_plugin.compat import jit\n'
+        'assert "numba" in jit.NO_NUMBA, jit.NO_NUMBA'
+    )
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
 @pytest.mark.skipif(jit.NO_NUMBA is not None, reason='nothing is compiled')
 def test_nowhere_to_keep_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core import caching
+
     monkeypatch.setattr(caching.CacheImpl, '_locator_classes', [])
     monkeypatch.setattr(jit, 'NO_CACHE', None)
     compiled = jit.jit(double)

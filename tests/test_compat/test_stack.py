@@ -23,58 +23,87 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return pretend
 
 
-@pytest.mark.parametrize('names', [
-    ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
-    ('mmengine', 'mmcv', 'mmpretrain'),
-    ('mmengine-lite', 'mmcv-lite', 'mmpretrain'),
-    ('onedl-mmengine', ),  # the others on PYTHONPATH
-    (),
-])
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'),
+        ('mmengine', 'mmcv', 'mmpretrain'),
+        ('mmengine-lite', 'mmcv-lite', 'mmpretrain'),
+        ('onedl-mmengine',),  # the others on PYTHONPATH
+        (),
+    ],
+)
 def test_accepted(install: Callable[..., None], names: tuple) -> None:
     install(*names)
     stack.check_distributions()
 
 
-@pytest.mark.parametrize('names, message', [
-    (('onedl-mmengine', 'mmengine'),
-     'mmengine is installed twice, by onedl-mmengine and mmengine, .*'
-     '`pip uninstall -y onedl-mmengine mmengine`, then '
-     '`pip install onedl-mmengine`'),
-    (('mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain'),
-     'pip uninstall -y mmcv-lite mmcv'),
-    (('mmengine', 'mmcv', 'mmpretrain', 'onedl-mmpretrain'),
-     'mmpretrain is installed twice'),
-])
-def test_installed_twice(install: Callable[..., None], names: tuple,
-                         message: str) -> None:
+@pytest.mark.parametrize(
+    'names, message',
+    [
+        (
+            ('onedl-mmengine', 'mmengine'),
+            'mmengine is installed twice, by onedl-mmengine and mmengine, .*'
+            '`pip uninstall -y onedl-mmengine mmengine`, then '
+            '`pip install onedl-mmengine`',
+        ),
+        (
+            ('mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain'),
+            'pip uninstall -y mmcv-lite mmcv',
+        ),
+        (
+            ('mmengine', 'mmcv', 'mmpretrain', 'onedl-mmpretrain'),
+            'mmpretrain is installed twice',
+        ),
+    ],
+)
+def test_installed_twice(
+    install: Callable[..., None], names: tuple, message: str
+) -> None:
     install(*names)
     with pytest.raises(ImportError, match=message):
         stack.check_distributions()
 
 
-@pytest.mark.parametrize('names, gone, command', [
-    ((), ('mmengine', 'mmcv', 'mmpretrain'),
-     'pip install onedl-mmengine onedl-mmcv onedl-mmpretrain`'),
-    (('onedl-mmengine', ), ('mmcv', ), 'pip install onedl-mmcv`'),
-    # Not onedl's: it would bring a second mmengine.
-    (('mmengine', ), ('mmcv', 'mmpretrain'),
-     'pip install mmcv-lite mmpretrain`'),
-    (('mmengine-lite', ), ('mmcv', ), 'pip install mmcv-lite`'),
-])
-def test_missing(install: Callable[..., None],
-                 monkeypatch: pytest.MonkeyPatch, names: tuple, gone: tuple,
-                 command: str) -> None:
+@pytest.mark.parametrize(
+    'names, gone, command',
+    [
+        (
+            (),
+            ('mmengine', 'mmcv', 'mmpretrain'),
+            'pip install onedl-mmengine onedl-mmcv onedl-mmpretrain`',
+        ),
+        (('onedl-mmengine',), ('mmcv',), 'pip install onedl-mmcv`'),
+        # Not onedl's: it would bring a second mmengine.
+        (
+            ('mmengine',),
+            ('mmcv', 'mmpretrain'),
+            'pip install mmcv-lite mmpretrain`',
+        ),
+        (('mmengine-lite',), ('mmcv',), 'pip install mmcv-lite`'),
+    ],
+)
+def test_missing(
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple,
+    gone: tuple,
+    command: str,
+) -> None:
     install(*names)
     monkeypatch.setattr(
-        stack, 'find_spec',
-        lambda module: None if module in gone else find_spec(module))
+        stack,
+        'find_spec',
+        lambda module: None if module in gone else find_spec(module),
+    )
     with pytest.raises(ImportError, match=command) as error:
         stack.check_distributions()
     assert '\n' not in str(error.value)
 
 
 def test_real_metadata_is_read(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ('mmengine', 'onedl_mmengine'):
         folder = tmp_path / f'{name}-0.10.7.dist-info'
         folder.mkdir()
@@ -85,13 +114,19 @@ def test_real_metadata_is_read(
         stack.check_distributions()
 
 
-@pytest.mark.parametrize('names, expected', [
-    (('onedl-mmsegmentation', ), 'mmseg'),
-    (('mmsegmentation', ), 'mmsegmentation'),
-])
+@pytest.mark.parametrize(
+    'names, expected',
+    [
+        (('onedl-mmsegmentation',), 'mmseg'),
+        (('mmsegmentation',), 'mmsegmentation'),
+    ],
+)
 def test_configs_of_mmseg_are_looked_up_by_an_installed_name(
-        install: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
-        names: tuple, expected: str) -> None:
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple,
+    expected: str,
+) -> None:
     packages = {'mmseg': 'mmsegmentation'}
     monkeypatch.setattr(mmengine.config.utils, 'MODULE2PACKAGE', packages)
     install(*names)
@@ -108,7 +143,8 @@ def test_installed_path(package: str) -> None:
 
 
 def test_installed_path_by_pip_name(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some mm-packages have two names, such as mmaction2 and mmaction."""
     (tmp_path / 'my_module').mkdir()
     (tmp_path / 'my_module/__init__.py').touch()
@@ -128,11 +164,13 @@ def test_not_installed() -> None:
 
 
 def test_pkg_resources_is_replaced_where_it_is_missing(
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
 
     def is_installed(package: str) -> bool:
         """Import as mmengine 0.10.7 does."""
         import pkg_resources
+
         return bool(pkg_resources)
 
     users = [package_utils, mmengine.utils, mmengine.config.config]

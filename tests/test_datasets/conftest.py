@@ -1,4 +1,5 @@
 """Images for the tests of datasets and transforms."""
+
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from PIL import Image
 from swav_plugin.datasets.transforms import read_rgb
 
 
-def write_image(path: Path, seed: int, height: int = 40,
-                width: int = 60) -> np.ndarray:
+def write_image(
+    path: Path, seed: int, height: int = 40, width: int = 60
+) -> np.ndarray:
     """Write a colourful PNG or JPEG, making folders; gives its pixels."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(256, size=(5, 7, 3), dtype=np.uint8)

@@ -1,4 +1,5 @@
 """check: numbers of real sets, and each defect by its message."""
+
 import json
 import shutil
 from collections.abc import Callable
@@ -32,8 +33,10 @@ PUBLISHED = {
 
 
 def test_published_numbers() -> None:
-    known = {name: (list(known.num_images.values()), known.num_classes)
-             for name, known in module._SETS.items()}
+    known = {
+        name: (list(known.num_images.values()), known.num_classes)
+        for name, known in module._SETS.items()
+    }
     assert known == PUBLISHED
     assert NAMES == tuple(PUBLISHED)
 
@@ -49,11 +52,16 @@ def problem(name: str, root: Path, **options: bool) -> str:
 def expect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let a set have other numbers than the published ones."""
 
-    def change(name: str, num_images: dict[str, int], num_classes: int
-               ) -> None:
+    def change(
+        name: str, num_images: dict[str, int], num_classes: int
+    ) -> None:
         monkeypatch.setitem(
-            module._SETS, name, module._SETS[name]._replace(
-                num_images=num_images, num_classes=num_classes))
+            module._SETS,
+            name,
+            module._SETS[name]._replace(
+                num_images=num_images, num_classes=num_classes
+            ),
+        )
 
     return change
 
@@ -66,26 +74,58 @@ def test_unknown_name_and_missing_root(tmp_path: Path) -> None:
 
 
 # Counted by `find` and `wc` beside the sets, not by our code.
-@pytest.mark.parametrize('name, folder, lines', [
-    ('imagenet', 'imagenette160', [
-        'train: 9,469 images of 10 classes', 'val: 3,925 images of 10 classes'
-    ]),
-    ('voc07', 'voc2012_mini/VOCdevkit/VOC2012', [
-        'train: 260 images of 20 classes', 'val: 240 images of 20 classes']),
-    ('voc0712', 'voc2012_mini/VOCdevkit', [
-        'VOC2012 trainval: 500 images of 20 classes']),
-    ('coco', 'coco_mini', [
-        'train2017: 80 images of 70 classes (10 more have no images), 661 '
-        'objects',
-        'val2017: 40 images of 55 classes (25 more have no images), 358 '
-        'objects']),
-    ('voc12aug', 'voc2012_mini/VOCdevkit/VOC2012', [
-        'train: 260 images with masks of 21 classes',
-        'val: 240 images with masks of 21 classes']),
-    ('cityscapes', 'cityscapes_mini', [
-        'train: 24 images with masks of 19 classes',
-        'val: 12 images with masks of 19 classes']),
-])
+@pytest.mark.parametrize(
+    'name, folder, lines',
+    [
+        (
+            'imagenet',
+            'imagenette160',
+            [
+                'train: 9,469 images of 10 classes',
+                'val: 3,925 images of 10 classes',
+            ],
+        ),
+        (
+            'voc07',
+            'voc2012_mini/VOCdevkit/VOC2012',
+            [
+                'train: 260 images of 20 classes',
+                'val: 240 images of 20 classes',
+            ],
+        ),
+        (
+            'voc0712',
+            'voc2012_mini/VOCdevkit',
+            ['VOC2012 trainval: 500 images of 20 classes'],
+        ),
+        (
+            'coco',
+            'coco_mini',
+            [
+                'train2017: 80 images of 70 classes (10 more have no images), '
+                '661 objects',
+                'val2017: 40 images of 55 classes (25 more have no images), '
+                '358 objects',
+            ],
+        ),
+        (
+            'voc12aug',
+            'voc2012_mini/VOCdevkit/VOC2012',
+            [
+                'train: 260 images with masks of 21 classes',
+                'val: 240 images with masks of 21 classes',
+            ],
+        ),
+        (
+            'cityscapes',
+            'cityscapes_mini',
+            [
+                'train: 24 images with masks of 19 classes',
+                'val: 12 images with masks of 19 classes',
+            ],
+        ),
+    ],
+)
 def test_parts_of_real_sets(
     test_data: Path, name: str, folder: str, lines: list[str]
 ) -> None:
@@ -102,8 +142,13 @@ def test_parts_of_real_sets(
 def imagenet(tmp_path: Path) -> Path:
     """Three training and two validation images of two classes."""
     root = tmp_path / 'imagenet'
-    for name in ('train/n01/a', 'train/n01/b', 'train/n02/a', 'val/n01/c',
-                 'val/n02/c'):
+    for name in (
+        'train/n01/a',
+        'train/n01/b',
+        'train/n02/a',
+        'val/n01/c',
+        'val/n02/c',
+    ):
         write_image(root / f'{name}.jpg', 0)
     return root
 
@@ -113,8 +158,10 @@ def test_digest_tells_other_images(imagenet: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(imagenet, tmp_path / 'elsewhere')
     image = moved / 'train/n01/b.jpg'
     assert check('imagenet', moved, any_size=True).digest == before != ''
-    for change in (lambda: Image.new('RGB', (9, 7)).save(image),
-                   lambda: image.rename(image.with_name('c.jpg'))):
+    for change in (
+        lambda: Image.new('RGB', (9, 7)).save(image),
+        lambda: image.rename(image.with_name('c.jpg')),
+    ):
         change()
         after = check('imagenet', moved, any_size=True).digest
         assert after not in (before, '')
@@ -127,33 +174,40 @@ def test_class_folders(imagenet: Path, expect: Callable) -> None:
     assert check('imagenet', imagenet, decode=True)[:2] == (lines, None)
     assert check('folder', imagenet)[:2] == (lines, None)
     assert check('folder', imagenet / 'train')[:2] == (
-        ['all: 3 images of 2 classes'], None)
+        ['all: 3 images of 2 classes'],
+        None,
+    )
     expect('imagenet', dict(train=3, val=3), 2)
     assert check('imagenet', imagenet) == Report(
-        lines, 'val has 2 images; expected 3. A part of a set is checked '
-        'with any_size (--any-size).')
+        lines,
+        'val has 2 images; expected 3. A part of a set is checked '
+        'with any_size (--any-size).',
+    )
     expect('imagenet', dict(train=3, val=2), 3)
     assert check('imagenet', imagenet) == Report(
-        lines[:1], 'train has 2 classes; expected 3.')
+        lines[:1], 'train has 2 classes; expected 3.'
+    )
 
 
 def test_defects_of_class_folders(imagenet: Path) -> None:
     (imagenet / 'val/n01').rename(imagenet / 'val/n00')
     for name in ('imagenet', 'folder'):
         assert 'labels differ: only one of them has n00' in problem(
-            name, imagenet)
+            name, imagenet
+        )
     (imagenet / 'train/n03').mkdir()
     assert problem('folder', imagenet).endswith('train/n03 has no images.')
     write_image(imagenet / 'train/loose.jpg', 0)
     assert 'train/loose.jpg lies outside class folders' in problem(
-        'imagenet', imagenet)
+        'imagenet', imagenet
+    )
     shutil.rmtree(imagenet / 'train')
-    assert 'train\' is not a folder' in problem('imagenet', imagenet)
+    assert "train' is not a folder" in problem('imagenet', imagenet)
 
 
 def test_empty_broken_and_dangling_files(imagenet: Path) -> None:
     whole = (imagenet / 'train/n01/b.jpg').read_bytes()
-    (imagenet / 'train/n01/b.jpg').write_bytes(whole[:len(whole) // 2])
+    (imagenet / 'train/n01/b.jpg').write_bytes(whole[: len(whole) // 2])
     assert check('imagenet', imagenet, any_size=True).problem is None
     assert 'train/n01/b.jpg: ' in problem('imagenet', imagenet, decode=True)
     (imagenet / 'train/n01/b.jpg').write_bytes(b'')
@@ -161,7 +215,8 @@ def test_empty_broken_and_dangling_files(imagenet: Path) -> None:
     (imagenet / 'train/n02/a.jpg').symlink_to(imagenet / 'gone')
     assert problem('imagenet', imagenet) == (
         f'{imagenet}/train/n01/b.jpg is empty; 2 of 3 files are missing or '
-        'empty.')
+        'empty.'
+    )
 
 
 # Lists
@@ -179,33 +234,44 @@ def test_flat_val_needs_a_list(imagenet: Path, expect: Callable) -> None:
     expect('imagenet', dict(train=3, val=2), 2)
     for number in (1, 2):
         (imagenet / f'val/n0{number}/c.jpg').rename(
-            imagenet / f'val/{number}.jpg')
+            imagenet / f'val/{number}.jpg'
+        )
         (imagenet / f'val/n0{number}').rmdir()
-    assert 'no class folders; write it by tools/dataset_converters/imagenet' \
+    assert (
+        'no class folders; write it by tools/dataset_converters/imagenet'
         in problem('imagenet', imagenet)
+    )
     write_lists(imagenet, val='1.jpg 1\n2.jpg 0\n')
     assert check('imagenet', imagenet).problem is None
     write_lists(imagenet, val='1.jpg 1\n2.jpg 2\n')
     assert 'val/2.jpg label 2; expected 0 to 1.' in problem(
-        'imagenet', imagenet)
+        'imagenet', imagenet
+    )
     write_lists(imagenet, val='1.jpg\n2.jpg\n')
     assert 'val/1.jpg no label; expected 0 to 1.' in problem(
-        'imagenet', imagenet)
+        'imagenet', imagenet
+    )
 
 
 def test_subsets(imagenet: Path, expect: Callable) -> None:
     expect('imagenet_1percent', dict(train_1percent=2, val=2), 2)
     write_lists(imagenet, train_1percent='n02/a.jpg 1\nn01/b.jpg 0\n')
     assert check('imagenet_1percent', imagenet)[:2] == (
-        ['train_1percent: 2 images of 2 classes',
-         'val: 2 images of 2 classes'], None)
+        [
+            'train_1percent: 2 images of 2 classes',
+            'val: 2 images of 2 classes',
+        ],
+        None,
+    )
     write_lists(imagenet, train_1percent='n02/a.jpg 1\nn01/b.jpg 1\n')
     assert 'n01/b.jpg label 1, which is that of n02' in problem(
-        'imagenet_1percent', imagenet)
+        'imagenet_1percent', imagenet
+    )
     write_lists(imagenet, train_1percent='n01/a.jpg 0\nn01/b.jpg 0\n')
     report = check('imagenet_1percent', imagenet)
     assert report.problem == (
-        'train_1percent has no images of 1 classes such as n02.')
+        'train_1percent has no images of 1 classes such as n02.'
+    )
     assert 'there is no ' in problem('imagenet_10percent', imagenet)
 
 
@@ -215,47 +281,64 @@ def test_listed_sets(tmp_path: Path, name: str, expect: Callable) -> None:
     write_image(root / 'a/1.jpg', 0)
     write_image(root / 'a/2.jpg', 0)
     assert f'write it by tools/dataset_converters/{name}.py' in problem(
-        name, root)
+        name, root
+    )
     write_lists(root, train='a/1.jpg 4\n', val='a/2.jpg 3\n')
     report = check(name, root, any_size=True)
     num_classes = PUBLISHED[name][1]
-    assert report[:2] == ([
-        f'{split}: 1 images of 1 classes ({num_classes - 1:,} more have no '
-        'images)' for split in ('train', 'val')], None)
+    assert report[:2] == (
+        [
+            f'{split}: 1 images of 1 classes ({num_classes - 1:,} more have '
+            'no images)'
+            for split in ('train', 'val')
+        ],
+        None,
+    )
     write_lists(root, val=f'a/2.jpg {num_classes}\n')
     assert f'label {num_classes}; expected 0 to {num_classes - 1}' in problem(
-        name, root)
+        name, root
+    )
     write_lists(root, val='a/2.jpg 3\n\na/3.jpg 3\n')
     assert 'the first is ' + str(root / 'a/3.jpg, line 3') in problem(
-        name, root)
+        name, root
+    )
     expect(name, dict(train=1, val=2), num_classes)
     report = check(name, root)
     assert report.problem == (
-        f'train has no images of {num_classes - 1:,} classes such as label 0.')
+        f'train has no images of {num_classes - 1:,} classes such as label 0.'
+    )
 
 
 def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ('train/cat/1', 'train/dog/1', 'test/cat/1', 'test/dog/1'):
         write_image(tmp_path / f'{name}.png', 0)
     assert check('cifar10', tmp_path, any_size=True)[:2] == (
-        ['train: 2 images of 2 classes', 'test: 2 images of 2 classes'], None)
+        ['train: 2 images of 2 classes', 'test: 2 images of 2 classes'],
+        None,
+    )
     folder = tmp_path / 'cifar-10-batches-py'
     folder.mkdir()
     assert 'data_batch_1' in problem('cifar10', tmp_path)
     (folder / 'data_batch_1').write_bytes(b'cut off')
     assert 'data_batch_1 is not the published file' in problem(
-        'cifar10', tmp_path)
+        'cifar10', tmp_path
+    )
     # By md5sum.
     md5 = 'cc64e77e65d232d2741f5e62efa3faee'
     for batches in ('train_list', 'test_list'):
         names = getattr(module.CIFAR10, batches)
         monkeypatch.setattr(
-            module.CIFAR10, batches, [[name, md5] for name, _ in names])
+            module.CIFAR10, batches, [[name, md5] for name, _ in names]
+        )
         for name, _ in names:
             (folder / name).write_bytes(b'cut off')
     assert check('cifar10', tmp_path)[:2] == (
-        ['train: 50,000 images of 10 classes',
-         'test: 10,000 images of 10 classes'], None)
+        [
+            'train: 50,000 images of 10 classes',
+            'test: 10,000 images of 10 classes',
+        ],
+        None,
+    )
 
 
 # VOC
@@ -265,13 +348,19 @@ def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def voc(tmp_path: Path) -> Path:
     """VOCdevkit/VOC2012 with two images, masks and boxes of a cow."""
     root = tmp_path / 'VOCdevkit/VOC2012'
-    for folder in ('ImageSets/Main', 'ImageSets/Segmentation', 'Annotations',
-                   'SegmentationClass', 'SegmentationClassAug'):
+    for folder in (
+        'ImageSets/Main',
+        'ImageSets/Segmentation',
+        'Annotations',
+        'SegmentationClass',
+        'SegmentationClassAug',
+    ):
         (root / folder).mkdir(parents=True)
     for name in ('1', '2', '3'):
         write_image(root / f'JPEGImages/{name}.jpg', 0)
         (root / f'Annotations/{name}.xml').write_text(
-            '<annotation><object><name>cow</name></object></annotation>')
+            '<annotation><object><name>cow</name></object></annotation>'
+        )
         mask = np.full((40, 60), 255, np.uint8)
         mask[3:] = 20
         for folder in ('SegmentationClass', 'SegmentationClassAug'):
@@ -283,17 +372,21 @@ def voc(tmp_path: Path) -> Path:
         for split in ('trainval', 'test', 'train', 'val'):
             mark = 1 if name == 'cow' else -1
             (root / f'ImageSets/Main/{name}_{split}.txt').write_text(
-                f'1 {mark}\n2 -1\n')
+                f'1 {mark}\n2 -1\n'
+            )
     return root
 
 
 def test_voc07(voc: Path, expect: Callable) -> None:
     line = 'trainval: 2 images of 1 classes (19 more have no images)'
     assert check('voc07', voc, any_size=True)[:2] == (
-        [line, line.replace('trainval', 'test')], None)
+        [line, line.replace('trainval', 'test')],
+        None,
+    )
     expect('voc07', dict(trainval=2, test=2), 20)
     assert check('voc07', voc).problem == (
-        'trainval has no images of 19 classes such as aeroplane.')
+        'trainval has no images of 19 classes such as aeroplane.'
+    )
     (voc / 'JPEGImages/2.jpg').unlink()
     assert '1 of 2 images of split' in problem('voc07', voc)
     for path in (voc / 'ImageSets/Main').glob('*_test.txt'):
@@ -307,13 +400,15 @@ def test_voc0712(voc: Path) -> None:
     line = 'VOC2012 trainval: 2 images of 1 classes (19 more have no images)'
     assert check('voc0712', root, any_size=True)[:2] == ([line], None)
     assert 'VOC2007/ImageSets/Main/trainval.txt' in str(
-        check('voc0712', root).problem)
+        check('voc0712', root).problem
+    )
     (voc / 'JPEGImages/2.jpg').unlink()
     assert 'JPEGImages/2.jpg: No such file' in problem('voc0712', root)
     box = (voc / 'Annotations/2.xml').read_text()
     (voc / 'Annotations/2.xml').write_text(box.replace('cow', 'calf'))
     assert "2.xml has an object 'calf', which is none of the 20" in problem(
-        'voc0712', root)
+        'voc0712', root
+    )
     (voc / 'Annotations/2.xml').write_text(box[:30])
     assert '2.xml is no XML file' in problem('voc0712', root)
     (voc / 'Annotations/2.xml').unlink()
@@ -323,28 +418,35 @@ def test_voc0712(voc: Path) -> None:
 
 
 def test_voc12aug(voc: Path, expect: Callable) -> None:
-    lines = [f'{name}: 1 images with masks of 21 classes'
-             for name in ('train', 'aug', 'val')]
+    lines = [
+        f'{name}: 1 images with masks of 21 classes'
+        for name in ('train', 'aug', 'val')
+    ]
     expect('voc12aug', dict(train=1, aug=1, val=1), 21)
     assert check('voc12aug', voc, decode=True)[:2] == (lines, None)
     mask = voc / 'SegmentationClassAug/3.png'
     Image.new('L', (60, 40), 21).save(mask)
     assert check('voc12aug', voc).problem is None
     assert '3.png has class 21; expected 0 to 20, or 255' in problem(
-        'voc12aug', voc, decode=True)
+        'voc12aug', voc, decode=True
+    )
     Image.new('L', (40, 60)).save(mask)
     assert 'shape (60, 40), but its image (40, 60)' in problem(
-        'voc12aug', voc, decode=True)
+        'voc12aug', voc, decode=True
+    )
     mask.write_bytes(mask.read_bytes()[:50])
     assert 'SegmentationClassAug/3.png: ' in problem(
-        'voc12aug', voc, decode=True)
+        'voc12aug', voc, decode=True
+    )
     mask.unlink()
     assert 'SegmentationClassAug/3.png: No such file' in problem(
-        'voc12aug', voc)
+        'voc12aug', voc
+    )
     (voc / 'ImageSets/Segmentation/aug.txt').unlink()
     assert check('voc12aug', voc, any_size=True).problem is None
     assert 'aug.txt; write it by tools/dataset_converters/voc12aug.py' in str(
-        check('voc12aug', voc).problem)
+        check('voc12aug', voc).problem
+    )
 
 
 # COCO and Cityscapes
@@ -357,17 +459,23 @@ def coco(tmp_path: Path) -> Path:
     for split in ('train2017', 'val2017'):
         write_image(tmp_path / split / '7.jpg', 0)
         (tmp_path / f'annotations/instances_{split}.json').write_text(
-            json.dumps(dict(
-                images=[dict(id=7, file_name='7.jpg')],
-                annotations=[dict(id=1, image_id=7, category_id=90)],
-                categories=[dict(id=90, name='toothbrush')])))
+            json.dumps(
+                dict(
+                    images=[dict(id=7, file_name='7.jpg')],
+                    annotations=[dict(id=1, image_id=7, category_id=90)],
+                    categories=[dict(id=90, name='toothbrush')],
+                )
+            )
+        )
     return tmp_path
 
 
 def test_coco(coco: Path, expect: Callable) -> None:
     expect('coco', dict(train2017=1, val2017=1), 1)
-    lines = [f'{split}: 1 images of 1 classes, 1 objects'
-             for split in ('train2017', 'val2017')]
+    lines = [
+        f'{split}: 1 images of 1 classes, 1 objects'
+        for split in ('train2017', 'val2017')
+    ]
     assert check('coco', coco, decode=True)[:2] == (lines, None)
     (coco / 'train2017/7.jpg').rename(coco / 'train2017/8.jpg')
     assert 'train2017/7.jpg: No such file' in problem('coco', coco)
@@ -375,13 +483,16 @@ def test_coco(coco: Path, expect: Callable) -> None:
     text = path.read_text()
     path.write_text(text.replace('"image_id": 7', '"image_id": 8'))
     assert 'annotation 1 is of image 8 and category 90' in problem(
-        'coco', coco)
+        'coco', coco
+    )
     path.write_text(text.replace('"category_id": 90', '"category_id": 1'))
     assert 'annotation 1 is of image 7 and category 1;' in problem(
-        'coco', coco)
+        'coco', coco
+    )
     path.write_text(text.replace('"categories"', '"classes"'))
     assert "instances_train2017.json has no 'categories'" in problem(
-        'coco', coco)
+        'coco', coco
+    )
     path.write_text(text[:-1])
     assert 'train2017.json is no JSON file: ' in problem('coco', coco)
     path.unlink()
@@ -390,25 +501,32 @@ def test_coco(coco: Path, expect: Callable) -> None:
 
 def test_cityscapes(tmp_path: Path, expect: Callable) -> None:
     for split in ('train', 'val'):
-        write_image(
-            tmp_path / f'leftImg8bit/{split}/ulm/a_leftImg8bit.png', 0)
+        write_image(tmp_path / f'leftImg8bit/{split}/ulm/a_leftImg8bit.png', 0)
         folder = tmp_path / f'gtFine/{split}/ulm'
         folder.mkdir(parents=True)
         Image.new('L', (60, 40), 18).save(
-            folder / 'a_gtFine_labelTrainIds.png')
+            folder / 'a_gtFine_labelTrainIds.png'
+        )
     expect('cityscapes', dict(train=1, val=1), 19)
-    assert check('cityscapes', tmp_path, decode=True)[:2] == ([
-        'train: 1 images with masks of 19 classes',
-        'val: 1 images with masks of 19 classes'], None)
+    assert check('cityscapes', tmp_path, decode=True)[:2] == (
+        [
+            'train: 1 images with masks of 19 classes',
+            'val: 1 images with masks of 19 classes',
+        ],
+        None,
+    )
     mask = folder / 'a_gtFine_labelTrainIds.png'
     Image.new('L', (60, 40), 19).save(mask)
     assert 'has class 19; expected 0 to 18' in problem(
-        'cityscapes', tmp_path, decode=True)
+        'cityscapes', tmp_path, decode=True
+    )
     mask.unlink()
     assert 'labelTrainIds.png: No such file' in problem('cityscapes', tmp_path)
     (folder / 'a_gtFine_labelIds.png').touch()
     assert 'run tools/dataset_converters/cityscapes.py' in problem(
-        'cityscapes', tmp_path)
+        'cityscapes', tmp_path
+    )
     shutil.rmtree(tmp_path / 'leftImg8bit/val')
     assert 'leftImg8bit/val/CITY/*_leftImg8bit.png' in problem(
-        'cityscapes', tmp_path)
+        'cityscapes', tmp_path
+    )

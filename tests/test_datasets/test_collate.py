@@ -1,4 +1,5 @@
 """Batches: stacked views, or whole images one after another."""
+
 import pickle
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,10 @@ def image_samples() -> list[dict[str, Any]]:
         dict(
             inputs=whole_image(
                 rng.integers(256, size=(*shape, 3), dtype=np.uint8),
-                params_of((8, 4), seed)),
-            data_samples=DataSample(metainfo=dict(skipped=[str(seed)])))
+                params_of((8, 4), seed),
+            ),
+            data_samples=DataSample(metainfo=dict(skipped=[str(seed)])),
+        )
         for seed, shape in enumerate(SHAPES)
     ]
 
@@ -48,7 +51,7 @@ def image_of(batch: ImageBatch, i: int) -> torch.Tensor:
     first, line = batch.places[i].tolist()
     height, width = batch.sizes[i]
     assert line == width
-    return batch.pixels[first:first + height * width].view(height, width, 3)
+    return batch.pixels[first : first + height * width].view(height, width, 3)
 
 
 def test_images_one_after_another() -> None:
@@ -60,18 +63,24 @@ def test_images_one_after_another() -> None:
     assert len(batch.pixels) == 2400 + 600 + 1
     for i, sample in enumerate(samples):
         np.testing.assert_array_equal(
-            image_of(batch, i), sample['inputs'].pixels)
+            image_of(batch, i), sample['inputs'].pixels
+        )
         np.testing.assert_array_equal(
-            batch.params[i], sample['inputs'].params.astype(np.float32))
+            batch.params[i], sample['inputs'].params.astype(np.float32)
+        )
 
 
 def test_views_are_collated_as_ever() -> None:
     rng = np.random.default_rng(0)
     samples = [
         dict(
-            inputs=[torch.from_numpy(rng.integers(256, size=(3, s, s)))
-                    for s in (8, 4)],
-            data_samples=DataSample()) for _ in range(3)
+            inputs=[
+                torch.from_numpy(rng.integers(256, size=(3, s, s)))
+                for s in (8, 4)
+            ],
+            data_samples=DataSample(),
+        )
+        for _ in range(3)
     ]
     data, expected = collate_views(samples), default_collate(samples)
     assert data.keys() == expected.keys()
@@ -96,7 +105,7 @@ def test_casting_and_pinning_keep_the_type() -> None:
     batch = collate_views(image_samples())['inputs']
     cast = BaseDataPreprocessor().cast_data(batch)
     # Without a device, pinning itself cannot be tried.
-    pinned = (pin_memory(batch) if torch.cuda.is_available() else batch)
+    pinned = pin_memory(batch) if torch.cuda.is_available() else batch
     for other in (cast, pinned, pickle.loads(pickle.dumps(batch))):
         assert isinstance(other, ImageBatch)
         assert (other.sizes, other.view_sizes) == (SHAPES, [8, 4])
@@ -117,12 +126,16 @@ class Samples:
 def test_workers_share_the_pixels() -> None:
     expected = collate_views(image_samples())['inputs']
     loader = DataLoader(
-        Samples(), batch_size=3, num_workers=1, collate_fn=checked_collate)
-    data, = loader
+        Samples(), batch_size=3, num_workers=1, collate_fn=checked_collate
+    )
+    (data,) = loader
     assert data['inputs'].pixels.is_shared()
     for found, other in zip(data['inputs'], expected):
-        assert (torch.equal(found, other)
-                if isinstance(found, torch.Tensor) else found == other)
+        assert (
+            torch.equal(found, other)
+            if isinstance(found, torch.Tensor)
+            else found == other
+        )
 
 
 def checked_collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -140,10 +153,12 @@ def test_found_by_name(tmp_path: Path) -> None:
                 dataset=dict(
                     type='ImageFolder',
                     data_root=str(tmp_path),
-                    pipeline=[dict(type='LoadImage'),
-                              dict(type='PackViews')]),
+                    pipeline=[dict(type='LoadImage'), dict(type='PackViews')],
+                ),
                 sampler=dict(type='KeyedSampler'),
                 collate_fn=dict(type='collate_views'),
-                batch_size=1))
+                batch_size=1,
+            )
+        )
     assert isinstance(loader.dataset, ImageFolder)
     assert next(iter(loader))['inputs'].shape == (1, 3, 40, 60)

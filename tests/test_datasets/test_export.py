@@ -1,4 +1,5 @@
 """Lists and class folders are written whole, or not at all."""
+
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,11 @@ import pytest
 from PIL import Image
 
 from swav_plugin.datasets import ImageFolder
-from swav_plugin.datasets.export import (new_folder, write_class_folders,
-                                         write_list)
+from swav_plugin.datasets.export import (
+    new_folder,
+    write_class_folders,
+    write_list,
+)
 from swav_plugin.datasets.image_folder import read_list
 
 
@@ -18,10 +22,12 @@ def test_lists_are_read_as_they_were_written(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     path = tmp_path / 'meta/train.txt'
     assert write_list(path, images, tmp_path) == (
-        f'{path}: 3 images of 2 classes')
+        f'{path}: 3 images of 2 classes'
+    )
     assert read_list(str(path)) == images
-    with pytest.raises(FileNotFoundError,
-                       match='1 of 1 images for .*train.txt .*/c.jpg'):
+    with pytest.raises(
+        FileNotFoundError, match='1 of 1 images for .*train.txt .*/c.jpg'
+    ):
         write_list(path, [('c.jpg', 0)], tmp_path)
     with pytest.raises(ValueError, match='no images to list in .*train.txt'):
         write_list(path, [], tmp_path)
@@ -32,13 +38,15 @@ def test_class_folders(tmp_path: Path) -> None:
     pixels = np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3)
     with new_folder(tmp_path / 'new') as folder:
         write_class_folders(
-            folder, zip(map(Image.fromarray, pixels), ['b', 'a', 'b']))
+            folder, zip(map(Image.fromarray, pixels), ['b', 'a', 'b'])
+        )
         assert not (tmp_path / 'new').exists()
     dataset = ImageFolder(tmp_path / 'new', [dict(type='LoadImage')])
     samples = [dataset[i] for i in range(3)]
     assert [sample['gt_label'] for sample in samples] == [0, 1, 1]
     np.testing.assert_array_equal(
-        [sample['img'] for sample in samples], pixels[[1, 0, 2]])
+        [sample['img'] for sample in samples], pixels[[1, 0, 2]]
+    )
     assert [path.name for path in tmp_path.iterdir()] == ['new']
     with pytest.raises(FileExistsError, match='remove it to make it anew'):
         with new_folder(tmp_path / 'new'):

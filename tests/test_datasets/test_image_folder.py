@@ -1,4 +1,5 @@
 """ImageFolder: which images, which labels, and what to do with broken ones."""
+
 import os
 import pickle
 import random
@@ -8,10 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swav_plugin.datasets import (ImageFolder, SampleKey, image_folder,
-                                  image_memory)
-from swav_plugin.datasets.transforms import (UnreadableImage, loading,
-                                             randomness)
+from swav_plugin.datasets import (
+    ImageFolder,
+    SampleKey,
+    image_folder,
+    image_memory,
+)
+from swav_plugin.datasets.transforms import (
+    UnreadableImage,
+    loading,
+    randomness,
+)
 from swav_plugin.registry import DATASETS
 
 from .conftest import write_image
@@ -29,16 +37,21 @@ def content(dataset: ImageFolder, root: Path) -> list[Any]:
     """Relative paths, or (relative path, label) where there is a label."""
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     paths = [os.path.relpath(info['img_path'], root) for info in infos]
-    return [(path, info['gt_label']) if 'gt_label' in info else path
-            for path, info in zip(paths, infos)]
+    return [
+        (path, info['gt_label']) if 'gt_label' in info else path
+        for path, info in zip(paths, infos)
+    ]
 
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the dataset writes into the log."""
     messages: list[str] = []
-    monkeypatch.setattr(image_folder, 'print_log',
-                        lambda message, **_: messages.append(message))
+    monkeypatch.setattr(
+        image_folder,
+        'print_log',
+        lambda message, **_: messages.append(message),
+    )
     return messages
 
 
@@ -46,17 +59,25 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_class_folders_give_labels_in_sorted_order(tmp_path: Path) -> None:
-    touch(tmp_path, 'dog/2.jpg', 'dog/10.jpg', 'cat/deep/er/1.png',
-          'Ant/1.PNG', 'cat/notes.txt')
+    touch(
+        tmp_path,
+        'dog/2.jpg',
+        'dog/10.jpg',
+        'cat/deep/er/1.png',
+        'Ant/1.PNG',
+        'cat/notes.txt',
+    )
     dataset = ImageFolder(tmp_path)
     assert content(dataset, tmp_path) == [
-        ('Ant/1.PNG', 0), ('cat/deep/er/1.png', 1), ('dog/10.jpg', 2),
-        ('dog/2.jpg', 2)]
+        ('Ant/1.PNG', 0),
+        ('cat/deep/er/1.png', 1),
+        ('dog/10.jpg', 2),
+        ('dog/2.jpg', 2),
+    ]
     assert dataset.metainfo['classes'] == ('Ant', 'cat', 'dog')
 
 
-def test_flat_folder_has_no_labels(tmp_path: Path,
-                                   logged: list[str]) -> None:
+def test_flat_folder_has_no_labels(tmp_path: Path, logged: list[str]) -> None:
     touch(tmp_path, 'b.webp', 'a.JPEG', 'c.Tiff', 'd.gif', 'jpg')
     dataset = ImageFolder(tmp_path)
     assert content(dataset, tmp_path) == ['a.JPEG', 'b.webp', 'c.Tiff']
@@ -65,49 +86,69 @@ def test_flat_folder_has_no_labels(tmp_path: Path,
 
 
 def test_loose_image_beside_folders_means_no_labels(
-        tmp_path: Path, logged: list[str]) -> None:
+    tmp_path: Path, logged: list[str]
+) -> None:
     touch(tmp_path, 'cat/1.jpg', 'loose.jpg')
     assert content(ImageFolder(tmp_path), tmp_path) == [
-        'cat/1.jpg', 'loose.jpg']
-    message, = logged
+        'cat/1.jpg',
+        'loose.jpg',
+    ]
+    (message,) = logged
     assert 'no image is labelled' in message
     assert message.endswith('1 such as ' + str(tmp_path / 'loose.jpg'))
 
 
 def test_several_roots_share_the_classes(tmp_path: Path) -> None:
-    touch(tmp_path, 'one/dog/1.jpg', 'one/cat/1.jpg', 'two/bee/1.jpg',
-          'two/dog/1.jpg')
+    touch(
+        tmp_path,
+        'one/dog/1.jpg',
+        'one/cat/1.jpg',
+        'two/bee/1.jpg',
+        'two/dog/1.jpg',
+    )
     dataset = ImageFolder([tmp_path / 'two', tmp_path / 'one'])
     assert content(dataset, tmp_path) == [
-        ('two/bee/1.jpg', 0), ('two/dog/1.jpg', 2), ('one/cat/1.jpg', 1),
-        ('one/dog/1.jpg', 2)]
+        ('two/bee/1.jpg', 0),
+        ('two/dog/1.jpg', 2),
+        ('one/cat/1.jpg', 1),
+        ('one/dog/1.jpg', 2),
+    ]
     assert dataset.metainfo['classes'] == ('bee', 'cat', 'dog')
 
 
 def test_flat_root_beside_one_with_classes_means_no_labels(
-        tmp_path: Path, logged: list[str]) -> None:
+    tmp_path: Path, logged: list[str]
+) -> None:
     touch(tmp_path, 'one/dog/1.jpg', 'two/1.jpg')
     dataset = ImageFolder([tmp_path / 'one', tmp_path / 'two'])
     assert content(dataset, tmp_path) == ['one/dog/1.jpg', 'two/1.jpg']
-    message, = logged
+    (message,) = logged
     assert 'no image is labelled' in message
 
 
 def test_class_without_images_keeps_its_label(
-        tmp_path: Path, logged: list[str]) -> None:
+    tmp_path: Path, logged: list[str]
+) -> None:
     touch(tmp_path, 'cat/1.jpg', 'dog/1.jpg', 'bee/notes.txt')
     assert content(ImageFolder(tmp_path), tmp_path) == [
-        ('cat/1.jpg', 1), ('dog/1.jpg', 2)]
-    message, = logged
+        ('cat/1.jpg', 1),
+        ('dog/1.jpg', 2),
+    ]
+    (message,) = logged
     assert '1 of 3 classes have no images: bee' in message
 
 
 def test_hidden_files_and_folders_are_not_looked_at(tmp_path: Path) -> None:
-    touch(tmp_path, 'cat/1.jpg', 'cat/._1.jpg', '.trash/2.jpg',
-          'cat/.checkpoints/1.jpg')
+    touch(
+        tmp_path,
+        'cat/1.jpg',
+        'cat/._1.jpg',
+        '.trash/2.jpg',
+        'cat/.checkpoints/1.jpg',
+    )
     dataset = ImageFolder(tmp_path)
     assert content(dataset, tmp_path) == [('cat/1.jpg', 0)]
-    assert dataset.metainfo['classes'] == ('cat', )
+    assert dataset.metainfo['classes'] == ('cat',)
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -119,7 +160,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / 'cat' / 'self').symlink_to(root / 'cat')
     (tmp_path / 'elsewhere' / 'back').symlink_to(root)
     assert content(ImageFolder(root), root) == [
-        ('cat/1.jpg', 0), ('cat/3.jpg', 0), ('dog/deep/2.jpg', 1)]
+        ('cat/1.jpg', 0),
+        ('cat/3.jpg', 0),
+        ('dog/deep/2.jpg', 1),
+    ]
 
 
 SCANDIR = os.scandir
@@ -150,15 +194,17 @@ class ShuffledScandir:
 
 
 def test_order_does_not_depend_on_the_file_system(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, *(f'{i % 3}/{i}.jpg' for i in range(30)))
     expected = content(ImageFolder(tmp_path), tmp_path)
     monkeypatch.setattr(os, 'scandir', ShuffledScandir)
     assert content(ImageFolder(tmp_path), tmp_path) == expected
 
 
-def test_no_stat_for_each_file(tmp_path: Path,
-                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_stat_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # On a network disk a million of them take an hour.
     touch(tmp_path, *(f'cat/{i}.jpg' for i in range(100)))
     calls = []
@@ -175,20 +221,28 @@ def test_no_stat_for_each_file(tmp_path: Path,
 
 
 def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError,
-                       match="data_root '.*/nowhere' is not a folder"):
+    with pytest.raises(
+        FileNotFoundError, match="data_root '.*/nowhere' is not a folder"
+    ):
         ImageFolder([tmp_path, tmp_path / 'nowhere'])
     with pytest.raises(FileNotFoundError, match='not a folder'):
         ImageFolder(touch(tmp_path, 'a.jpg') / 'a.jpg')
 
 
-@pytest.mark.parametrize('names, message', [
-    ((), r'no images in .*/empty: .*\.bmp.*\.webp.* found no files at all'),
-    (('notes.txt', 'x/a.csv', 'b.npy'), 'found 3 files such as b.npy'),
-    (('.a.jpg', ), 'found no files at all'),
-])
-def test_folder_without_images(tmp_path: Path, names: tuple[str, ...],
-                               message: str) -> None:
+@pytest.mark.parametrize(
+    'names, message',
+    [
+        (
+            (),
+            r'no images in .*/empty: .*\.bmp.*\.webp.* found no files at all',
+        ),
+        (('notes.txt', 'x/a.csv', 'b.npy'), 'found 3 files such as b.npy'),
+        (('.a.jpg',), 'found no files at all'),
+    ],
+)
+def test_folder_without_images(
+    tmp_path: Path, names: tuple[str, ...], message: str
+) -> None:
     (tmp_path / 'empty').mkdir()
     touch(tmp_path / 'empty', *names)
     touch(tmp_path / 'full', 'a.jpg')
@@ -202,10 +256,14 @@ def test_folder_without_images(tmp_path: Path, names: tuple[str, ...],
 def test_list_file_with_labels(tmp_path: Path, logged: list[str]) -> None:
     touch(tmp_path, 'my cats/1 of 2.jpg', 'b.jp2', 'c.jpg')
     (tmp_path / 'train.txt').write_text(
-        'my cats/1 of 2.jpg 2\n\nb.jp2\t0\n  c.jpg   1  \n')
+        'my cats/1 of 2.jpg 2\n\nb.jp2\t0\n  c.jpg   1  \n'
+    )
     dataset = ImageFolder(tmp_path, ann_file='train.txt')
     assert content(dataset, tmp_path) == [
-        ('my cats/1 of 2.jpg', 2), ('b.jp2', 0), ('c.jpg', 1)]
+        ('my cats/1 of 2.jpg', 2),
+        ('b.jp2', 0),
+        ('c.jpg', 1),
+    ]
     assert logged == []
 
 
@@ -229,8 +287,9 @@ def test_a_list_file_for_each_root(tmp_path: Path) -> None:
     (tmp_path / 'one' / 'l.txt').write_text('a.jpg 1\n')
     (tmp_path / 'two' / 'l.txt').write_text('a.jpg 2\n')
     roots = [tmp_path / 'one', tmp_path / 'two']
-    assert content(ImageFolder(roots, ann_file=['l.txt', 'l.txt']),
-                   tmp_path) == [('one/a.jpg', 1), ('two/a.jpg', 2)]
+    assert content(
+        ImageFolder(roots, ann_file=['l.txt', 'l.txt']), tmp_path
+    ) == [('one/a.jpg', 1), ('two/a.jpg', 2)]
     with pytest.raises(ValueError, match='2 roots but 1 list files'):
         ImageFolder(roots, ann_file='l.txt')
     (tmp_path / 'two' / 'l.txt').write_text('a.jpg\n')
@@ -238,18 +297,24 @@ def test_a_list_file_for_each_root(tmp_path: Path) -> None:
         ImageFolder(roots, ann_file=['l.txt', 'l.txt'])
 
 
-@pytest.mark.parametrize('lines, message', [
-    ('a.jpg 1\nb.jpg -1\n', "line 2: 'b.jpg -1': '-1' is not a label"),
-    ('a.jpg 1\nb.jpg cat\n', "line 2: .*'cat' is not a label"),
-    ('a.jpg 1\n\nb.jpg 1.5\n', "line 3: .*'1.5' is not a label"),
-    ('a.jpg 1\nb.jpg\n', "line 2: 'b.jpg': some lines have a label"),
-    ('a.jpg\nb.jpg 1\n', "line 2: 'b.jpg 1': some lines have a label"),
-    ('a.jpg 1\nb.jpg,-1\n', "line 2: 'b.jpg,-1': '-1' is not a label"),
-    ('a.jpg 1\n\nb.jpg 0\na.jpg 1\n', 'line 4: a.jpg stands on line 1 alre'),
-    ('b.jpg\n\na.jpg\n a.jpg\n', 'line 4: a.jpg stands on line 3 already'),
-    ('', 'list file .*/train.txt has no lines'),
-    ('\n \n', 'list file .*/train.txt has no lines'),
-])
+@pytest.mark.parametrize(
+    'lines, message',
+    [
+        ('a.jpg 1\nb.jpg -1\n', "line 2: 'b.jpg -1': '-1' is not a label"),
+        ('a.jpg 1\nb.jpg cat\n', "line 2: .*'cat' is not a label"),
+        ('a.jpg 1\n\nb.jpg 1.5\n', "line 3: .*'1.5' is not a label"),
+        ('a.jpg 1\nb.jpg\n', "line 2: 'b.jpg': some lines have a label"),
+        ('a.jpg\nb.jpg 1\n', "line 2: 'b.jpg 1': some lines have a label"),
+        ('a.jpg 1\nb.jpg,-1\n', "line 2: 'b.jpg,-1': '-1' is not a label"),
+        (
+            'a.jpg 1\n\nb.jpg 0\na.jpg 1\n',
+            'line 4: a.jpg stands on line 1 alre',
+        ),
+        ('b.jpg\n\na.jpg\n a.jpg\n', 'line 4: a.jpg stands on line 3 already'),
+        ('', 'list file .*/train.txt has no lines'),
+        ('\n \n', 'list file .*/train.txt has no lines'),
+    ],
+)
 def test_bad_list_files(tmp_path: Path, lines: str, message: str) -> None:
     touch(tmp_path, 'a.jpg', 'b.jpg')
     (tmp_path / 'train.txt').write_text(lines)
@@ -258,19 +323,22 @@ def test_bad_list_files(tmp_path: Path, lines: str, message: str) -> None:
 
 
 def test_missing_list_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError,
-                       match='list file .*/train.txt does not exist'):
+    with pytest.raises(
+        FileNotFoundError, match='list file .*/train.txt does not exist'
+    ):
         ImageFolder(tmp_path, ann_file='train.txt')
 
 
 def test_missing_images_of_a_list(tmp_path: Path) -> None:
     touch(tmp_path, 'train/a.jpg', 'train/b.jpg')
     (tmp_path / 'train.txt').write_text(
-        'train/a.jpg 0\n\ntrain/c.jpg 1\ntrain/b.jpg 1\ntest/a.jpg 0\n')
+        'train/a.jpg 0\n\ntrain/c.jpg 1\ntrain/b.jpg 1\ntest/a.jpg 0\n'
+    )
     with pytest.raises(
-            FileNotFoundError,
-            match='2 of 4 images that .*/train.txt lists do not exist; the '
-            'first is .*/train/c.jpg, line 3. Paths are relative to data_roo'):
+        FileNotFoundError,
+        match='2 of 4 images that .*/train.txt lists do not exist; the '
+        'first is .*/train/c.jpg, line 3. Paths are relative to data_roo',
+    ):
         ImageFolder(tmp_path, ann_file='train.txt')
     (tmp_path / 'train.txt').write_text('train/a.jpg;3\n')
     with pytest.raises(FileNotFoundError, match='1 of 1.*/train/a.jpg;3, lin'):
@@ -284,7 +352,7 @@ def test_number_of_classes(tmp_path: Path, logged: list[str]) -> None:
     logged.clear()
     (tmp_path / 'train.txt').write_text('cat/1.jpg 6\ndog/1.jpg 2\n')
     assert ImageFolder(tmp_path, ann_file='train.txt').num_classes == 7
-    message, = logged
+    (message,) = logged
     assert '5 of the labels 0 to 6 have no images: 0, 1, 3, 4, 5 .' in message
 
 
@@ -296,8 +364,10 @@ def test_file_names_of_any_bytes(tmp_path: Path) -> None:
         pytest.skip('the file system takes UTF-8 names only')
     (tmp_path / 'train.txt').write_bytes(b'caf\xe9.png 1\n')
     load = [dict(type='LoadImage')]
-    for dataset in (ImageFolder(tmp_path, load),
-                    ImageFolder(tmp_path, load, ann_file='train.txt')):
+    for dataset in (
+        ImageFolder(tmp_path, load),
+        ImageFolder(tmp_path, load, ann_file='train.txt'),
+    ):
         assert dataset[0]['img'].shape == (40, 60, 3)
 
 
@@ -308,8 +378,12 @@ def test_sample_and_its_key_reach_the_pipeline(tmp_path: Path) -> None:
     write_image(tmp_path / 'cat/1.png', seed=1)
     pixels = write_image(tmp_path / 'dog/1.png', seed=2)
     dataset = DATASETS.build(
-        dict(type='ImageFolder', data_root=str(tmp_path),
-             pipeline=[dict(type='LoadImage')]))
+        dict(
+            type='ImageFolder',
+            data_root=str(tmp_path),
+            pipeline=[dict(type='LoadImage')],
+        )
+    )
     key = SampleKey(1, epoch=2, seed=31)
     results = dataset[key]
     np.testing.assert_array_equal(results['img'], pixels)
@@ -320,9 +394,13 @@ def test_sample_and_its_key_reach_the_pipeline(tmp_path: Path) -> None:
 def test_options_of_base_dataset(tmp_path: Path) -> None:
     touch(tmp_path, *'abcdef', 'a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')
     assert content(ImageFolder(tmp_path, indices=2), tmp_path) == [
-        'a.jpg', 'b.jpg']
+        'a.jpg',
+        'b.jpg',
+    ]
     assert content(ImageFolder(tmp_path, indices=[3, 0]), tmp_path) == [
-        'd.jpg', 'a.jpg']
+        'd.jpg',
+        'a.jpg',
+    ]
     plain = ImageFolder(tmp_path, serialize_data=False)
     assert content(plain, tmp_path) == content(ImageFolder(tmp_path), tmp_path)
     lazy = ImageFolder(tmp_path / 'nowhere', lazy_init=True)
@@ -333,18 +411,23 @@ def test_options_of_base_dataset(tmp_path: Path) -> None:
 def test_dataset_can_be_sent_to_a_spawned_worker(tmp_path: Path) -> None:
     write_image(tmp_path / '1.png', seed=1)
     group = [dict(type='RandomResizedCrop', scale=8), dict(type='ColorJitter')]
-    dataset = ImageFolder(tmp_path, [
-        dict(type='LoadImage'),
-        dict(type='MultiView', num_views=2, transforms=[group]),
-        dict(type='PackViews')])
+    dataset = ImageFolder(
+        tmp_path,
+        [
+            dict(type='LoadImage'),
+            dict(type='MultiView', num_views=2, transforms=[group]),
+            dict(type='PackViews'),
+        ],
+    )
     copied = pickle.loads(pickle.dumps(dataset))
     key = SampleKey(0, epoch=2, seed=31)
     for a, b in zip(dataset[key]['inputs'], copied[key]['inputs']):
         assert a.equal(b)
 
 
-def with_broken_images(root: Path, num_good: int,
-                       num_broken: int) -> ImageFolder:
+def with_broken_images(
+    root: Path, num_good: int, num_broken: int
+) -> ImageFolder:
     """Good images g*.png and broken ones x*.png; the latter come last."""
     for i in range(num_good):
         write_image(root / f'g{i}.png', seed=i)
@@ -356,8 +439,7 @@ def test_unreadable_image_is_replaced_and_reported(tmp_path: Path) -> None:
     dataset = with_broken_images(tmp_path, num_good=4, num_broken=1)
     key = SampleKey(4, epoch=2, seed=31)
     results = dataset[key]
-    assert set(results['skipped']) == {
-        f'{tmp_path}/x0.png: the file is empty'}
+    assert set(results['skipped']) == {f'{tmp_path}/x0.png: the file is empty'}
     # Path, label, index and pixels are those of one and the same image.
     other = results['sample_idx']
     assert (other.epoch, other.seed) == (2, 31)
@@ -389,7 +471,7 @@ def test_plain_index_is_replaced_as_well(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match='KeyedSampler'):
         results = dataset[3]
     assert type(results['sample_idx']) is int
-    assert results['img_path'] == f"{tmp_path}/g{results['sample_idx']}.png"
+    assert results['img_path'] == f'{tmp_path}/g{results["sample_idx"]}.png'
 
 
 def test_gives_up_when_all_images_are_broken(tmp_path: Path) -> None:
@@ -403,8 +485,7 @@ def test_gives_up_when_all_images_are_broken(tmp_path: Path) -> None:
 
 def test_no_replacement_in_test_mode(tmp_path: Path) -> None:
     with_broken_images(tmp_path, num_good=3, num_broken=1)
-    dataset = ImageFolder(
-        tmp_path, [dict(type='LoadImage')], test_mode=True)
+    dataset = ImageFolder(tmp_path, [dict(type='LoadImage')], test_mode=True)
     assert dataset[0]['img_path'].endswith('g0.png')
     with pytest.raises(UnreadableImage, match='x0.png: the file is empty'):
         dataset[3]
@@ -430,8 +511,13 @@ def views_of(dataset: ImageFolder) -> list[tuple]:
     for index in range(len(dataset)):
         sample = dataset[SampleKey(index, epoch=2, seed=31)]
         info = sample['data_samples']
-        found.append(([view.tolist() for view in sample['inputs']],
-                      info.metainfo, info.get('gt_label').tolist()))
+        found.append(
+            (
+                [view.tolist() for view in sample['inputs']],
+                info.metainfo,
+                info.get('gt_label').tolist(),
+            )
+        )
     return found
 
 
@@ -440,7 +526,8 @@ VIEWS = [
     dict(
         type='MultiView',
         num_views=2,
-        transforms=[[dict(type='RandomResizedCrop', scale=8)]]),
+        transforms=[[dict(type='RandomResizedCrop', scale=8)]],
+    ),
     dict(type='PackViews'),
 ]
 
@@ -455,17 +542,20 @@ def roots(tmp_path: Path) -> list[Path]:
     return [tmp_path / 'one', tmp_path / 'two']
 
 
-@pytest.mark.parametrize('options', [
-    dict(),
-    dict(lazy_init=True),
-    dict(serialize_data=False),
-    dict(indices=4),
-    dict(indices=-4),
-    dict(indices=[6, 0, 4, 6]),
-])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(lazy_init=True),
+        dict(serialize_data=False),
+        dict(indices=4),
+        dict(indices=-4),
+        dict(indices=[6, 0, 4, 6]),
+    ],
+)
 def test_images_in_memory_are_those_of_the_files(
-        roots: list[Path], options: dict[str, Any],
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    roots: list[Path], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = views_of(ImageFolder(roots, VIEWS, **options))
     dataset = ImageFolder(roots, VIEWS, in_memory=True, **options)
     dataset.full_init()
@@ -482,7 +572,8 @@ def test_list_files_in_memory(roots: list[Path]) -> None:
         (root / 'list.txt').write_text(f'{name} 5\n')
     lists: Any = dict(ann_file=['list.txt'] * 2)
     assert views_of(ImageFolder(roots, VIEWS, in_memory=True, **lists)) == (
-        views_of(ImageFolder(roots, VIEWS, **lists)))
+        views_of(ImageFolder(roots, VIEWS, **lists))
+    )
 
 
 def test_subsets_share_the_block(roots: list[Path]) -> None:
@@ -492,7 +583,8 @@ def test_subsets_share_the_block(roots: list[Path]) -> None:
     for i, whole in enumerate([4, 2]):
         np.testing.assert_array_equal(
             subset[SampleKey(i, 0, 0)]['img'],
-            dataset[SampleKey(whole, 0, 0)]['img'])
+            dataset[SampleKey(whole, 0, 0)]['img'],
+        )
 
 
 def test_nobody_writes_into_the_block(roots: list[Path]) -> None:
@@ -511,19 +603,23 @@ def test_broken_image_in_memory_in_test_mode(roots: list[Path]) -> None:
         dataset[6]
 
 
-def test_header_that_is_wrong(roots: list[Path],
-                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_header_that_is_wrong(
+    roots: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(image_memory, '_header_shape', lambda path: (20, 60))
-    dataset = ImageFolder(
-        roots[0], VIEWS[:1], in_memory=True, test_mode=True)
+    dataset = ImageFolder(roots[0], VIEWS[:1], in_memory=True, test_mode=True)
     assert dataset[0]['img'].shape == (20, 60, 3)
-    with pytest.raises(UnreadableImage, match=r'1.png: \(21, 60\) pixels, '
-                       r'but its header says \(20, 60\)'):
+    with pytest.raises(
+        UnreadableImage,
+        match=r'1.png: \(21, 60\) pixels, '
+        r'but its header says \(20, 60\)',
+    ):
         dataset[1]
 
 
 def test_images_that_do_not_fit_into_memory(
-        roots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    roots: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     num_bytes = 3 * (60 * (20 + 21 + 22) + 40 * (30 + 31 + 32))
     monkeypatch.setattr(image_memory, 'free_bytes', lambda: 2 * num_bytes)
     ImageFolder(roots, in_memory=True)
@@ -531,8 +627,11 @@ def test_images_that_do_not_fit_into_memory(
     ImageFolder(roots, in_memory=True)
     monkeypatch.setattr(image_memory, 'free_bytes', lambda: 2 * num_bytes - 1)
     monkeypatch.setattr(image_memory, 'read_rgb', None)  # known beforehand
-    with pytest.raises(MemoryError, match=r'needs 0.0 GB in each of 2 ranks '
-                       r'.* but 0.0 GB of memory are free.*`indices`'):
+    with pytest.raises(
+        MemoryError,
+        match=r'needs 0.0 GB in each of 2 ranks '
+        r'.* but 0.0 GB of memory are free.*`indices`',
+    ):
         ImageFolder(roots, in_memory=True)
 
 

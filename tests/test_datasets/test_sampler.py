@@ -1,4 +1,5 @@
 """KeyedSampler: DefaultSampler's order, with epoch and seed on each index."""
+
 import copy
 import pickle
 
@@ -46,14 +47,20 @@ def test_epoch_is_that_of_iter_not_of_next() -> None:
 
 
 def test_two_ranks_share_the_samples_of_one(
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def sampler_of(rank: int, world_size: int) -> DefaultSampler:
-        monkeypatch.setattr(mmengine.dataset.sampler, 'get_dist_info',
-                            lambda: (rank, world_size))
+        monkeypatch.setattr(
+            mmengine.dataset.sampler,
+            'get_dist_info',
+            lambda: (rank, world_size),
+        )
         return DATA_SAMPLERS.build(
-            dict(type='KeyedSampler', dataset=range(10), seed=31))
+            dict(type='KeyedSampler', dataset=range(10), seed=31)
+        )
 
-    one, first, second = (list(sampler_of(*r)) for r in ((0, 1), (0, 2),
-                                                         (1, 2)))
+    one, first, second = (
+        list(sampler_of(*r)) for r in ((0, 1), (0, 2), (1, 2))
+    )
     assert first == one[::2] and second == one[1::2]
     assert {key.seed for key in first + second} == {31}

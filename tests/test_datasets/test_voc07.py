@@ -1,4 +1,5 @@
 """VOC07: marks of classes, and lists that can not be right."""
+
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ def write_lists(root: Path, marks: dict[str, list[str]]) -> Path:
     for i in range(1, 4):
         (root / f'JPEGImages/{i:06}.jpg').touch()
     for name in CLASSES:
-        lines = [f'{i:06} {mark:>2}'
-                 for i, mark in enumerate(marks.get(name, ['-1'] * 3), 1)]
+        lines = [
+            f'{i:06} {mark:>2}'
+            for i, mark in enumerate(marks.get(name, ['-1'] * 3), 1)
+        ]
         path = root / f'ImageSets/Main/{name}_trainval.txt'
         path.write_text('\n'.join(lines) + '\n')
     return root
@@ -24,7 +27,8 @@ def write_lists(root: Path, marks: dict[str, list[str]]) -> Path:
 
 def test_marks_are_the_references(tmp_path: Path) -> None:
     root = write_lists(
-        tmp_path, dict(bird=['1', '-1', '0'], tvmonitor=['-1', '1', '1']))
+        tmp_path, dict(bird=['1', '-1', '0'], tvmonitor=['-1', '1', '1'])
+    )
     dataset = VOC07(str(root), 'trainval')
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     expected = np.zeros((3, 20), np.int8)
@@ -38,16 +42,23 @@ def test_counts_of_real_lists(test_data: Path) -> None:
     root = test_data / 'voc2012_mini/VOCdevkit/VOC2012'
     pipeline = [dict(type='LoadImage'), dict(type='PackViews')]
     dataset = DATASETS.build(
-        dict(type='swav_plugin.VOC07', data_root=str(root), split='val',
-             pipeline=pipeline))
-    marks = np.array([
-        dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))
-    ])
+        dict(
+            type='swav_plugin.VOC07',
+            data_root=str(root),
+            split='val',
+            pipeline=pipeline,
+        )
+    )
+    marks = np.array(
+        [dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))]
+    )
     assert marks.shape == (240, 20)
     # Counted with grep -c ' 1$' in the lists.
     counts = dict(zip(CLASSES, (marks == 1).sum(0).tolist()))
-    assert [counts[name] for name in ('aeroplane', 'cat', 'person', 'train',
-                                      'tvmonitor')] == [5, 22, 83, 11, 10]
+    assert [
+        counts[name]
+        for name in ('aeroplane', 'cat', 'person', 'train', 'tvmonitor')
+    ] == [5, 22, 83, 11, 10]
     packed = dataset[0]
     assert packed['data_samples'].gt_label.tolist() == marks[0].tolist()
 
@@ -63,8 +74,10 @@ def test_bad_lists_are_refused(tmp_path: Path) -> None:
         VOC07(str(root), 'trainval')
     root = write_lists(tmp_path / 'c', {})
     (root / 'JPEGImages/000002.jpg').unlink()
-    with pytest.raises(FileNotFoundError,
-                       match="1 of 3 images of split 'trainval'.*000002.jpg"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="1 of 3 images of split 'trainval'.*000002.jpg",
+    ):
         VOC07(str(root), 'trainval')
     root = write_lists(tmp_path / 'd', {})
     with open(root / 'ImageSets/Main/aeroplane_trainval.txt', 'a') as lines:

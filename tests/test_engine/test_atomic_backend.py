@@ -1,4 +1,5 @@
 """A checkpoint is there as a whole or not at all."""
+
 import os
 import stat
 import subprocess
@@ -32,9 +33,11 @@ def test_checkpoint_hook_gets_it_by_name(tmp_path: Path) -> None:
     path = tmp_path / 'new/epoch_1.pth'
     backend_args = dict(backend='atomic')
     assert isinstance(
-        get_file_backend(path, backend_args=backend_args), AtomicBackend)
+        get_file_backend(path, backend_args=backend_args), AtomicBackend
+    )
     save_checkpoint(
-        dict(weight=torch.ones(3)), str(path), backend_args=backend_args)
+        dict(weight=torch.ones(3)), str(path), backend_args=backend_args
+    )
     assert torch.equal(torch.load(path)['weight'], torch.ones(3))
     assert os.listdir(path.parent) == ['epoch_1.pth']
 
@@ -42,8 +45,9 @@ def test_checkpoint_hook_gets_it_by_name(tmp_path: Path) -> None:
 def test_killed_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / 'epoch_1.pth'
     AtomicBackend().put(b'old', path)
-    process = subprocess.Popen([sys.executable, '-c', WRITER, path],
-                               stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, '-c', WRITER, path], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b'half\n'
     process.kill()
@@ -80,4 +84,5 @@ def test_text_and_permissions(tmp_path: Path) -> None:
     other = tmp_path / 'other'
     other.touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(
-        other.stat().st_mode)
+        other.stat().st_mode
+    )

@@ -1,4 +1,5 @@
 """DDP and mixed precision without a GPU."""
+
 import logging
 
 import pytest
@@ -31,23 +32,26 @@ def sample(num: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(3)
     return dict(
         inputs=torch.randn(num, 4, generator=generator),
-        targets=torch.randn(num, 1, generator=generator))
+        targets=torch.randn(num, 1, generator=generator),
+    )
 
 
 def regress(rank: int, accumulative_counts: int = 1) -> Tensor:
     """Weights after 4 steps on this rank's half of 8 samples."""
     torch.manual_seed(rank)  # DDP starts all from rank 0's weights
     model = CPUDistributedDataParallel(
-        module=Regression(), device_ids=[rank])  # as mmengine calls it
+        module=Regression(), device_ids=[rank]
+    )  # as mmengine calls it
     return steps(model, rank, accumulative_counts)
 
 
 def steps(model: nn.Module, rank: int, accumulative_counts: int) -> Tensor:
-    optimizer = torch.optim.SGD(model.parameters(), lr=.1, momentum=.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     wrapper = OptimWrapper(optimizer, accumulative_counts)
     wrapper.initialize_count_status(model, 0, 4)
-    data = {key: value[rank * 4:rank * 4 + 4]
-            for key, value in sample(8).items()}
+    data = {
+        key: value[rank * 4 : rank * 4 + 4] for key, value in sample(8).items()
+    }
     for _ in range(4):
         model.train_step(data, optim_wrapper=wrapper)
     return torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -58,7 +62,7 @@ def test_two_ranks_equal_one(accumulative_counts: int) -> None:
     ranks = run_on_ranks(regress, 2, accumulative_counts)
     torch.manual_seed(0)
     model = Regression()
-    optimizer = torch.optim.SGD(model.parameters(), lr=.1, momentum=.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     wrapper = OptimWrapper(optimizer, accumulative_counts)
     wrapper.initialize_count_status(model, 0, 4)
     for _ in range(4):
@@ -82,30 +86,33 @@ class Records(logging.Handler):
 def train_sync_bn(rank: int) -> tuple[list[str], Tensor, Tensor]:
     """Log, weights and BN means of a model with SyncBN."""
     from mmengine.logging import MMLogger
+
     records = Records()
     logger = MMLogger.get_instance('sync_bn')
     logger.addHandler(records)
     torch.manual_seed(0)
     model = CPUDistributedDataParallel(
-        module=Regression(nn.SyncBatchNorm(4)), device_ids=[rank])
+        module=Regression(nn.SyncBatchNorm(4)), device_ids=[rank]
+    )
     weights = steps(model, rank, 1)
     return records.messages, weights, model.module.norm.running_mean
 
 
 def test_sync_bn_becomes_bn_and_the_log_says_so() -> None:
     (messages, weights, means), (_, others, other_means) = run_on_ranks(
-        train_sync_bn, 2)
+        train_sync_bn, 2
+    )
     text = [message for message in messages if 'SyncBN' in message]
     assert len(text) == 1
     assert text[0].startswith('1 SyncBN layers became plain BN')
     torch.testing.assert_close(weights, others, atol=1e-6, rtol=0)
     # Statistics are per process, as the log says.
-    assert (means - other_means).abs().max() > .01
+    assert (means - other_means).abs().max() > 0.01
 
 
 def test_amp_computes_in_bfloat16_and_keeps_float32_weights() -> None:
     model = nn.Linear(4, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     wrapper = CPUAmpOptimWrapper(optimizer)
     inputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     with wrapper.optim_context(model):

@@ -1,4 +1,5 @@
 """LARS against the float64 reference of LARC around SGD."""
+
 import copy
 
 import numpy as np
@@ -15,7 +16,7 @@ def test_it_equals_larc_around_sgd_as_the_rate_changes(
     clip: bool, weight_decay: float
 ) -> None:
     rng = np.random.default_rng(0)
-    weights = [rng.normal(size=shape) for shape in ((4, 3), (5, ), (2, 3, 3))]
+    weights = [rng.normal(size=shape) for shape in ((4, 3), (5,), (2, 3, 3))]
     weights[1][:] = 0  # a bias before its first step: no scaling, no decay
     buffers = [np.zeros_like(w) for w in weights]
     params = [torch.tensor(w, requires_grad=True) for w in weights]
@@ -32,11 +33,20 @@ def test_it_equals_larc_around_sgd_as_the_rate_changes(
         with np.errstate(divide='ignore'):
             for i, gradient in enumerate(gradients):
                 weights[i], buffers[i] = reference.larc_update(
-                    weights[i], gradient, buffers[i], lr, 0.9, weight_decay,
-                    1e-3, 1e-8, clip)
+                    weights[i],
+                    gradient,
+                    buffers[i],
+                    lr,
+                    0.9,
+                    weight_decay,
+                    1e-3,
+                    1e-8,
+                    clip,
+                )
         for param, weight in zip(params, weights):
             np.testing.assert_allclose(
-                param.detach().numpy(), weight, atol=1e-14)
+                param.detach().numpy(), weight, atol=1e-14
+            )
 
 
 def test_without_momentum_it_is_scaled_gradient_descent() -> None:
@@ -44,8 +54,9 @@ def test_without_momentum_it_is_scaled_gradient_descent() -> None:
     param.grad = torch.tensor([0.0, 2.0])
     LARS([param], lr=10, momentum=0).step()
     # Rate: 1e-3 * 5 / 2.
-    torch.testing.assert_close(param.detach(),
-                               torch.tensor([3.0, 4 - 10 * 2.5e-3 * 2]))
+    torch.testing.assert_close(
+        param.detach(), torch.tensor([3.0, 4 - 10 * 2.5e-3 * 2])
+    )
 
 
 def test_a_parameter_without_gradient_is_left_alone() -> None:
@@ -89,10 +100,16 @@ def test_a_closure_is_evaluated_and_its_loss_returned() -> None:
     assert param.item() == pytest.approx(1 - 1e-3)
 
 
-@pytest.mark.parametrize('argument', [
-    dict(lr=-0.1), dict(lr=1, momentum=-1), dict(lr=1, weight_decay=-1),
-    dict(lr=1, trust_coefficient=0), dict(lr=1, eps=0)
-])
+@pytest.mark.parametrize(
+    'argument',
+    [
+        dict(lr=-0.1),
+        dict(lr=1, momentum=-1),
+        dict(lr=1, weight_decay=-1),
+        dict(lr=1, trust_coefficient=0),
+        dict(lr=1, eps=0),
+    ],
+)
 def test_arguments_out_of_range_are_named(argument: dict) -> None:
     name, value = list(argument.items())[-1]
     with pytest.raises(ValueError, match=f'{name}={value}'):

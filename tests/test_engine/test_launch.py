@@ -1,4 +1,5 @@
 """From command lines to configs, and what is refused on the way."""
+
 import os
 import subprocess
 import sys
@@ -14,11 +15,18 @@ from torch import nn
 
 from swav_plugin.compat import stack
 from swav_plugin.engine import PretrainedHook, launch
-from swav_plugin.engine.launch import (UsageError, check_keys, check_labels,
-                                       check_load_from, check_resume,
-                                       find_checkpoint, load_config,
-                                       parse_options, set_launcher,
-                                       set_mixed_precision)
+from swav_plugin.engine.launch import (
+    UsageError,
+    check_keys,
+    check_labels,
+    check_load_from,
+    check_resume,
+    find_checkpoint,
+    load_config,
+    parse_options,
+    set_launcher,
+    set_mixed_precision,
+)
 
 CONFIG = """
 data_root = 'data'
@@ -40,17 +48,25 @@ def path(tmp_path: Path) -> str:
 
 
 def test_options_change_the_config(path: str) -> None:
-    cfg = load_config(path, [
-        'train_dataloader.batch_size=4', 'custom_hooks.0.queue_begin_epoch=5',
-        'train_dataloader.dataset.data_root=/my photos',
-        'model.head.num_prototypes=[30, 40]', 'model.head.new=None',
-        'load_from=w.pth', 'optim_wrapper.clip_grad.max_norm=1'
-    ])
+    cfg = load_config(
+        path,
+        [
+            'train_dataloader.batch_size=4',
+            'custom_hooks.0.queue_begin_epoch=5',
+            'train_dataloader.dataset.data_root=/my photos',
+            'model.head.num_prototypes=[30, 40]',
+            'model.head.new=None',
+            'load_from=w.pth',
+            'optim_wrapper.clip_grad.max_norm=1',
+        ],
+    )
     assert cfg.train_dataloader == dict(
-        batch_size=4, num_workers=2, dataset=dict(data_root='/my photos'))
+        batch_size=4, num_workers=2, dataset=dict(data_root='/my photos')
+    )
     assert cfg.custom_hooks[0].queue_begin_epoch == 5
     assert cfg.model.head == dict(
-        num_prototypes=[30, 40], queue=None, new=None)
+        num_prototypes=[30, 40], queue=None, new=None
+    )
     assert cfg.load_from == 'w.pth'
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=1)
 
@@ -58,33 +74,40 @@ def test_options_change_the_config(path: str) -> None:
 def test_without_workers_there_are_no_options_of_theirs(path: str) -> None:
     options = [
         'train_dataloader.prefetch_factor=4',
-        'train_dataloader.persistent_workers=True'
+        'train_dataloader.persistent_workers=True',
     ]
     loader = load_config(path, options).train_dataloader
     assert loader.prefetch_factor == 4 and loader.persistent_workers
     loader = load_config(
-        path, [*options, 'train_dataloader.num_workers=0']).train_dataloader
+        path, [*options, 'train_dataloader.num_workers=0']
+    ).train_dataloader
     # torch would refuse them.
     torch.utils.data.DataLoader(**{**loader, 'dataset': [1]})
 
 
-@pytest.mark.parametrize('option, message', [
-    ('train_dataloader', "KEY=VALUE, but got 'train_dataloader'"),
-    ('train_dataloder.batch_size=4',
-     "unknown key 'train_dataloder'; did you mean 'train_dataloader'"),
-    ('optim_wraper.optimizer.lr=1', "did you mean 'optim_wrapper'"),
-    ('train_dataloader.num_worker=4', "did you mean 'num_workers'"),
-    ('head.num_prototypes=4', "the config has no 'head'"),
-    ('custom_hooks.1.priority=LOW', "'custom_hooks' has 1 entries"),
-    ('custom_hooks.last.priority=LOW', "there is no 'last'"),
-    ('model.head.queue.length=4', "'model.head.queue' is None and has no"),
-    ('data_root=/mine', "'data_root' is a variable that only the config "
-     'file reads. Set it where it is used: '
-     'train_dataloader.dataset.data_root'),
-])
-def test_options_without_a_place(
-    path: str, option: str, message: str
-) -> None:
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('train_dataloader', "KEY=VALUE, but got 'train_dataloader'"),
+        (
+            'train_dataloder.batch_size=4',
+            "unknown key 'train_dataloder'; did you mean 'train_dataloader'",
+        ),
+        ('optim_wraper.optimizer.lr=1', "did you mean 'optim_wrapper'"),
+        ('train_dataloader.num_worker=4', "did you mean 'num_workers'"),
+        ('head.num_prototypes=4', "the config has no 'head'"),
+        ('custom_hooks.1.priority=LOW', "'custom_hooks' has 1 entries"),
+        ('custom_hooks.last.priority=LOW', "there is no 'last'"),
+        ('model.head.queue.length=4', "'model.head.queue' is None and has no"),
+        (
+            'data_root=/mine',
+            "'data_root' is a variable that only the config "
+            'file reads. Set it where it is used: '
+            'train_dataloader.dataset.data_root',
+        ),
+    ],
+)
+def test_options_without_a_place(path: str, option: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_config(path, [option])
 
@@ -98,8 +121,10 @@ def test_scope_of_the_config_is_kept(path: str) -> None:
 def test_config_that_builds_on_the_package(tmp_path: Path) -> None:
     recipe = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
     config = tmp_path / 'mine.py'
-    config.write_text(f"_base_ = 'swav_plugin::selfsup/swav/{recipe}'\n"
-                      'train_cfg = dict(max_epochs=7)\n')
+    config.write_text(
+        f"_base_ = 'swav_plugin::selfsup/swav/{recipe}'\n"
+        'train_cfg = dict(max_epochs=7)\n'
+    )
     cfg = load_config(str(config), ['model.head.num_prototypes=300'])
     assert cfg.train_cfg.max_epochs == 7
     assert cfg.model.head.num_prototypes == 300
@@ -118,10 +143,11 @@ def test_missing_package_names_the_family(
 ) -> None:
     Path(path).write_text("_base_ = 'mmrotate::a/x.py'")
     for family, installed in (('onedl', True), ('official', False)):
-        monkeypatch.setattr(
-            stack, '_is_distribution', lambda name: installed)
-        with pytest.raises(UsageError, match=(
-                rf"mmrotate.*install -e '.\[{family}-downstream\]'")):
+        monkeypatch.setattr(stack, '_is_distribution', lambda name: installed)
+        with pytest.raises(
+            UsageError,
+            match=(rf"mmrotate.*install -e '.\[{family}-downstream\]'"),
+        ):
             load_config(path)
 
 
@@ -134,42 +160,75 @@ def test_missing_base_names_both_files(path: str) -> None:
         load_config(path)
 
 
-@pytest.mark.parametrize('cfg, message', [
-    (dict(train_dataloder={}), "unknown config key 'train_dataloder': did "
-     "you mean 'train_dataloader'"),
-    (dict(param_schedulers=[]), "did you mean 'param_scheduler'"),
-    (dict(env_cfg=dict(cudnn_benchmarks=True)),
-     "'env_cfg.cudnn_benchmarks': did you mean 'env_cfg.cudnn_benchmark'"),
-    (dict(default_hooks=dict(checkpont={})), "'default_hooks.checkpoint'"),
-    (dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_mul=0.))),
-     "'optim_wrapper.paramwise_cfg.norm_decay_mult'"),
-    (dict(default_hooks=dict(checkpoint=dict(
-        type='CheckpointHook', intervall=1))),
-     r"CheckpointHook has no \['intervall'\]; it takes .*'interval'"),
-])
+@pytest.mark.parametrize(
+    'cfg, message',
+    [
+        (
+            dict(train_dataloder={}),
+            "unknown config key 'train_dataloder': did "
+            "you mean 'train_dataloader'",
+        ),
+        (dict(param_schedulers=[]), "did you mean 'param_scheduler'"),
+        (
+            dict(env_cfg=dict(cudnn_benchmarks=True)),
+            "'env_cfg.cudnn_benchmarks': did you mean "
+            "'env_cfg.cudnn_benchmark'",
+        ),
+        (dict(default_hooks=dict(checkpont={})), "'default_hooks.checkpoint'"),
+        (
+            dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_mul=0.0))),
+            "'optim_wrapper.paramwise_cfg.norm_decay_mult'",
+        ),
+        (
+            dict(
+                default_hooks=dict(
+                    checkpoint=dict(type='CheckpointHook', intervall=1)
+                )
+            ),
+            r"CheckpointHook has no \['intervall'\]; it takes .*'interval'",
+        ),
+    ],
+)
 def test_misspelt_keys(cfg: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_keys(Config(cfg))
 
 
 def test_variables_of_a_config_are_its_own_affair() -> None:
-    check_keys(Config(dict(
-        dataset_type='ImageFolder', view_pipeline1=[], train_pipeline=[],
-        data_root='data', max_epochs=3, norm_cfg={}, test_pipeline=[],
-        custom_hooks=None, default_hooks=None, optim_wrapper=None,
-        tta_model={}, vis_backends=[])))
+    check_keys(
+        Config(
+            dict(
+                dataset_type='ImageFolder',
+                view_pipeline1=[],
+                train_pipeline=[],
+                data_root='data',
+                max_epochs=3,
+                norm_cfg={},
+                test_pipeline=[],
+                custom_hooks=None,
+                default_hooks=None,
+                optim_wrapper=None,
+                tta_model={},
+                vis_backends=[],
+            )
+        )
+    )
 
 
 def test_text_with_commas_is_a_list() -> None:
     assert parse_options(['a=1, 2', "b='/my photos'", 'c=(x,y)']) == {
-        'a': [1, 2], 'b': '/my photos', 'c': ('x', 'y')}
+        'a': [1, 2],
+        'b': '/my photos',
+        'c': ('x', 'y'),
+    }
 
 
 def test_newest_checkpoint(tmp_path: Path) -> None:
     assert find_checkpoint(str(tmp_path)) is None
     assert find_checkpoint(str(tmp_path / 'absent')) is None
     for seconds, name in enumerate(
-            ['epoch_10.pth', 'epoch_9.pth', 'best_knn.pth']):
+        ['epoch_10.pth', 'epoch_9.pth', 'best_knn.pth']
+    ):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (seconds, seconds))
     newest = str(tmp_path / 'epoch_9.pth')
@@ -187,15 +246,20 @@ def test_newest_checkpoint(tmp_path: Path) -> None:
 def test_launcher_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
     monkeypatch.setenv('RANK', '0')
-    cfg = Config(dict(
-        find_unused_parameters=True,
-        model_wrapper_cfg=dict(type='Other', static_graph=True)))
+    cfg = Config(
+        dict(
+            find_unused_parameters=True,
+            model_wrapper_cfg=dict(type='Other', static_graph=True),
+        )
+    )
     set_launcher(cfg, 'none')
     assert cfg.launcher == 'none' and cfg.model_wrapper_cfg.type == 'Other'
     set_launcher(cfg, 'pytorch')
     assert cfg.model_wrapper_cfg == dict(
         type='swav_plugin.engine.CPUDistributedDataParallel',
-        find_unused_parameters=True, static_graph=True)
+        find_unused_parameters=True,
+        static_graph=True,
+    )
     with pytest.raises(UsageError, match='slurm needs GPUs .*dist_train.sh'):
         set_launcher(cfg, 'slurm')
 
@@ -219,26 +283,51 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         set_launcher(cfg, 'pytorch')
 
 
-@pytest.mark.parametrize('device, given, expected, note', [
-    ('cpu', {}, dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
-     'bfloat16 on the CPU'),
-    ('cpu', dict(type='AmpOptimWrapper', dtype='float16', loss_scale=8.),
-     dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
-     'bfloat16 on the CPU'),
-    ('cuda', dict(type='OptimWrapper'),
-     dict(type='AmpOptimWrapper', loss_scale='dynamic'),
-     'float16, loss_scale dynamic'),
-    ('cuda', dict(type='OptimWrapper', dtype='bfloat16'),
-     dict(type='AmpOptimWrapper', dtype='bfloat16',
-          loss_scale=dict(enabled=False)),
-     'bfloat16, loss_scale none'),
-    ('cuda', dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.),
-     dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.),
-     'bfloat16, loss_scale 8.0'),
-])
+@pytest.mark.parametrize(
+    'device, given, expected, note',
+    [
+        (
+            'cpu',
+            {},
+            dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
+            'bfloat16 on the CPU',
+        ),
+        (
+            'cpu',
+            dict(type='AmpOptimWrapper', dtype='float16', loss_scale=8.0),
+            dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
+            'bfloat16 on the CPU',
+        ),
+        (
+            'cuda',
+            dict(type='OptimWrapper'),
+            dict(type='AmpOptimWrapper', loss_scale='dynamic'),
+            'float16, loss_scale dynamic',
+        ),
+        (
+            'cuda',
+            dict(type='OptimWrapper', dtype='bfloat16'),
+            dict(
+                type='AmpOptimWrapper',
+                dtype='bfloat16',
+                loss_scale=dict(enabled=False),
+            ),
+            'bfloat16, loss_scale none',
+        ),
+        (
+            'cuda',
+            dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.0),
+            dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.0),
+            'bfloat16, loss_scale 8.0',
+        ),
+    ],
+)
 def test_mixed_precision(
-    monkeypatch: pytest.MonkeyPatch, device: str, given: dict, expected: dict,
-    note: str
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    given: dict,
+    expected: dict,
+    note: str,
 ) -> None:
     monkeypatch.setattr(launch, 'get_device', lambda: device)
     cfg = Config(dict(optim_wrapper=given))
@@ -261,22 +350,34 @@ def classifier_runner(root: Path, names: list[str]) -> Runner:
             num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
-                type='ImageFolder', data_root=str(root),
-                ann_file=f'{name}.txt'))
+                type='ImageFolder', data_root=str(root), ann_file=f'{name}.txt'
+            ),
+        )
         for name in names
     }
-    return Runner.from_cfg(Config(dict(
-        default_scope='swav_plugin',
-        work_dir=str(root / 'work'),
-        model=dict(
-            type='ImageClassifier',
-            backbone=dict(type='ResNet', depth=18),
-            head=dict(type='LinearClsHead', num_classes=3, in_channels=512)),
-        train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1)),
-        **({'val_cfg': {}, 'val_evaluator': dict(type='Accuracy')}
-           if 'val' in names else {}),
-        **loaders)))
+    return Runner.from_cfg(
+        Config(
+            dict(
+                default_scope='swav_plugin',
+                work_dir=str(root / 'work'),
+                model=dict(
+                    type='ImageClassifier',
+                    backbone=dict(type='ResNet', depth=18),
+                    head=dict(
+                        type='LinearClsHead', num_classes=3, in_channels=512
+                    ),
+                ),
+                train_cfg=dict(by_epoch=True, max_epochs=1),
+                optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+                **(
+                    {'val_cfg': {}, 'val_evaluator': dict(type='Accuracy')}
+                    if 'val' in names
+                    else {}
+                ),
+                **loaders,
+            )
+        )
+    )
 
 
 def detector(base_channels: int = 2) -> nn.Module:
@@ -291,8 +392,7 @@ def detector(base_channels: int = 2) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize('lost', [
-    'backbone', 'roi_head.shared_head.layer4'])
+@pytest.mark.parametrize('lost', ['backbone', 'roi_head.shared_head.layer4'])
 def test_load_from_fills_all_that_is_pretrained(
     tmp_path: Path, lost: str
 ) -> None:
@@ -307,8 +407,14 @@ def test_load_from_fills_all_that_is_pretrained(
     torch.save(detector(4).state_dict(), path)
     with pytest.raises(UsageError, match='or has them in another shape'):
         check_load_from(runner)
-    torch.save({key: value for key, value in state.items()
-                if not key.startswith(lost)}, path)
+    torch.save(
+        {
+            key: value
+            for key, value in state.items()
+            if not key.startswith(lost)
+        },
+        path,
+    )
     with pytest.raises(UsageError, match=f'such as {lost}.bias'):
         check_load_from(runner)
 
@@ -316,12 +422,15 @@ def test_load_from_fills_all_that_is_pretrained(
 def test_only_trainings_are_resumed(tmp_path: Path) -> None:
     path = tmp_path / 'epoch_1.pth'
     hook = PretrainedHook('random')
-    runner = SimpleNamespace(hooks=[hook], work_dir=str(tmp_path),
-                             cfg=dict(resume=True))
+    runner = SimpleNamespace(
+        hooks=[hook], work_dir=str(tmp_path), cfg=dict(resume=True)
+    )
     check_resume(runner)  # there is nothing yet
-    for weights in ({'conv1.weight': torch.zeros(1)},
-                    dict(state_dict={}, meta=dict(epoch=1)),
-                    dict(optimizer={}, meta=None)):
+    for weights in (
+        {'conv1.weight': torch.zeros(1)},
+        dict(state_dict={}, meta=dict(epoch=1)),
+        dict(optimizer={}, meta=None),
+    ):
         torch.save(weights, path)
         with pytest.raises(UsageError, match='weights and no state of a tr'):
             check_resume(runner)
@@ -338,7 +447,7 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
     check_resume(runner)
 
 
-LOADS_MASKS = '''
+LOADS_MASKS = """
 import argparse, sys, time
 from torch.utils.data import DataLoader
 from swav_plugin.engine.launch import run_command
@@ -358,13 +467,14 @@ def run(args):
     time.sleep(60)
 
 run_command(run, argparse.Namespace(launcher='none'))
-'''
+"""
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='on Linux only')
 def test_workers_end_with_what_is_killed() -> None:
     process = subprocess.Popen(
-        [sys.executable, '-c', LOADS_MASKS], stdout=subprocess.PIPE, text=True)
+        [sys.executable, '-c', LOADS_MASKS], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     worker = Path('/proc', process.stdout.readline().strip())
     assert worker.exists()
@@ -372,7 +482,7 @@ def test_workers_end_with_what_is_killed() -> None:
     process.wait(60)
     deadline = time.monotonic() + 8
     while worker.exists() and time.monotonic() < deadline:
-        time.sleep(.1)
+        time.sleep(0.1)
     assert not worker.exists()
 
 
@@ -381,8 +491,11 @@ def test_labels_without_a_class(tmp_path: Path) -> None:
     (tmp_path / 'val.txt').write_text('a.jpg 3\n')
     runner = classifier_runner(tmp_path, ['train', 'val'])
     check_labels(runner, 'train', 'test')
-    with pytest.raises(UsageError, match='labels of val_dataloader go up to '
-                       '3, but the head has 3 classes, 0 to 2; set model'):
+    with pytest.raises(
+        UsageError,
+        match='labels of val_dataloader go up to '
+        '3, but the head has 3 classes, 0 to 2; set model',
+    ):
         check_labels(runner, 'train', 'val')
     runner.model.head = None
     check_labels(runner, 'train', 'val')

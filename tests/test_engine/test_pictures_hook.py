@@ -1,4 +1,5 @@
 """What mmdet's visualizer draws reaches the files."""
+
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +25,15 @@ ORANGE, BLUE, GREEN = (230, 140, 20), (20, 90, 200), (0, 255, 0)
 def runner(tmp_path: Path) -> Any:
     """What the hook asks of a Runner: 10 batches of 1."""
     from mmdet.visualization import DetLocalVisualizer
+
     visualizer = DetLocalVisualizer(name=str(tmp_path))
     visualizer.dataset_meta = dict(classes=['cat'], palette=[GREEN])
-    return SimpleNamespace(val_dataloader=range(10), test_dataloader=range(3),
-                           log_dir=str(tmp_path), visualizer=visualizer)
+    return SimpleNamespace(
+        val_dataloader=range(10),
+        test_dataloader=range(3),
+        log_dir=str(tmp_path),
+        visualizer=visualizer,
+    )
 
 
 def sample(path: Path) -> Any:
@@ -36,6 +42,7 @@ def sample(path: Path) -> Any:
     Of a sure and of an unsure one: a box, and the lower half of it as mask.
     """
     from mmdet.structures import DetDataSample
+
     image = Image.new('RGB', (800, 400), BLUE)
     image.paste(ORANGE, (0, 0, 400, 400))
     image.save(path)
@@ -44,10 +51,13 @@ def sample(path: Path) -> Any:
     masks[1, 200:360, 440:720] = True
     found = DetDataSample(metainfo=dict(img_path=str(path)))
     found.pred_instances = InstanceData(
-        bboxes=torch.tensor([[80., 200., 240., 320.],
-                             [440., 40., 720., 360.]]),
-        masks=masks, scores=torch.tensor([.9, .1]),
-        labels=torch.tensor([0, 0]))
+        bboxes=torch.tensor(
+            [[80.0, 200.0, 240.0, 320.0], [440.0, 40.0, 720.0, 360.0]]
+        ),
+        masks=masks,
+        scores=torch.tensor([0.9, 0.1]),
+        labels=torch.tensor([0, 0]),
+    )
     return found
 
 
@@ -57,10 +67,12 @@ def test_what_is_found_is_drawn_over_the_image(
     hook = PicturesHook()
     for batch in range(10):
         hook.after_val_iter(
-            runner, batch, outputs=[sample(tmp_path / f'{batch}.png')])
+            runner, batch, outputs=[sample(tmp_path / f'{batch}.png')]
+        )
     files = sorted((tmp_path / 'pictures').iterdir())
     assert [file.name for file in files] == [
-        f'{batch:06}-{batch}.jpg' for batch in (0, 2, 5, 7)]
+        f'{batch:06}-{batch}.jpg' for batch in (0, 2, 5, 7)
+    ]
     for file in files:
         with Image.open(file) as picture:
             assert picture.size == (400, 200)
@@ -85,8 +97,11 @@ def test_what_is_found_is_drawn_over_the_image(
         assert (masked.min(0) >= np.array([46, 181, 4]) - 20).all()
         assert (masked.max(0) <= np.array([97, 232, 55]) + 20).all()
         # The outline above the mask: on columns 40 and 120, row 100.
-        edges = [pixels[106:126, 38:43], pixels[106:126, 118:123],
-                 pixels[98:103, 46:114].swapaxes(0, 1)]
+        edges = [
+            pixels[106:126, 38:43],
+            pixels[106:126, 118:123],
+            pixels[98:103, 46:114].swapaxes(0, 1),
+        ]
         for edge in edges:
             # Green less red: of the image, -90.
             assert (edge[..., 1] - edge[..., 0]).max(1).min() > 40
@@ -96,5 +111,6 @@ def test_fewer_batches_than_pictures(runner: Any, tmp_path: Path) -> None:
     hook = PicturesHook()
     for batch in range(3):
         hook.after_test_iter(
-            runner, batch, outputs=[sample(tmp_path / f'{batch}.png')])
+            runner, batch, outputs=[sample(tmp_path / f'{batch}.png')]
+        )
     assert len([*(tmp_path / 'pictures').iterdir()]) == 3

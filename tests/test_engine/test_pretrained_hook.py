@@ -1,4 +1,5 @@
 """Weights for the backbone, once, before training."""
+
 import hashlib
 import logging
 from pathlib import Path
@@ -17,7 +18,8 @@ def runner(iteration: int = 0) -> SimpleNamespace:
     model = nn.Module()
     model.backbone = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     return SimpleNamespace(
-        iter=iteration, model=model, logger=logging.getLogger('hook'), cfg={})
+        iter=iteration, model=model, logger=logging.getLogger('hook'), cfg={}
+    )
 
 
 @pytest.fixture
@@ -28,8 +30,10 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize('is_wrapped', [False, True])
 def test_fills_the_backbone(
-    weights: dict[str, torch.Tensor], tmp_path: Path,
-    caplog: pytest.LogCaptureFixture, is_wrapped: bool
+    weights: dict[str, torch.Tensor],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_wrapped: bool,
 ) -> None:
     path = str(tmp_path / 'w.pth')
     torch.save(dict(state_dict=weights), path)
@@ -45,12 +49,13 @@ def test_fills_the_backbone(
 
 
 def test_fills_a_shared_head(
-    weights: dict[str, torch.Tensor], tmp_path: Path,
-    caplog: pytest.LogCaptureFixture
+    weights: dict[str, torch.Tensor],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = str(tmp_path / 'w.pth')
-    weights['backbone.layer4.0.weight'] = torch.full((2, 2), 7.)
-    weights['backbone.layer4.0.bias'] = torch.full((2, ), 7.)
+    weights['backbone.layer4.0.weight'] = torch.full((2, 2), 7.0)
+    weights['backbone.layer4.0.bias'] = torch.full((2,), 7.0)
     torch.save(weights, path)
     run = runner()
     run.model.roi_head = nn.Module()
@@ -86,7 +91,7 @@ def test_incomplete_weights_are_an_error(
 
 
 def test_random_weights_are_asked_for(
-    caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = runner()
     before = run.model.backbone[0].weight.clone()
@@ -122,8 +127,13 @@ def test_what_it_began_with_stays_in_checkpoints(
     hook, saved = PretrainedHook(str(path)), dict(meta={})
     hook.before_train(runner())
     hook.before_save_checkpoint(runner(), saved)
-    assert saved == dict(meta=dict(pretrained=dict(
-        name='w', sha256=hashlib.sha256(path.read_bytes()).hexdigest())))
+    assert saved == dict(
+        meta=dict(
+            pretrained=dict(
+                name='w', sha256=hashlib.sha256(path.read_bytes()).hexdigest()
+            )
+        )
+    )
     resumed, again = PretrainedHook(), dict(meta={})
     of_load_from = runner()
     of_load_from.cfg = dict(load_from='whole.pth')

@@ -1,4 +1,5 @@
 """Deferred scalars are mmengine's numbers, without its reads."""
+
 import copy
 import json
 import pickle
@@ -26,33 +27,38 @@ def test_a_history_is_mmengines(max_length: int, num_before: int) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=40)
     before = HistoryBuffer(
-        list(values[:num_before]), [1] * num_before, max_length)
+        list(values[:num_before]), [1] * num_before, max_length
+    )
     theirs, ours = copy.deepcopy(before), ScalarHistory(before)
     for step, value in enumerate(values[num_before:].tolist()):
         is_tensor = step % 4 != 2
         count = 1 if is_tensor else 3
         theirs.update(value, count)
         ours.update(
-            torch.tensor([value], dtype=torch.float64)
-            if is_tensor else value, count)
+            torch.tensor([value], dtype=torch.float64) if is_tensor else value,
+            count,
+        )
         if step % 5 == 0:
             for one, other in zip(theirs.data, ours.data):
                 np.testing.assert_array_equal(one, other)
             for name in ('mean', 'min', 'max'):
-                for window in ((), (1, ), (4, ), (50, )):
+                for window in ((), (1,), (4,), (50,)):
                     assert ours.statistics(name, *window) == (
-                        theirs.statistics(name, *window))
+                        theirs.statistics(name, *window)
+                    )
             assert ours.current() == theirs.current()
 
 
 def test_a_copy_is_mmengines_class_and_goes_on_alone() -> None:
-    history = ScalarHistory(HistoryBuffer([1.], [1]))
-    history.update(torch.tensor(2.))
-    for copied in (copy.deepcopy(history),
-                   pickle.loads(pickle.dumps(history))):
+    history = ScalarHistory(HistoryBuffer([1.0], [1]))
+    history.update(torch.tensor(2.0))
+    for copied in (
+        copy.deepcopy(history),
+        pickle.loads(pickle.dumps(history)),
+    ):
         assert type(copied) is HistoryBuffer
         assert copied.data[0].tolist() == [1, 2]
-        copied.update(3.)
+        copied.update(3.0)
     assert history.data[0].tolist() == [1, 2]
 
 
@@ -95,7 +101,8 @@ class Reads(TorchDispatchMode):
 def train(hook: str, work_dir: Path, **changes: Any) -> tuple[Runner, int]:
     torch.manual_seed(0)
     data = torch.utils.data.DataLoader(
-        [dict(inputs=torch.tensor(float(i))) for i in range(NUM_ITERS)])
+        [dict(inputs=torch.tensor(float(i))) for i in range(NUM_ITERS)]
+    )
     runner = Runner(
         model=Line(),
         work_dir=str(work_dir),
@@ -105,14 +112,17 @@ def train(hook: str, work_dir: Path, **changes: Any) -> tuple[Runner, int]:
         default_hooks=dict(
             runtime_info=dict(type=hook),
             logger=dict(type='LoggerHook', interval=INTERVAL),
-            checkpoint=dict(
-                type='CheckpointHook', by_epoch=False, interval=4)),
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4),
+        ),
         log_processor=dict(by_epoch=False, window_size=INTERVAL),
         visualizer=dict(
-            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+        ),
         default_scope='swav_plugin',
         experiment_name=f'{work_dir.parent.name}_{work_dir.name}',
-        log_level='ERROR', **changes)
+        log_level='ERROR',
+        **changes,
+    )
     with Reads() as reads:
         runner.train()
     return runner, reads.count - 1  # torch's loader reads its seed
@@ -120,16 +130,16 @@ def train(hook: str, work_dir: Path, **changes: Any) -> tuple[Runner, int]:
 
 def logged(work_dir: Path) -> list[dict]:
     """What the lines of a run say, without its times."""
-    file, = work_dir.glob('*/vis_data/scalars.json')
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return [{
-        name: value
-        for name, value in line.items() if 'time' not in name
-    } for line in lines]
+    return [
+        {name: value for name, value in line.items() if 'time' not in name}
+        for line in lines
+    ]
 
 
 def test_logs_and_checkpoints_are_equal_and_reads_are_not(
-    tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     num_reads, hubs = {}, {}
     for hook in ('RuntimeInfoHook', 'DeferredRuntimeInfoHook'):
@@ -146,7 +156,8 @@ def test_logs_and_checkpoints_are_equal_and_reads_are_not(
         assert len(stored[1].data[0]) == 4
     # Three losses each: mmengine in every iteration, ours in the first.
     assert num_reads == dict(
-        RuntimeInfoHook=3 * NUM_ITERS, DeferredRuntimeInfoHook=3)
+        RuntimeInfoHook=3 * NUM_ITERS, DeferredRuntimeInfoHook=3
+    )
 
 
 def test_a_resumed_run_goes_on_with_what_was_logged(tmp_path: Path) -> None:
@@ -155,12 +166,14 @@ def test_a_resumed_run_goes_on_with_what_was_logged(tmp_path: Path) -> None:
         'DeferredRuntimeInfoHook',
         tmp_path / 'resumed',
         load_from=str(tmp_path / 'whole/iter_4.pth'),
-        resume=True)
+        resume=True,
+    )
     assert num_reads == 0
     assert len(whole.message_hub.get_scalar('train/loss').data[0]) == NUM_ITERS
     for name in ('train/loss', 'train/lr'):
         one, other = (
             run.message_hub.get_scalar(name).data[0]
-            for run in (whole, resumed))
+            for run in (whole, resumed)
+        )
         np.testing.assert_array_equal(one[:4], other[:4])
         assert len(other) == NUM_ITERS

@@ -1,4 +1,5 @@
 """Unreadable images are counted over ranks and passes."""
+
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,9 +22,11 @@ class Records(logging.Handler):
 
 
 def batch(*skipped: list[str]) -> dict:
-    return dict(data_samples=[
-        DataSample(metainfo=dict(skipped=entries)) for entries in skipped
-    ])
+    return dict(
+        data_samples=[
+            DataSample(metainfo=dict(skipped=entries)) for entries in skipped
+        ]
+    )
 
 
 def train(
@@ -34,8 +37,11 @@ def train(
     logger = logging.Logger('skipped')
     logger.addHandler(records)
     runner = SimpleNamespace(
-        iter=0, train_dataloader=[None] * batches_per_pass,
-        work_dir=work_dir, logger=logger)
+        iter=0,
+        train_dataloader=[None] * batches_per_pass,
+        work_dir=work_dir,
+        logger=logger,
+    )
     hook = SkippedImagesHook(num_names=2)
     for index, data_batch in enumerate(batches):
         hook.after_train_iter(runner, index, data_batch)
@@ -45,12 +51,20 @@ def train(
 
 
 def test_each_pass_is_reported_and_each_file_stored_once(
-    tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     messages = train(
         str(tmp_path),
-        [batch([], ['b: y']), batch(['a: x', 'c: z']), batch([]), batch([]),
-         batch(['b: y']), batch(['b: y']), batch(['d: w'])])
+        [
+            batch([], ['b: y']),
+            batch(['a: x', 'c: z']),
+            batch([]),
+            batch([]),
+            batch(['b: y']),
+            batch(['b: y']),
+            batch(['d: w']),
+        ],
+    )
     assert [message.split('.')[0] for message in messages] == [
         'Iteration 2: unreadable images since the last count: 3',
         'Iteration 6: unreadable images since the last count: 1',

@@ -1,6 +1,7 @@
 """SwAVHook: when prototypes thaw, when the queue starts, what is refused."""
+
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,7 @@ class RandomViews(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, list[Tensor]]:
         generator = torch.Generator().manual_seed(index)
-        return dict(
-            inputs=[torch.randn(3, 8, 8, generator=generator)] * 2)
+        return dict(inputs=[torch.randn(3, 8, 8, generator=generator)] * 2)
 
 
 class Recorder(Hook):
@@ -33,8 +33,11 @@ class Recorder(Hook):
         self.num_rows: list[int] = []
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None,
-        outputs: Any = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
     ) -> None:
         head = runner.model.head
         weight = head.prototypes[0].weight.detach()
@@ -52,10 +55,15 @@ class Recorder(Hook):
 
 
 def train(
-    work_dir: Path, hook: dict, head: dict, max_epochs: int = 2,
-    accumulative_counts: int = 1, resume: bool = False,
-    load_from: Optional[str] = None, train_cfg: Optional[dict] = None,
-    **kwargs: Any
+    work_dir: Path,
+    hook: dict,
+    head: dict,
+    max_epochs: int = 2,
+    accumulative_counts: int = 1,
+    resume: bool = False,
+    load_from: str | None = None,
+    train_cfg: dict | None = None,
+    **kwargs: Any,
 ) -> Recorder:
     recorder = Recorder()
     torch.manual_seed(0)
@@ -63,23 +71,30 @@ def train(
         model=dict(
             type='SwAV',
             backbone=dict(
-                type='ResNet', depth=18, base_channels=4, stem_channels=4,
-                norm_cfg=dict(type='GN', num_groups=2)),
+                type='ResNet',
+                depth=18,
+                base_channels=4,
+                stem_channels=4,
+                norm_cfg=dict(type='GN', num_groups=2),
+            ),
             neck=dict(
-                type='SwAVNeck', in_channels=32, hid_channels=0,
-                out_channels=8),
-            head=dict(type='SwAVHead', **head)),
+                type='SwAVNeck', in_channels=32, hid_channels=0, out_channels=8
+            ),
+            head=dict(type='SwAVHead', **head),
+        ),
         work_dir=str(work_dir),
         train_dataloader=dict(
             dataset=RandomViews(),
             sampler=dict(type='DefaultSampler', shuffle=True),
             collate_fn=dict(type='default_collate'),
             batch_size=BATCH,
-            num_workers=0),
+            num_workers=0,
+        ),
         train_cfg=train_cfg or dict(by_epoch=True, max_epochs=max_epochs),
         optim_wrapper=dict(
             accumulative_counts=accumulative_counts,
-            optimizer=dict(type='SGD', lr=0.5, momentum=0.9)),
+            optimizer=dict(type='SGD', lr=0.5, momentum=0.9),
+        ),
         custom_hooks=[dict(type='SwAVHook', **hook), recorder],
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         randomness=dict(seed=0),
@@ -87,66 +102,84 @@ def train(
         load_from=load_from,
         default_scope='swav_plugin',
         experiment_name=f'hook_{work_dir.name}_{max_epochs}',
-        cfg=kwargs)
+        cfg=kwargs,
+    )
     runner.train()
     return recorder
 
 
 def test_prototypes_thaw_after_so_many_steps(tmp_path: Path) -> None:
-    recorder = train(tmp_path, dict(freeze_prototypes_iters=3),
-                     dict(num_prototypes=4))
+    recorder = train(
+        tmp_path, dict(freeze_prototypes_iters=3), dict(num_prototypes=4)
+    )
     assert recorder.moved() == [False, False] + [True] * 5
 
 
-def test_with_accumulation_it_counts_steps_not_batches(
-    tmp_path: Path
-) -> None:
-    recorder = train(tmp_path, dict(freeze_prototypes_iters=2),
-                     dict(num_prototypes=4), accumulative_counts=2)
+def test_with_accumulation_it_counts_steps_not_batches(tmp_path: Path) -> None:
+    recorder = train(
+        tmp_path,
+        dict(freeze_prototypes_iters=2),
+        dict(num_prototypes=4),
+        accumulative_counts=2,
+    )
     # Batches 2 and 4 end frozen steps; 6 and 8 move the prototypes.
     assert recorder.moved() == [False] * 4 + [True, False, True]
 
 
 def test_a_resumed_run_thaws_at_the_same_step(tmp_path: Path) -> None:
-    train(tmp_path, dict(freeze_prototypes_iters=6), dict(num_prototypes=4),
-          max_epochs=1)
-    resumed = train(tmp_path, dict(freeze_prototypes_iters=6),
-                    dict(num_prototypes=4), resume=True)
+    train(
+        tmp_path,
+        dict(freeze_prototypes_iters=6),
+        dict(num_prototypes=4),
+        max_epochs=1,
+    )
+    resumed = train(
+        tmp_path,
+        dict(freeze_prototypes_iters=6),
+        dict(num_prototypes=4),
+        resume=True,
+    )
     assert resumed.moved() == [False, True, True]
 
 
 def test_the_queue_starts_with_its_epoch(tmp_path: Path) -> None:
-    recorder = train(tmp_path, dict(queue_begin_epoch=1),
-                     dict(num_prototypes=4, queue_length=8))
+    recorder = train(
+        tmp_path,
+        dict(queue_begin_epoch=1),
+        dict(num_prototypes=4, queue_length=8),
+    )
     assert recorder.num_rows == [0] * 4 + [4, 8, 8, 8]
 
 
 def test_the_queue_starts_under_an_iteration_based_loop_too(
-    tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     recorder = train(
-        tmp_path, dict(queue_begin_epoch=1),
+        tmp_path,
+        dict(queue_begin_epoch=1),
         dict(num_prototypes=4, queue_length=8),
-        train_cfg=dict(by_epoch=False, max_iters=7))
+        train_cfg=dict(by_epoch=False, max_iters=7),
+    )
     assert recorder.num_rows == [0] * 4 + [4, 8, 8]
 
 
-def test_weights_of_another_run_come_without_its_queue(
-    tmp_path: Path
-) -> None:
+def test_weights_of_another_run_come_without_its_queue(tmp_path: Path) -> None:
     head = dict(num_prototypes=4, queue_length=8)
     train(tmp_path / 'one', {}, head)
     recorder = train(
-        tmp_path / 'other', dict(queue_begin_epoch=1), head,
-        load_from=str(tmp_path / 'one/epoch_2.pth'))
+        tmp_path / 'other',
+        dict(queue_begin_epoch=1),
+        head,
+        load_from=str(tmp_path / 'one/epoch_2.pth'),
+    )
     assert recorder.num_rows == [0] * 4 + [4, 8, 8, 8]
 
 
-def test_a_resumed_run_goes_on_as_an_uninterrupted_one(
-    tmp_path: Path
-) -> None:
-    settings: tuple = (dict(queue_begin_epoch=0, freeze_prototypes_iters=2),
-                       dict(num_prototypes=4, queue_length=8))
+def test_a_resumed_run_goes_on_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    settings: tuple = (
+        dict(queue_begin_epoch=0, freeze_prototypes_iters=2),
+        dict(num_prototypes=4, queue_length=8),
+    )
     whole = train(tmp_path / 'whole', *settings, max_epochs=3)
     train(tmp_path / 'parts', *settings, max_epochs=1)
     rest = train(tmp_path / 'parts', *settings, max_epochs=3, resume=True)
@@ -155,13 +188,16 @@ def test_a_resumed_run_goes_on_as_an_uninterrupted_one(
     assert rest.num_rows == whole.num_rows[4:]
 
 
-@pytest.mark.parametrize('head,message', [
-    (dict(num_prototypes=5), '5 prototypes can not share 4 images'),
-    (dict(num_prototypes=13, queue_length=8), '4 images and 8 queued'),
-    (dict(num_prototypes=[3, 20]), '20 prototypes'),
-    (dict(num_prototypes=4, queue_length=10), 'to 8 or 12, or to 0'),
-    (dict(num_prototypes=4, queue_length=2), 'to 4, or to 0'),
-])
+@pytest.mark.parametrize(
+    'head,message',
+    [
+        (dict(num_prototypes=5), '5 prototypes can not share 4 images'),
+        (dict(num_prototypes=13, queue_length=8), '4 images and 8 queued'),
+        (dict(num_prototypes=[3, 20]), '20 prototypes'),
+        (dict(num_prototypes=4, queue_length=10), 'to 8 or 12, or to 0'),
+        (dict(num_prototypes=4, queue_length=2), 'to 4, or to 0'),
+    ],
+)
 def test_impossible_recipes_are_refused_before_training(
     tmp_path: Path, head: dict, message: str
 ) -> None:
@@ -169,11 +205,13 @@ def test_impossible_recipes_are_refused_before_training(
         train(tmp_path, {}, head)
 
 
-def test_accumulation_says_what_the_codes_see(
-    tmp_path: Path
-) -> None:
-    train(tmp_path, {}, dict(num_prototypes=4, queue_length=8),
-          accumulative_counts=2)
+def test_accumulation_says_what_the_codes_see(tmp_path: Path) -> None:
+    train(
+        tmp_path,
+        {},
+        dict(num_prototypes=4, queue_length=8),
+        accumulative_counts=2,
+    )
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert 'they see 4 images at a time and 8 queued, not 8' in log
 
@@ -181,5 +219,9 @@ def test_accumulation_says_what_the_codes_see(
 def test_checkpointing_a_whole_backbone_is_refused(tmp_path: Path) -> None:
     # It would train on with a backbone that never changes.
     with pytest.raises(ValueError, match='with_cp=True'):
-        train(tmp_path, {}, dict(num_prototypes=4),
-              activation_checkpointing=['backbone'])
+        train(
+            tmp_path,
+            {},
+            dict(num_prototypes=4),
+            activation_checkpointing=['backbone'],
+        )

@@ -1,10 +1,11 @@
 """FeatureEvalLoop: right features, made once, beside a training and alone."""
+
 import json
 import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -17,24 +18,33 @@ from torch import nn
 
 import swav_plugin.models  # noqa: F401
 from swav_plugin.datasets.transforms import read_rgb
-from swav_plugin.evaluation import (FeatureEvalLoop, FeatureSet, Labels,
-                                    Result, feature_loop)
+from swav_plugin.evaluation import (
+    FeatureEvalLoop,
+    FeatureSet,
+    Labels,
+    Result,
+    feature_loop,
+)
 from swav_plugin.models.feature_pooling import pool_feature
 from tests.distributed import run_on_ranks
 
-MEAN, STD = [120., 110., 100.], [60., 50., 40.]
+MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
 NORM = dict(type='BN')
 # Narrower, and convolutions of torch 2.14 (oneDNN) overwrite memory.
 BACKBONE = dict(
-    type='ResNetWithStem', depth=18, stem_channels=8, base_channels=8,
-    norm_cfg=NORM)
+    type='ResNetWithStem',
+    depth=18,
+    stem_channels=8,
+    base_channels=8,
+    norm_cfg=NORM,
+)
 MODEL = dict(
     type='SwAV',
-    data_preprocessor=dict(
-        type='MultiViewPreprocessor', mean=MEAN, std=STD),
+    data_preprocessor=dict(type='MultiViewPreprocessor', mean=MEAN, std=STD),
     backbone=BACKBONE,
     neck=dict(type='SwAVNeck', in_channels=64, hid_channels=8, out_channels=4),
-    head=dict(type='SwAVHead', num_prototypes=4))
+    head=dict(type='SwAVHead', num_prototypes=4),
+)
 FEATURES = ['avgpool', 'neck'] + [f'feature{i}' for i in range(1, 6)]
 
 
@@ -50,8 +60,9 @@ class Capture:
     def evaluate(self, bank: FeatureSet, test: FeatureSet) -> list[Result]:
         """Sum the first feature."""
         self.seen.append((bank, test))
-        total = sum(float(rows[:].double().sum())
-                    for rows in test.features.values())
+        total = sum(
+            float(rows[:].double().sum()) for rows in test.features.values()
+        )
         return [Result('sum', total, 'of all features')]
 
 
@@ -78,13 +89,19 @@ def loader(root: Path, **dataset: Any) -> dict:
             type='ImageFolder',
             data_root=str(root),
             test_mode=True,
-            pipeline=[dict(type='LoadImage'), dict(type='PackViews')]) |
-        dataset)
+            pipeline=[dict(type='LoadImage'), dict(type='PackViews')],
+        )
+        | dataset,
+    )
 
 
 def make_runner(
-    images: Path, work_dir: Path, evaluator: Any = None, seed: int = 0,
-    runner: Optional[dict] = None, **loop: Any
+    images: Path,
+    work_dir: Path,
+    evaluator: Any = None,
+    seed: int = 0,
+    runner: dict | None = None,
+    **loop: Any,
 ) -> Runner:
     """A runner whose test loop is a FeatureEvalLoop, with random weights."""
     torch.manual_seed(seed)
@@ -97,11 +114,14 @@ def make_runner(
             type='FeatureEvalLoop',
             bank_dataloader=loader(images / 'train'),
             dtype='float32',
-            windows='adaptive') | loop,
+            windows='adaptive',
+        )
+        | loop,
         randomness=dict(seed=seed),
         default_scope='swav_plugin',
         log_level='WARNING',
-        experiment_name=uuid.uuid4().hex)
+        experiment_name=uuid.uuid4().hex,
+    )
     built = Runner(**{**config, **(runner or {})})
     return built
 
@@ -126,8 +146,9 @@ def test_features_are_those_of_the_model(images: Path, tmp_path: Path) -> None:
     assert not [*tmp_path.glob('features.*')]
 
     files = sorted((images / 'val').rglob('*.png'))
-    assert test.labels.values.tolist() == [int(f.parent.name[-1])
-                                           for f in files]
+    assert test.labels.values.tolist() == [
+        int(f.parent.name[-1]) for f in files
+    ]
     assert test.labels.classes == ('class0', 'class1', 'class2')
     assert len(bank.labels.values) == len(bank.features['avgpool']) == 13
     batch = np.stack([read_rgb(file) for file in files])
@@ -143,14 +164,16 @@ def test_features_are_those_of_the_model(images: Path, tmp_path: Path) -> None:
     assert list(test.features) == FEATURES
     for name, rows in test.features.items():
         torch.testing.assert_close(
-            rows[:], expected[name], rtol=1e-4, atol=1e-5)
+            rows[:], expected[name], rtol=1e-4, atol=1e-5
+        )
 
 
 def count_batches(runner: Runner) -> int:
     """How many batches the backbone sees in a test."""
     backbone = runner.model.backbone
     with mock.patch.object(
-            backbone, 'forward', wraps=backbone.forward) as forward:
+        backbone, 'forward', wraps=backbone.forward
+    ) as forward:
         runner.test()
     return forward.call_count
 
@@ -181,12 +204,16 @@ def test_a_cache_is_never_that_of_something_else(
     assert not torch.equal(other, first)
     # Another mean of the pixels, in what is not part of the weights.
     model = MODEL | dict(
-        data_preprocessor=MODEL['data_preprocessor'] | dict(mean=STD))
+        data_preprocessor=MODEL['data_preprocessor'] | dict(mean=STD)
+    )
     runner = make_runner(images, tmp_path, runner=dict(model=model), **cache)
     assert count_batches(runner) == 11
     # Other transforms, of the test images alone.
-    pipeline = [dict(type='LoadImage'), dict(type='CenterCrop', crop_size=24),
-                dict(type='PackViews')]
+    pipeline = [
+        dict(type='LoadImage'),
+        dict(type='CenterCrop', crop_size=24),
+        dict(type='PackViews'),
+    ]
     changed = dict(test_dataloader=loader(images / 'val', pipeline=pipeline))
     runner = make_runner(images, tmp_path, runner=changed, **cache)
     assert count_batches(runner) == 4
@@ -205,7 +232,8 @@ def test_a_crash_leaves_no_cache(images: Path, tmp_path: Path) -> None:
     runner = make_runner(images, tmp_path, **cache)
     training = runner.model.training
     with mock.patch.object(
-            feature_loop.ShardWriter, 'close', side_effect=KeyError('stop')):
+        feature_loop.ShardWriter, 'close', side_effect=KeyError('stop')
+    ):
         with pytest.raises(KeyError, match='stop'):
             runner.test()
     assert runner.model.training == training
@@ -220,25 +248,33 @@ def test_results_have_their_protocol_in_a_file(
         images, tmp_path, [dict(type='KNN', k=[1, 13]), dict(type=Capture)]
     ).test()
     assert list(metrics) == [
-        'avgpool/knn1_top1', 'avgpool/knn1_top5', 'avgpool/knn13_top1',
-        'avgpool/knn13_top5', 'sum'
+        'avgpool/knn1_top1',
+        'avgpool/knn1_top5',
+        'avgpool/knn13_top1',
+        'avgpool/knn13_top5',
+        'sum',
     ]
     # 13 neighbours are the whole bank: every class has a vote.
     assert metrics['avgpool/knn13_top5'] == 100
-    file, = tmp_path.rglob('results.json')
+    (file,) = tmp_path.rglob('results.json')
     results = json.loads(file.read_text())
     assert {r['name']: r['value'] for r in results} == metrics
     assert results[0]['protocol'].startswith('avgpool, k=1, T=0.07, cosine')
 
 
-def _test_on_rank(rank: int, images: Path, work_dir: Path,
-                  cache_dir: Optional[str]) -> tuple:
+def _test_on_rank(
+    rank: int, images: Path, work_dir: Path, cache_dir: str | None
+) -> tuple:
     runner = make_runner(
-        images, work_dir, [dict(type='KNN', k=[1, 4]), dict(type=Capture)],
-        features=['avgpool', 'feature3'], cache_dir=cache_dir)
+        images,
+        work_dir,
+        [dict(type='KNN', k=[1, 4]), dict(type=Capture)],
+        features=['avgpool', 'feature3'],
+        cache_dir=cache_dir,
+    )
     # As after training with plain batch norm; checkpoints have rank 0's.
     mean = runner.model.backbone.layer1[0].bn1.running_mean
-    mean += .1 * get_rank()
+    mean += 0.1 * get_rank()
     own = mean.clone()
     metrics = runner.test()
     assert torch.equal(mean, own)
@@ -261,49 +297,62 @@ def test_ranks_give_the_numbers_of_one(
 def test_ranks_share_a_cache_with_one(images: Path, tmp_path: Path) -> None:
     cache = str(tmp_path / 'cache')
     run_on_ranks(_test_on_rank, 2, images, tmp_path, cache)
-    runner = make_runner(images, tmp_path, cache_dir=cache,
-                         features=['avgpool', 'feature3'])
+    runner = make_runner(
+        images, tmp_path, cache_dir=cache, features=['avgpool', 'feature3']
+    )
     assert count_batches(runner) == 0
 
 
 def train(images: Path, work_dir: Path, with_eval: bool) -> Runner:
     """Two epochs of SwAV on noise, with kNN after each or without."""
     views = dict(
-        type='MultiView', num_views=[2],
-        transforms=[[dict(type='RandomResizedCrop', scale=32)]])
-    train_loader = loader(images / 'train', pipeline=[
-        dict(type='LoadImage'), views, dict(type='PackViews')
-    ], test_mode=False)
+        type='MultiView',
+        num_views=[2],
+        transforms=[[dict(type='RandomResizedCrop', scale=32)]],
+    )
+    train_loader = loader(
+        images / 'train',
+        pipeline=[dict(type='LoadImage'), views, dict(type='PackViews')],
+        test_mode=False,
+    )
     # Random numbers of the process, so that a loop which draws some shows.
     train_loader |= dict(
-        batch_size=4, sampler=dict(type='DefaultSampler', shuffle=True),
-        collate_fn=dict(type='default_collate'), drop_last=True)
-    dropout = MODEL | dict(
-        backbone=BACKBONE | dict(drop_path_rate=.5))
+        batch_size=4,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        collate_fn=dict(type='default_collate'),
+        drop_last=True,
+    )
+    dropout = MODEL | dict(backbone=BACKBONE | dict(drop_path_rate=0.5))
     config = dict(
         model=dropout,
         train_dataloader=train_loader,
         train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         custom_hooks=[dict(type='SwAVHook')],
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
         visualizer=dict(
-            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
-        test_dataloader=None, test_cfg=None, test_evaluator=None)
+            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+        ),
+        test_dataloader=None,
+        test_cfg=None,
+        test_evaluator=None,
+    )
     if with_eval:
         config |= dict(
             val_dataloader=loader(images / 'val'),
             val_evaluator=[dict(type='KNN', k=[5])],
             val_cfg=dict(
                 type='FeatureEvalLoop',
-                bank_dataloader=loader(images / 'train')))
+                bank_dataloader=loader(images / 'train'),
+            ),
+        )
     runner = make_runner(images, work_dir, runner=config)
     runner.train()
     return runner
 
 
 def read_scalars(work_dir: Path) -> list[dict]:
-    file, = work_dir.glob('*/vis_data/scalars.json')
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
@@ -316,13 +365,16 @@ def test_training_goes_on_as_if_nothing_had_happened(
         runner.model.state_dict() for runner in (without, with_eval)
     ]
     assert all(torch.equal(expected[key], found[key]) for key in expected)
-    losses = [row['loss'] for row in read_scalars(tmp_path / 'with')
-              if 'loss' in row]
+    losses = [
+        row['loss'] for row in read_scalars(tmp_path / 'with') if 'loss' in row
+    ]
     assert len(losses) == 6 and len(set(losses)) > 1
     # The curve: a point for each epoch.
-    points = [(row['step'], row['avgpool/knn5_top1'])
-              for row in read_scalars(tmp_path / 'with')
-              if 'avgpool/knn5_top1' in row]
+    points = [
+        (row['step'], row['avgpool/knn5_top1'])
+        for row in read_scalars(tmp_path / 'with')
+        if 'avgpool/knn5_top1' in row
+    ]
     assert [step for step, _ in points] == [1, 2]
     assert not [*(tmp_path / 'with').glob('features.*')]
 
@@ -330,11 +382,14 @@ def test_training_goes_on_as_if_nothing_had_happened(
 Change = Callable[[dict, Path], Any]
 
 
-@pytest.mark.parametrize('loop, message', [
-    (dict(features=['feature6']), "no feature 'feature6'; use 'avgpool'"),
-    (dict(windows='all'), "windows='all'; use 'page' or 'adaptive'"),
-    (dict(dtype='int8'), "dtype='int8'; use 'float16'"),
-])
+@pytest.mark.parametrize(
+    'loop, message',
+    [
+        (dict(features=['feature6']), "no feature 'feature6'; use 'avgpool'"),
+        (dict(windows='all'), "windows='all'; use 'page' or 'adaptive'"),
+        (dict(dtype='int8'), "dtype='int8'; use 'float16'"),
+    ],
+)
 def test_wrong_settings_are_refused(
     loop: dict, message: str, images: Path, tmp_path: Path
 ) -> None:
@@ -350,49 +405,72 @@ def test_sets_that_do_not_fit_are_refused_before_the_first_image(
         bank = changes.pop('bank', None)
         more = dict(bank_dataloader=bank) if bank else {}
         runner = make_runner(
-            images, tmp_path, evaluator, runner=changes, **more)
+            images, tmp_path, evaluator, runner=changes, **more
+        )
         with mock.patch.object(
-                runner.model.backbone, 'forward', side_effect=AssertionError):
+            runner.model.backbone, 'forward', side_effect=AssertionError
+        ):
             with pytest.raises(ValueError, match=message):
                 runner.test()
 
     val = images / 'val'
     refused('k=14 neighbours and a bank of 13', dict(type='KNN', k=[1, 14]))
-    refused('test set has test_mode=False: an unreadable image',
-            test_dataloader=loader(val, test_mode=False))
-    refused('bank set has no label for image 0, .*class0',
-            bank=loader(images / 'train/class0'))
+    refused(
+        'test set has test_mode=False: an unreadable image',
+        test_dataloader=loader(val, test_mode=False),
+    )
+    refused(
+        'bank set has no label for image 0, .*class0',
+        bank=loader(images / 'train/class0'),
+    )
     other = tmp_path / 'other/dog'
     other.mkdir(parents=True)
     (other / '1.png').symlink_to(next(val.rglob('*.png')))
-    refused(r'other classes \(3 and 1; in one of them only: class0',
-            test_dataloader=loader(other.parent))
-    refused('has no use here', test_dataloader=loader(val) | dict(
-        sampler=dict(type='DefaultSampler', shuffle=True)))
+    refused(
+        r'other classes \(3 and 1; in one of them only: class0',
+        test_dataloader=loader(other.parent),
+    )
+    refused(
+        'has no use here',
+        test_dataloader=loader(val)
+        | dict(sampler=dict(type='DefaultSampler', shuffle=True)),
+    )
     lists = tmp_path / 'list.txt'
-    lists.write_text(
-        f'{next(val.rglob("*.png")).relative_to(val)} 7\n')
-    refused('bank set only up to 2|up to 7', dict(type='KNN', k=[1]),
-            test_dataloader=loader(val, ann_file=str(lists)))
-    refused("KNN wants .'neck'. but the loop extracts .'avgpool'",
-            dict(type='KNN', k=[1], features=['neck']))
+    lists.write_text(f'{next(val.rglob("*.png")).relative_to(val)} 7\n')
+    refused(
+        'bank set only up to 2|up to 7',
+        dict(type='KNN', k=[1]),
+        test_dataloader=loader(val, ann_file=str(lists)),
+    )
+    refused(
+        "KNN wants .'neck'. but the loop extracts .'avgpool'",
+        dict(type='KNN', k=[1], features=['neck']),
+    )
     plain = MODEL | dict(backbone=BACKBONE | dict(type='ResNet'))
-    runner = make_runner(images, tmp_path, runner=dict(model=plain),
-                         features=['feature1'])
-    with pytest.raises(ValueError, match="'feature1' needs output 0 of the "
-                       "backbone; set model.backbone.type='ResNetWithStem'"):
+    runner = make_runner(
+        images, tmp_path, runner=dict(model=plain), features=['feature1']
+    )
+    with pytest.raises(
+        ValueError,
+        match="'feature1' needs output 0 of the "
+        "backbone; set model.backbone.type='ResNetWithStem'",
+    ):
         runner.test()
 
 
 def test_several_views_of_an_image_are_refused(
     images: Path, tmp_path: Path
 ) -> None:
-    views = [dict(type='LoadImage'),
-             dict(type='MultiView', num_views=[2], transforms=[[]]),
-             dict(type='PackViews')]
+    views = [
+        dict(type='LoadImage'),
+        dict(type='MultiView', num_views=[2], transforms=[[]]),
+        dict(type='PackViews'),
+    ]
     runner = make_runner(
-        images, tmp_path,
-        bank_dataloader=loader(images / 'train', pipeline=views))
+        images,
+        tmp_path,
+        bank_dataloader=loader(images / 'train', pipeline=views),
+    )
     with pytest.raises(ValueError, match='bank set gives several views'):
         runner.test()
 
@@ -401,9 +479,8 @@ def test_transformers_without_maps_have_their_vector(
     images: Path, tmp_path: Path
 ) -> None:
     class Vectors(nn.Module):
-
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
-            return (images.mean((2, 3)), )
+            return (images.mean((2, 3)),)
 
     runner = make_runner(images, tmp_path)
     runner.model.backbone = Vectors()
@@ -411,9 +488,11 @@ def test_transformers_without_maps_have_their_vector(
     first = read_rgb(sorted((images / 'val').rglob('*.png'))[0])
     torch.testing.assert_close(
         Capture.seen[-1][1].features['avgpool'][:1],
-        torch.tensor((first.mean((0, 1)) - MEAN) / STD).float()[None])
+        torch.tensor((first.mean((0, 1)) - MEAN) / STD).float()[None],
+    )
 
 
 def test_loop_is_registered() -> None:
     from swav_plugin.registry import LOOPS
+
     assert LOOPS.get('swav_plugin.FeatureEvalLoop') is FeatureEvalLoop

@@ -1,4 +1,5 @@
 """Rows in files of several ranks, folders that appear whole, keys."""
+
 import os
 from pathlib import Path
 
@@ -6,15 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from swav_plugin.evaluation.feature_store import (META, Labels, ShardedRows,
-                                                  ShardWriter, hash_images,
-                                                  hash_modules, open_rows,
-                                                  share, write_meta, writing)
+from swav_plugin.evaluation.feature_store import (
+    META,
+    Labels,
+    ShardedRows,
+    ShardWriter,
+    hash_images,
+    hash_modules,
+    open_rows,
+    share,
+    write_meta,
+    writing,
+)
 from tests.distributed import run_on_ranks
 
 
 def test_rows_of_shards_are_those_of_one_tensor() -> None:
-    whole = torch.arange(20.).view(10, 2)
+    whole = torch.arange(20.0).view(10, 2)
     rows = ShardedRows([whole[:3], whole[3:3], whole[3:4], whole[4:]])
     assert len(rows) == 10 and rows.shape == (10, 2)
     for start in range(11):
@@ -38,13 +47,13 @@ def test_every_image_has_one_rank(num_images: int, batch_size: int) -> None:
 
 
 def _write(rank: int, folder: Path, fail: bool) -> None:
-    rows = torch.arange(14.).view(7, 2)
+    rows = torch.arange(14.0).view(7, 2)
     own = share(7, 2)
     with writing(folder, 'token') as unfinished:
         assert unfinished != folder and not folder.exists()
         writer = ShardWriter(unfinished, len(own), 'float16')
         for start in range(own.start, own.stop, 2):
-            writer.write(rows[start:min(start + 2, own.stop)])
+            writer.write(rows[start : min(start + 2, own.stop)])
         if fail:
             raise KeyError('broken')
         writer.close()
@@ -62,7 +71,8 @@ def test_ranks_write_what_all_of_them_read(
     run_on_ranks(_write, world_size, tmp_path / 'a/b', False)
     # Later, with any number of ranks.
     assert torch.equal(
-        open_rows(tmp_path / 'a/b')[:], torch.arange(14.).view(7, 2).half())
+        open_rows(tmp_path / 'a/b')[:], torch.arange(14.0).view(7, 2).half()
+    )
     assert [path.name for path in (tmp_path / 'a').iterdir()] == ['b']
 
 
@@ -90,9 +100,9 @@ def test_rows_that_are_not_there_are_missed(tmp_path: Path) -> None:
 
 
 def test_numbers_too_large_for_half_precision_are_refused(
-    tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    rows = torch.tensor([[1., 70000.]])
+    rows = torch.tensor([[1.0, 70000.0]])
     with pytest.raises(ValueError, match="7e\\+04.*dtype='float32'"):
         ShardWriter(tmp_path, 1, 'float16').write(rows)
     ShardWriter(tmp_path, 1, 'float32').write(rows)

@@ -1,4 +1,5 @@
 """Accuracies against scikit-learn's, on any number of ranks."""
+
 from unittest import mock
 
 import pytest
@@ -19,9 +20,9 @@ def made_up(num_images: int = 23) -> tuple[Tensor, Tensor]:
     """Scores (N, 4, 9), better from probe to probe, and labels (N,)."""
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(num_images, 4, 9, generator=generator)
-    labels = torch.randint(9, (num_images, ), generator=generator)
+    labels = torch.randint(9, (num_images,), generator=generator)
     for probe in range(4):
-        scores[torch.arange(num_images), probe, labels] += probe * .7
+        scores[torch.arange(num_images), probe, labels] += probe * 0.7
     return scores, labels
 
 
@@ -44,7 +45,7 @@ def evaluate(rank: int, shares: list[list[int]], size: int) -> dict:
     every = samples(*made_up(), PROBES)
     own = [every[i] for i in shares[rank]]
     for start in range(0, len(own), 4):
-        metric.process(own[start:start + 4])
+        metric.process(own[start : start + 4])
     return metric.evaluate(size)
 
 
@@ -54,16 +55,20 @@ def test_accuracies_are_those_of_scikit_learn() -> None:
     for place, probe in enumerate(PROBES):
         for top in (1, 5):
             expected = top_k_accuracy_score(
-                labels, scores[:, place], k=top, labels=range(9))
+                labels, scores[:, place], k=top, labels=range(9)
+            )
             assert found[f'{probe}/top{top}'] == pytest.approx(100 * expected)
     assert len(set(found.values())) > 4
     for feature in ('feature1', 'feature5'):
-        ones = {rate: found[f'{feature}/{rate}/top1']
-                for rate in ('lr0.1', 'lr1')}
+        ones = {
+            rate: found[f'{feature}/{rate}/top1'] for rate in ('lr0.1', 'lr1')
+        }
         best = max(ones, key=lambda rate: ones[rate])
         for top in (1, 5):
-            assert found[f'{feature}/top{top}_best_by_val'] == (
-                found[f'{feature}/{best}/top{top}'])
+            assert (
+                found[f'{feature}/top{top}_best_by_val']
+                == (found[f'{feature}/{best}/top{top}'])
+            )
     assert len(found) == 8 + 4
 
 
@@ -75,8 +80,10 @@ def test_ranks_give_the_accuracies_of_one() -> None:
 
 
 def test_an_image_counted_twice_is_an_error() -> None:
-    with pytest.raises(ValueError, match='24 images were counted, but the set '
-                       'has 23.*round_up=False'):
+    with pytest.raises(
+        ValueError,
+        match='24 images were counted, but the set has 23.*round_up=False',
+    ):
         evaluate(0, [[*range(23), 0]], 23)
 
 
@@ -85,8 +92,12 @@ def test_one_rate_needs_no_best() -> None:
     scores, labels = made_up()
     metric.process(samples(scores[:, :2], labels, ['feature1', 'avgpool']))
     found = metric.evaluate(23)
-    assert [*found] == ['feature1/top1', 'feature1/top5', 'avgpool/top1',
-                        'avgpool/top5']
+    assert [*found] == [
+        'feature1/top1',
+        'feature1/top5',
+        'avgpool/top1',
+        'avgpool/top5',
+    ]
     # A metric is used again after the next epoch.
     metric.process(samples(scores[:, :2], labels, ['feature1', 'avgpool']))
     assert metric.evaluate(23) == found
@@ -95,10 +106,12 @@ def test_one_rate_needs_no_best() -> None:
 def test_classifiers_of_mmpretrain() -> None:
     metric = Evaluator([TopKAccuracy()])
     scores, labels = made_up()
-    metric.process([
-        DataSample().set_gt_label(label).set_pred_score(of_image[3])
-        for of_image, label in zip(scores, labels)
-    ])
+    metric.process(
+        [
+            DataSample().set_gt_label(label).set_pred_score(of_image[3])
+            for of_image, label in zip(scores, labels)
+        ]
+    )
     expected = evaluate(0, [[*range(23)]], 23)
     assert metric.evaluate(23) == {
         f'accuracy/top{top}': expected[f'feature5/lr1/top{top}']
@@ -108,20 +121,29 @@ def test_classifiers_of_mmpretrain() -> None:
 
 def test_ties_and_what_is_no_number() -> None:
     nan, inf = float('nan'), float('inf')
-    rows = [([2., 2., 1.], 0, 0), ([2., 2., 1.], 1, 1), ([2., 2., 1.], 2, 2),
-            ([nan, 2., 1.], 1, 1), ([nan, 2., 1.], 0, 3), ([nan] * 3, 2, 3),
-            ([inf, -inf, 0.], 0, 0), ([-inf, -inf, 0.], 1, 2)]
+    rows = [
+        ([2.0, 2.0, 1.0], 0, 0),
+        ([2.0, 2.0, 1.0], 1, 1),
+        ([2.0, 2.0, 1.0], 2, 2),
+        ([nan, 2.0, 1.0], 1, 1),
+        ([nan, 2.0, 1.0], 0, 3),
+        ([nan] * 3, 2, 3),
+        ([inf, -inf, 0.0], 0, 0),
+        ([-inf, -inf, 0.0], 1, 2),
+    ]
     scores = torch.tensor([[row] for row, _, _ in rows])
     labels = torch.tensor([label for _, label, _ in rows])
     assert count_ahead(scores, labels)[:, 0].tolist() == [
-        ahead for *_, ahead in rows]
+        ahead for *_, ahead in rows
+    ]
 
 
 def test_the_table() -> None:
     with mock.patch.object(topk_accuracy, 'print_log') as log:
         found = evaluate(0, [[*range(23)]], 23)
     cells = '{:.2f} / {:.2f}'.format(
-        found['feature5/lr1/top1'], found['feature5/lr1/top5'])
+        found['feature5/lr1/top1'], found['feature5/lr1/top5']
+    )
     title, rates, *rows = log.call_args.args[0].split('\n')
     assert 'Top-1 / top-5 in % on 23 images' in title
     assert rates.split() == ['lr0.1', 'lr1']

@@ -3,6 +3,7 @@
 Independent reference: the transforms of single images, torchvision's
 arithmetic on Pillow images, with the same numbers.
 """
+
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
@@ -16,35 +17,55 @@ from torch import Tensor
 from torchvision.transforms.functional import adjust_hue
 
 from swav_plugin.datasets.collate import ImageBatch, collate_views
-from swav_plugin.datasets.transforms import (ColorJitter, GaussianBlur,
-                                             RandomGrayscale,
-                                             RandomResizedCrop, read_rgb)
-from swav_plugin.datasets.transforms.view_params import (AMOUNT, COMPONENTS,
-                                                         FLIP, GREY, HEIGHT,
-                                                         LEFT, NOTHING,
-                                                         NUM_PARAMS, ORDER,
-                                                         SIGMA, SIZE, TOP,
-                                                         WIDTH, Recipe,
-                                                         draw_view_params)
+from swav_plugin.datasets.transforms import (
+    ColorJitter,
+    GaussianBlur,
+    RandomGrayscale,
+    RandomResizedCrop,
+    read_rgb,
+)
+from swav_plugin.datasets.transforms.view_params import (
+    AMOUNT,
+    COMPONENTS,
+    FLIP,
+    GREY,
+    HEIGHT,
+    LEFT,
+    NOTHING,
+    NUM_PARAMS,
+    ORDER,
+    SIGMA,
+    SIZE,
+    TOP,
+    WIDTH,
+    Recipe,
+    draw_view_params,
+)
 from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.models import batch_augment
-from swav_plugin.models.batch_augment import (blur, cut_views, jitter_colours,
-                                              luma, shift_hue)
+from swav_plugin.models.batch_augment import (
+    blur,
+    cut_views,
+    jitter_colours,
+    luma,
+    shift_hue,
+)
 
 NAMES = ('brightness', 'contrast', 'saturation', 'hue')
 # SwAV's views, with sides that make a test fast.
 RECIPE = Recipe(
     sizes=np.array([64] * 2 + [32] * 3),
-    crop_ratio_ranges=np.array([[.14, 1.]] * 2 + [[.05, .14]] * 3),
+    crop_ratio_ranges=np.array([[0.14, 1.0]] * 2 + [[0.05, 0.14]] * 3),
     aspect_ratio_range=np.array([3 / 4, 4 / 3]),
-    flip_prob=.5,
-    amount_ranges=np.array([[.2, 1.8]] * 3 + [[-.2, .2]]),
-    jitter_prob=.8,
-    grey_prob=.2,
-    sigma_range=np.array([.1, 2.]),
-    blur_prob=.5)
+    flip_prob=0.5,
+    amount_ranges=np.array([[0.2, 1.8]] * 3 + [[-0.2, 0.2]]),
+    jitter_prob=0.8,
+    grey_prob=0.2,
+    sigma_range=np.array([0.1, 2.0]),
+    blur_prob=0.5,
+)
 # Crops and flips alone.
-GEOMETRY = RECIPE._replace(jitter_prob=0., grey_prob=0., blur_prob=0.)
+GEOMETRY = RECIPE._replace(jitter_prob=0.0, grey_prob=0.0, blur_prob=0.0)
 
 
 @pytest.fixture(scope='module')
@@ -62,21 +83,29 @@ def rows_for(images: Sequence[np.ndarray], recipe: Recipe) -> list[np.ndarray]:
     return [draw_view_params(rng, *img.shape[:2], recipe) for img in images]
 
 
-def batch_of(images: Sequence[np.ndarray],
-             rows: Sequence[np.ndarray]) -> ImageBatch:
+def batch_of(
+    images: Sequence[np.ndarray], rows: Sequence[np.ndarray]
+) -> ImageBatch:
     """Collate images and their rows as the loader does."""
-    return collate_views([
-        dict(inputs=whole_image(img, params), data_samples=None)
-        for img, params in zip(images, rows)
-    ])['inputs']
+    return collate_views(
+        [
+            dict(inputs=whole_image(img, params), data_samples=None)
+            for img, params in zip(images, rows)
+        ]
+    )['inputs']
 
 
 def reference(img: np.ndarray, row: np.ndarray) -> np.ndarray:
     """One view, (3, S, S), by the transforms of single images."""
     view = crop_of(img, row)
-    view = ColorJitter().apply(view, [
-        (NAMES[int(component)], row[AMOUNT + int(component)])
-        for component in row[ORDER:ORDER + 4] if component != NOTHING])
+    view = ColorJitter().apply(
+        view,
+        [
+            (NAMES[int(component)], row[AMOUNT + int(component)])
+            for component in row[ORDER : ORDER + 4]
+            if component != NOTHING
+        ],
+    )
     if row[GREY]:
         view = RandomGrayscale().apply(view, None)
     if row[SIGMA]:
@@ -86,9 +115,10 @@ def reference(img: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 def crop_of(img: np.ndarray, row: np.ndarray) -> np.ndarray:
     """The box of a row, resized and flipped, (S, S, 3)."""
-    top, left, height, width = (int(value) for value in row[TOP:WIDTH + 1])
+    top, left, height, width = (int(value) for value in row[TOP : WIDTH + 1])
     view = RandomResizedCrop(int(row[SIZE])).apply(
-        img, (top, left, height, width))
+        img, (top, left, height, width)
+    )
     return view[:, ::-1] if row[FLIP] else view
 
 
@@ -102,13 +132,21 @@ def as_batch(img: np.ndarray) -> Tensor:
     return torch.from_numpy(planar(img).copy())[None]
 
 
-def errors(views: Sequence[Tensor], images: Sequence[np.ndarray],
-           rows: Sequence[np.ndarray]) -> np.ndarray:
+def errors(
+    views: Sequence[Tensor],
+    images: Sequence[np.ndarray],
+    rows: Sequence[np.ndarray],
+) -> np.ndarray:
     """Mean absolute difference from the reference, (V, B)."""
-    return np.array([[
-        np.abs(view[i].numpy() - reference(img, params[v])).mean()
-        for i, (img, params) in enumerate(zip(images, rows))
-    ] for v, view in enumerate(views)])
+    return np.array(
+        [
+            [
+                np.abs(view[i].numpy() - reference(img, params[v])).mean()
+                for i, (img, params) in enumerate(zip(images, rows))
+            ]
+            for v, view in enumerate(views)
+        ]
+    )
 
 
 def distance(first: Tensor, second: Tensor) -> float:
@@ -123,9 +161,10 @@ def test_views_equal_those_of_the_cpu(photos: list[np.ndarray]) -> None:
     rows = rows_for(photos, RECIPE)
     views = cut_views(batch_of(photos, rows))
     assert [view.shape[2:] for view in views] == [(64, 64)] * 2 + [
-        (32, 32)] * 3
+        (32, 32)
+    ] * 3
     difference = errors(views, photos, rows)
-    assert difference.mean() < .25 and difference.max() < 1.2
+    assert difference.mean() < 0.25 and difference.max() < 1.2
     # An image that has another one's colours is far away.
     assert errors(views, photos, rows[::-1]).mean() > 10
 
@@ -134,31 +173,37 @@ def test_only_geometry_is_exact_to_rounding(photos: list[np.ndarray]) -> None:
     # Others, with many pixels for each one of a view, are shrunk first.
     images = [photo for photo in photos if max(photo.shape) <= 500]
     rows = rows_for(
-        images, GEOMETRY._replace(sizes=np.array([128] * 2 + [96] * 3)))
+        images, GEOMETRY._replace(sizes=np.array([128] * 2 + [96] * 3))
+    )
     views = cut_views(batch_of(images, rows))
     for v, view in enumerate(views):
         for i, params in enumerate(rows):
             difference = np.abs(
-                view[i].numpy() - planar(crop_of(images[i], params[v])))
-            assert difference.max() <= 1 and difference.mean() < .25
+                view[i].numpy() - planar(crop_of(images[i], params[v]))
+            )
+            assert difference.max() <= 1 and difference.mean() < 0.25
 
 
-def test_images_do_not_see_each_other(photos: list[np.ndarray],
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_do_not_see_each_other(
+    photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = photos[:7]
     rows = rows_for(images, RECIPE)
     together = cut_views(batch_of(images, rows))
     for i in range(7):
-        alone = cut_views(batch_of(images[i:i + 1], rows[i:i + 1]))
+        alone = cut_views(batch_of(images[i : i + 1], rows[i : i + 1]))
         for v, view in enumerate(alone):
             # Sums over more zeros are added up in another order.
-            assert distance(view[0], together[v][i]) < .01
+            assert distance(view[0], together[v][i]) < 0.01
     monkeypatch.setattr(batch_augment, 'MAX_PIXELS', 600_000)
-    chunks = list(batch_augment._chunks(
-        [img.shape[:2] for img in images], view_pixels=11264))
+    chunks = list(
+        batch_augment._chunks(
+            [img.shape[:2] for img in images], view_pixels=11264
+        )
+    )
     assert 2 < len(chunks) < 7
     for view, other in zip(cut_views(batch_of(images, rows)), together):
-        assert distance(view, other) < .01
+        assert distance(view, other) < 0.01
 
 
 def test_chunks_cover_the_batch_within_bounds() -> None:
@@ -170,28 +215,29 @@ def test_chunks_cover_the_batch_within_bounds() -> None:
     for chunk in chunks:
         height, width = (max(sides) for sides in zip(*sizes[chunk]))
         num = chunk.stop - chunk.start
-        assert num == 1 or (num * (height * width + 1000) <=
-                            batch_augment.MAX_PIXELS)
+        assert num == 1 or (
+            num * (height * width + 1000) <= batch_augment.MAX_PIXELS
+        )
     assert len(chunks) < 50
 
 
 @pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.3'),
-    reason='no float16 products on the CPU')
-def test_half_precision_is_near(photos: list[np.ndarray],
-                                monkeypatch: pytest.MonkeyPatch) -> None:
+    reason='no float16 products on the CPU',
+)
+def test_half_precision_is_near(
+    photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # What CUDA computes, here on the CPU.
     images = photos[::3]
     rows = rows_for(images, RECIPE)
     pad = batch_augment._pad
-    monkeypatch.setattr(
-        batch_augment, '_pad', lambda *args: pad(*args).half())
+    monkeypatch.setattr(batch_augment, '_pad', lambda *args: pad(*args).half())
     difference = errors(cut_views(batch_of(images, rows)), images, rows)
-    assert difference.mean() < .5 and difference.max() < 1.5
+    assert difference.mean() < 0.5 and difference.max() < 1.5
 
 
-@pytest.mark.parametrize('height, width', [(1, 1), (1, 300), (400, 2),
-                                           (3, 3)])
+@pytest.mark.parametrize('height, width', [(1, 1), (1, 300), (400, 2), (3, 3)])
 def test_tiny_images(height: int, width: int) -> None:
     rng = np.random.default_rng(0)
     images = [
@@ -221,18 +267,27 @@ def edges(height: int, width: int, top: int, left: int) -> np.ndarray:
     return img
 
 
-@pytest.mark.parametrize('height, width, shrinks', [
-    (375, 500, False), (500, 333, False), (3000, 4000, True),
-    (4003, 2999, True)])
-def test_edges_stand_where_they_should(height: int, width: int,
-                                       shrinks: bool) -> None:
+@pytest.mark.parametrize(
+    'height, width, shrinks',
+    [
+        (375, 500, False),
+        (500, 333, False),
+        (3000, 4000, True),
+        (4003, 2999, True),
+    ],
+)
+def test_edges_stand_where_they_should(
+    height: int, width: int, shrinks: bool
+) -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):
         params = draw_view_params(rng, height, width, GEOMETRY)
         # The edge lies in the middle of the first view.
         box = params[0]
-        top, left = (int(box[TOP] + box[HEIGHT] / 2),
-                     int(box[LEFT] + box[WIDTH] / 2))
+        top, left = (
+            int(box[TOP] + box[HEIGHT] / 2),
+            int(box[LEFT] + box[WIDTH] / 2),
+        )
         img = edges(height, width, top, left)
         assert shrinks == (whole_image(img, params).pixels.shape[0] < height)
         views = cut_views(batch_of([img], [params]))
@@ -242,11 +297,13 @@ def test_edges_stand_where_they_should(height: int, width: int,
             found_left = size * (1 - view[0, 0].float().mean().item() / 255)
             found_top = size * (1 - view[0, 1].float().mean().item() / 255)
             expected_left = np.clip(
-                (left - row[LEFT]) / row[WIDTH] * size, 0, size)
+                (left - row[LEFT]) / row[WIDTH] * size, 0, size
+            )
             expected_top = np.clip(
-                (top - row[TOP]) / row[HEIGHT] * size, 0, size)
-            assert abs(found_left - expected_left) < .3
-            assert abs(found_top - expected_top) < .3
+                (top - row[TOP]) / row[HEIGHT] * size, 0, size
+            )
+            assert abs(found_left - expected_left) < 0.3
+            assert abs(found_top - expected_top) < 0.3
             # And the bright side is to the right, or left if flipped.
             step = view[0, 0, 0, -1].item() - view[0, 0, 0, 0].item()
             assert step * (1 - 2 * row[FLIP]) >= 0
@@ -261,10 +318,11 @@ def test_luma_is_pillows() -> None:
     img[0, :256] = np.arange(256, dtype=np.uint8)[:, None]
     np.testing.assert_array_equal(
         luma(as_batch(img))[0, 0].numpy(),
-        np.asarray(Image.fromarray(img).convert('L')))
+        np.asarray(Image.fromarray(img).convert('L')),
+    )
 
 
-@pytest.mark.parametrize('turns', [-.5, -.2, -.003, 0., .1, .2, .5])
+@pytest.mark.parametrize('turns', [-0.5, -0.2, -0.003, 0.0, 0.1, 0.2, 0.5])
 def test_hue_is_pillows(turns: float) -> None:
     rng = np.random.default_rng(0)
     img = rng.integers(256, size=(500, 500, 3), dtype=np.uint8)
@@ -274,30 +332,36 @@ def test_hue_is_pillows(turns: float) -> None:
     found = shift_hue(as_batch(img), torch.tensor([turns]))[0].numpy()
     difference = np.abs(found - expected)
     # float32 instead of float64: one step of the hue in 0.2 % of pixels.
-    assert difference.mean() < .01 and difference.max() <= 6
+    assert difference.mean() < 0.01 and difference.max() <= 6
 
 
 def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
     rng = np.random.default_rng(0)
-    orders = [order for num in range(5)
-              for order in permutations(COMPONENTS, num)]
+    orders = [
+        order for num in range(5) for order in permutations(COMPONENTS, num)
+    ]
     assert len(orders) == 65
     crops = [photos[i % len(photos)][:48, :64] for i in range(65)]
     rows = np.zeros((65, NUM_PARAMS))
-    rows[:, ORDER:ORDER + 4] = NOTHING
-    rows[:, AMOUNT:AMOUNT + 3] = rng.uniform(0, 2, size=(65, 3))
-    rows[:, AMOUNT + 3] = rng.uniform(-.5, .5, size=65)
+    rows[:, ORDER : ORDER + 4] = NOTHING
+    rows[:, AMOUNT : AMOUNT + 3] = rng.uniform(0, 2, size=(65, 3))
+    rows[:, AMOUNT + 3] = rng.uniform(-0.5, 0.5, size=65)
     for row, order in zip(rows, orders):
-        row[ORDER:ORDER + len(order)] = order
+        row[ORDER : ORDER + len(order)] = order
     found = jitter_colours(
         torch.cat([as_batch(crop) for crop in crops]),
-        torch.from_numpy(rows).float())
+        torch.from_numpy(rows).float(),
+    )
     for view, crop, row, order in zip(found, crops, rows, orders):
         expected = ColorJitter().apply(
-            crop, [(NAMES[component], row[AMOUNT + component])
-                   for component in order])
+            crop,
+            [
+                (NAMES[component], row[AMOUNT + component])
+                for component in order
+            ],
+        )
         difference = np.abs(view.numpy() - planar(expected))
-        assert difference.mean() < .05, order
+        assert difference.mean() < 0.05, order
         if not order:
             assert difference.max() == 0
 
@@ -305,7 +369,9 @@ def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
 # Blur
 
 
-@pytest.mark.parametrize('sigma', [0., .1, .3, .7, 1., 1.5, 2., 5., 90.])
+@pytest.mark.parametrize(
+    'sigma', [0.0, 0.1, 0.3, 0.7, 1.0, 1.5, 2.0, 5.0, 90.0]
+)
 def test_blur_is_pillows(photos: list[np.ndarray], sigma: float) -> None:
     for photo in photos[:4]:
         crop = photo[:96, :96]
@@ -319,14 +385,15 @@ def test_blur_is_pillows(photos: list[np.ndarray], sigma: float) -> None:
             assert difference.max() == 0
 
 
-@pytest.mark.parametrize('radius', [0., .3, 1., 1.5, 7.25, 300.])
+@pytest.mark.parametrize('radius', [0.0, 0.3, 1.0, 1.5, 7.25, 300.0])
 def test_box_filter_is_pillows(radius: float) -> None:
     rng = np.random.default_rng(0)
     img = rng.integers(256, size=(40, 40, 3), dtype=np.uint8)
     box = batch_augment._box_filter(torch.tensor([radius]), 40)
     found = (box @ as_batch(img)[0] @ box.transpose(1, 2)).numpy()
     expected = planar(
-        np.asarray(Image.fromarray(img).filter(ImageFilter.BoxBlur(radius))))
+        np.asarray(Image.fromarray(img).filter(ImageFilter.BoxBlur(radius)))
+    )
     # Pillow rounds twice.
     assert np.abs(found - expected).max() <= 1
     torch.testing.assert_close(box.sum(-1), torch.ones(1, 40))
@@ -335,10 +402,12 @@ def test_box_filter_is_pillows(radius: float) -> None:
 def test_each_image_has_its_own_sigma() -> None:
     rng = np.random.default_rng(0)
     images = torch.from_numpy(
-        rng.integers(256, size=(3, 3, 16, 16)).astype(np.float32))
-    sigma = torch.tensor([0., 2., .5])
+        rng.integers(256, size=(3, 3, 16, 16)).astype(np.float32)
+    )
+    sigma = torch.tensor([0.0, 2.0, 0.5])
     together = blur(images, sigma)
     assert torch.equal(together[0], images[0])
     for i in range(3):
-        assert torch.equal(blur(images[i:i + 1], sigma[i:i + 1])[0],
-                           together[i])
+        assert torch.equal(
+            blur(images[i : i + 1], sigma[i : i + 1])[0], together[i]
+        )

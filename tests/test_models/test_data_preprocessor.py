@@ -1,12 +1,18 @@
 """MultiViewPreprocessor: normalisation and what it refuses."""
+
 import numpy as np
 import pytest
 import torch
 from mmpretrain.structures import DataSample
 
 from swav_plugin.datasets import collate_views
-from swav_plugin.datasets.transforms.view_params import (HEIGHT, NUM_PARAMS,
-                                                         ORDER, SIZE, WIDTH)
+from swav_plugin.datasets.transforms.view_params import (
+    HEIGHT,
+    NUM_PARAMS,
+    ORDER,
+    SIZE,
+    WIDTH,
+)
 from swav_plugin.datasets.transforms.whole_image import WholeImage, whole_image
 from swav_plugin.models import MultiViewPreprocessor
 
@@ -32,14 +38,16 @@ def test_a_single_tensor_and_the_rest_of_the_batch_pass() -> None:
     output = MultiViewPreprocessor(MEAN, STD)(data)
     assert output['data_samples'] == ['a', 'b']
     assert output['inputs'][0, 0, 0, 0].item() == pytest.approx(
-        -0.485 / 0.228, abs=1e-6)
+        -0.485 / 0.228, abs=1e-6
+    )
 
 
 def test_labels_stay_where_they_are() -> None:
     preprocessor = MultiViewPreprocessor(MEAN, STD).to('meta')
     sample = DataSample().set_gt_label(3)
     output = preprocessor(
-        dict(inputs=[torch.zeros(1, 3, 4, 4)], data_samples=[sample]))
+        dict(inputs=[torch.zeros(1, 3, 4, 4)], data_samples=[sample])
+    )
     assert output['inputs'][0].device.type == 'meta'
     assert output['data_samples'][0].gt_label.device.type == 'cpu'
 
@@ -50,15 +58,18 @@ def test_whole_images_become_normalised_views() -> None:
     images = rng.integers(256, size=(2, 8, 8, 3), dtype=np.uint8)
     params = np.zeros((2, NUM_PARAMS))
     params[:, [SIZE, HEIGHT, WIDTH]] = 8
-    params[:, ORDER:ORDER + 4] = -1
-    data = collate_views([
-        dict(inputs=whole_image(img, params), data_samples=name)
-        for img, name in zip(images, 'ab')
-    ])
+    params[:, ORDER : ORDER + 4] = -1
+    data = collate_views(
+        [
+            dict(inputs=whole_image(img, params), data_samples=name)
+            for img, name in zip(images, 'ab')
+        ]
+    )
     preprocessor = MultiViewPreprocessor(MEAN, STD)
     output = preprocessor(data)
     expected = preprocessor(
-        dict(inputs=torch.from_numpy(images).permute(0, 3, 1, 2)))['inputs']
+        dict(inputs=torch.from_numpy(images).permute(0, 3, 1, 2))
+    )['inputs']
     assert len(output['inputs']) == 2
     for view in output['inputs']:
         assert view.dtype == torch.float32
@@ -66,13 +77,14 @@ def test_whole_images_become_normalised_views() -> None:
     assert output['data_samples'] == ['a', 'b']
 
 
-@pytest.mark.parametrize('inputs', [
-    [torch.zeros(3, 4, 4)],
-    [[torch.zeros(3, 4, 4)]],
-    [WholeImage(np.zeros((4, 4, 3)), np.zeros((2, NUM_PARAMS)))],
-])
-def test_a_batch_that_was_not_stacked_names_the_remedy(
-    inputs: list
-) -> None:
+@pytest.mark.parametrize(
+    'inputs',
+    [
+        [torch.zeros(3, 4, 4)],
+        [[torch.zeros(3, 4, 4)]],
+        [WholeImage(np.zeros((4, 4, 3)), np.zeros((2, NUM_PARAMS)))],
+    ],
+)
+def test_a_batch_that_was_not_stacked_names_the_remedy(inputs: list) -> None:
     with pytest.raises(ValueError, match='collate_views'):
         MultiViewPreprocessor(MEAN, STD)({'inputs': inputs})

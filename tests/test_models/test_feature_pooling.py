@@ -1,15 +1,23 @@
 """The page's windows, against sums over slices of the map."""
+
 import numpy as np
 import pytest
 import torch
 
-from swav_plugin.models.feature_pooling import (GRIDS, PAGE_WINDOWS,
-                                                pool_feature)
+from swav_plugin.models.feature_pooling import (
+    GRIDS,
+    PAGE_WINDOWS,
+    pool_feature,
+)
 
 # Kernel, stride, padding, windows to a side: mmselfsup's table, by hand.
-TABLE = [('feature1', 112, 10, 10, 4, 12), ('feature2', 56, 16, 8, 0, 6),
-         ('feature3', 28, 13, 5, 0, 4), ('feature4', 14, 8, 3, 0, 3),
-         ('feature5', 7, 6, 1, 0, 2)]
+TABLE = [
+    ('feature1', 112, 10, 10, 4, 12),
+    ('feature2', 56, 16, 8, 0, 6),
+    ('feature3', 28, 13, 5, 0, 4),
+    ('feature4', 14, 8, 3, 0, 3),
+    ('feature5', 7, 6, 1, 0, 2),
+]
 
 
 @pytest.mark.parametrize('name, side, kernel, stride, padding, grid', TABLE)
@@ -22,7 +30,7 @@ def test_windows_are_the_pages(
     for row in range(grid):
         for column in range(grid):
             top, left = row * stride, column * stride
-            window = padded[..., top:top + kernel, left:left + kernel]
+            window = padded[..., top : top + kernel, left : left + kernel]
             assert window.shape[2:] == (kernel, kernel)
             # Zeros of the padding count.
             expected[..., row, column] = window.mean((2, 3))
@@ -41,10 +49,14 @@ def test_widths_of_resnet50() -> None:
 
 
 def test_a_grid_fits_any_map() -> None:
-    maps = torch.arange(24.).view(1, 1, 4, 6)
+    maps = torch.arange(24.0).view(1, 1, 4, 6)
     assert pool_feature(maps, 'feature5', grid=2).tolist() == [
-        [maps[0, 0, :2, :3].mean(), maps[0, 0, :2, 3:].mean(),
-         maps[0, 0, 2:, :3].mean(), maps[0, 0, 2:, 3:].mean()]
+        [
+            maps[0, 0, :2, :3].mean(),
+            maps[0, 0, :2, 3:].mean(),
+            maps[0, 0, 2:, :3].mean(),
+            maps[0, 0, 2:, 3:].mean(),
+        ]
     ]
 
 

@@ -1,4 +1,5 @@
 """FeatureQueue: order, ranks, checkpoints."""
+
 import io
 
 import pytest
@@ -11,8 +12,7 @@ from tests.distributed import run_on_ranks
 
 
 def batch(first: int, num_images: int = 2) -> Tensor:
-    """(2, num_images, 1): rows first, first + 1, ..., the second view negated.
-    """
+    """(2, num_images, 1): rows first, first + 1, ...; second view negated."""
     rows = torch.arange(first, first + num_images).float()[:, None]
     return torch.stack([rows, -rows])
 
@@ -60,8 +60,9 @@ def test_a_checkpoint_restores_content_and_fill() -> None:
     assert torch.equal(other.features, queue.features)
 
 
-@pytest.mark.parametrize('length,rows,is_full', [
-    (2, [5, 6], True), (6, [5, 6, 3, 4, 0, 0], False)])
+@pytest.mark.parametrize(
+    'length,rows,is_full', [(2, [5, 6], True), (6, [5, 6, 3, 4, 0, 0], False)]
+)
 def test_a_checkpoint_of_another_length_gives_its_newest_rows(
     length: int, rows: list, is_full: bool
 ) -> None:
@@ -77,7 +78,8 @@ def test_a_checkpoint_of_another_length_gives_its_newest_rows(
 def test_a_checkpoint_of_another_embedding_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r'\(2, 4, 3\) and .* \(2, 4, 1\)'):
         FeatureQueue(2, 4, 1).load_state_dict(
-            FeatureQueue(2, 4, 3).state_dict())
+            FeatureQueue(2, 4, 3).state_dict()
+        )
 
 
 def _fill(rank: int) -> tuple[Tensor, Tensor]:
@@ -89,9 +91,7 @@ def _fill(rank: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize('world_size', [1, 2, 4])
-def test_ranks_hold_the_same_queue_and_share_its_rows(
-    world_size: int
-) -> None:
+def test_ranks_hold_the_same_queue_and_share_its_rows(world_size: int) -> None:
     results = run_on_ranks(_fill, world_size)
     features, shards = zip(*results)
     assert all(torch.equal(f, features[0]) for f in features)

@@ -1,4 +1,5 @@
 """What only a CUDA device can show."""
+
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from swav_plugin.datasets import ImageBatch, collate_views
 from swav_plugin.datasets.transforms import LoadImage
-from swav_plugin.datasets.transforms.view_params import (NUM_PARAMS, Recipe,
-                                                         draw_view_params)
+from swav_plugin.datasets.transforms.view_params import (
+    NUM_PARAMS,
+    Recipe,
+    draw_view_params,
+)
 from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.engine import LARS
 from swav_plugin.models import MultiViewPreprocessor, SwAVHead, batch_augment
@@ -22,7 +26,8 @@ from swav_plugin.registry import MODELS
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(
-        not torch.cuda.is_available(), reason='needs a CUDA device')
+        not torch.cuda.is_available(), reason='needs a CUDA device'
+    ),
 ]
 
 
@@ -34,19 +39,22 @@ def test_codes_and_loss_equal_those_of_the_cpu() -> None:
     for _ in range(4):
         embeddings = F.normalize(torch.randn(8, 32, 128), dim=-1)
         assert other.loss(embeddings.cuda()).item() == pytest.approx(
-            head.loss(embeddings).item(), abs=1e-5)
+            head.loss(embeddings).item(), abs=1e-5
+        )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_a_mixed_precision_step_never_waits_for_the_device(
-    dtype: torch.dtype
+    dtype: torch.dtype,
 ) -> None:
     model = MODELS.build(
         dict(
             type='SwAV',
             backbone=dict(type='ResNet', depth=18, norm_cfg=dict(type='BN')),
             neck=dict(type='SwAVNeck', in_channels=512),
-            head=dict(type='SwAVHead', num_prototypes=60, queue_length=32)))
+            head=dict(type='SwAVHead', num_prototypes=60, queue_length=32),
+        )
+    )
     model.cuda()
     optimizer = LARS(model.parameters(), lr=0.1)
     views = [torch.randn(16, 3, s, s).cuda() for s in (64, 64, 32, 32)]
@@ -76,15 +84,19 @@ def test_a_step_of_linear_probes_never_waits_for_the_device() -> None:
             features=['feature1', 'feature5', 'avgpool'],
             windows='adaptive',
             head=dict(
-                type='MultiLinearHead', num_classes=10,
-                learning_rates=[.01, .1])))
+                type='MultiLinearHead',
+                num_classes=10,
+                learning_rates=[0.01, 0.1],
+            ),
+        )
+    )
     torch.manual_seed(0)
     images = torch.randn(16, 3, 64, 64)
     samples = [DataSample().set_gt_label(i % 10) for i in range(16)]
     expected = model(images, samples, mode='loss')
     model.cuda()
     groups = list(model.head.parameter_groups())
-    optimizer = torch.optim.SGD(groups, lr=.1, momentum=.9)
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     images = images.cuda()
     for step in range(6):
         # The first steps allocate and choose kernels.
@@ -100,7 +112,8 @@ def test_a_step_of_linear_probes_never_waits_for_the_device() -> None:
         if step == 0:
             for name, loss in losses.items():
                 assert loss.item() == pytest.approx(
-                    expected[name].item(), rel=1e-2)
+                    expected[name].item(), rel=1e-2
+                )
 
 
 def test_the_loss_step_can_be_replayed_as_a_cuda_graph() -> None:
@@ -134,7 +147,7 @@ def test_the_loss_step_can_be_replayed_as_a_cuda_graph() -> None:
         replayed = [x.detach().clone() for x in (loss, static.grad)]
         eager = batch.clone().requires_grad_()
         expected = head.loss(eager)
-        gradient, = torch.autograd.grad(expected, eager)
+        (gradient,) = torch.autograd.grad(expected, eager)
         torch.testing.assert_close(replayed[0], expected.detach())
         torch.testing.assert_close(replayed[1], gradient)
 
@@ -144,14 +157,15 @@ def image_batch(num_images: int) -> ImageBatch:
     rng = np.random.default_rng(0)
     recipe = Recipe(
         sizes=np.array([96] * 2 + [48] * 3),
-        crop_ratio_ranges=np.array([[.14, 1.]] * 2 + [[.05, .14]] * 3),
+        crop_ratio_ranges=np.array([[0.14, 1.0]] * 2 + [[0.05, 0.14]] * 3),
         aspect_ratio_range=np.array([3 / 4, 4 / 3]),
-        flip_prob=.5,
-        amount_ranges=np.array([[.2, 1.8]] * 3 + [[-.2, .2]]),
-        jitter_prob=.8,
-        grey_prob=.2,
-        sigma_range=np.array([.1, 2.]),
-        blur_prob=.5)
+        flip_prob=0.5,
+        amount_ranges=np.array([[0.2, 1.8]] * 3 + [[-0.2, 0.2]]),
+        jitter_prob=0.8,
+        grey_prob=0.2,
+        sigma_range=np.array([0.1, 2.0]),
+        blur_prob=0.5,
+    )
     samples = []
     for i in range(num_images):
         height, width = (int(side) for side in rng.integers(60, 500, size=2))
@@ -164,23 +178,24 @@ def image_batch(num_images: int) -> ImageBatch:
 
 
 def test_views_cut_on_the_device_equal_those_of_the_cpu(
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(batch_augment, 'MAX_PIXELS', 2**20)
     batch = image_batch(12)
-    preprocessor = MultiViewPreprocessor([0.] * 3, [1.] * 3)
+    preprocessor = MultiViewPreprocessor([0.0] * 3, [1.0] * 3)
     expected = preprocessor(dict(inputs=batch))['inputs']
     found = preprocessor.cuda()(dict(inputs=batch))['inputs']
     assert len(found) == 5
     for view, other in zip(found, expected):
         difference = (view.cpu() - other).abs().mean((1, 2, 3))
         # In float16 on CUDA.
-        assert difference.mean() < .6 and difference.max() < 2
+        assert difference.mean() < 0.6 and difference.max() < 2
 
 
 def test_cutting_views_never_waits_for_the_device() -> None:
     batch = pin_memory(image_batch(12))
     assert batch.pixels.is_pinned()
-    preprocessor = MultiViewPreprocessor([0.] * 3, [1.] * 3).cuda()
+    preprocessor = MultiViewPreprocessor([0.0] * 3, [1.0] * 3).cuda()
     for mode in ('default', 'error'):
         torch.cuda.set_sync_debug_mode(mode)
         try:
@@ -199,14 +214,17 @@ def test_files_decoded_by_the_device(tmp_path: Path) -> None:
     for name in ('0.png', '1.jpg', '2.jpg'):
         img.convert('L' if name[0] == '2' else 'RGB').save(tmp_path / name)
         file = LoadImage(decode_on_device=True)(
-            dict(img_path=str(tmp_path / name)))['img']
-        params = np.full((1, NUM_PARAMS), 50.)
+            dict(img_path=str(tmp_path / name))
+        )['img']
+        params = np.full((1, NUM_PARAMS), 50.0)
         samples.append(
-            dict(inputs=whole_image(file, params), data_samples=None))
+            dict(inputs=whole_image(file, params), data_samples=None)
+        )
     batch = collate_views(samples)['inputs']
     assert len(batch.encoded.paths) == 2
-    found = decode_images(MultiViewPreprocessor([0.], [1.]).cuda().cast_data(
-        batch)).pixels
+    found = decode_images(
+        MultiViewPreprocessor([0.0], [1.0]).cuda().cast_data(batch)
+    ).pixels
     expected = decode_images(batch).pixels
     assert found.is_cuda and found.shape == expected.shape
     assert (found.cpu().float() - expected.float()).abs().mean() < 2

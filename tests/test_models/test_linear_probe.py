@@ -1,4 +1,5 @@
 """LinearProbe: features of a backbone that nothing can change."""
+
 from typing import Any
 from unittest import mock
 
@@ -12,8 +13,12 @@ from swav_plugin.models.feature_pooling import GRIDS, pool_feature
 from swav_plugin.registry import MODELS
 
 BACKBONE = dict(
-    type='ResNetWithStem', depth=18, stem_channels=8, base_channels=8,
-    norm_cfg=dict(type='BN'))
+    type='ResNetWithStem',
+    depth=18,
+    stem_channels=8,
+    base_channels=8,
+    norm_cfg=dict(type='BN'),
+)
 FEATURES = [*GRIDS, 'avgpool']
 
 
@@ -22,12 +27,15 @@ def build(**changes: Any) -> LinearProbe:
     config: dict[str, Any] = dict(
         type='LinearProbe',
         data_preprocessor=dict(
-            type='MultiViewPreprocessor', mean=[120.] * 3, std=[60.] * 3),
+            type='MultiViewPreprocessor', mean=[120.0] * 3, std=[60.0] * 3
+        ),
         backbone=BACKBONE,
         features=FEATURES,
         windows='adaptive',
         head=dict(
-            type='MultiLinearHead', num_classes=4, learning_rates=[.1, .2]))
+            type='MultiLinearHead', num_classes=4, learning_rates=[0.1, 0.2]
+        ),
+    )
     return MODELS.build(config | changes)
 
 
@@ -35,10 +43,15 @@ def batch(num_images: int = 5) -> dict:
     generator = torch.Generator().manual_seed(0)
     return dict(
         inputs=torch.randint(
-            256, (num_images, 3, 64, 64), generator=generator,
-            dtype=torch.uint8),
-        data_samples=[DataSample().set_gt_label(i % 4)
-                      for i in range(num_images)])
+            256,
+            (num_images, 3, 64, 64),
+            generator=generator,
+            dtype=torch.uint8,
+        ),
+        data_samples=[
+            DataSample().set_gt_label(i % 4) for i in range(num_images)
+        ],
+    )
 
 
 def test_features_are_those_of_the_backbone() -> None:
@@ -51,28 +64,47 @@ def test_features_are_those_of_the_backbone() -> None:
     for index, (name, grid) in enumerate(GRIDS.items()):
         assert rows[name].shape == (5, maps[index].shape[1], grid**2)
         torch.testing.assert_close(
-            rows[name].flatten(1), pool_feature(maps[index], name, grid))
-    torch.testing.assert_close(
-        rows['avgpool'][..., 0], maps[-1].mean((2, 3)))
+            rows[name].flatten(1), pool_feature(maps[index], name, grid)
+        )
+    torch.testing.assert_close(rows['avgpool'][..., 0], maps[-1].mean((2, 3)))
 
 
-@pytest.mark.parametrize('depth, widths', [
-    (18, [9216, 2304, 2048, 2304, 2048]), (34, [9216, 2304, 2048, 2304, 2048]),
-    (50, [9216, 9216, 8192, 9216, 8192]),
-    (101, [9216, 9216, 8192, 9216, 8192])])
+@pytest.mark.parametrize(
+    'depth, widths',
+    [
+        (18, [9216, 2304, 2048, 2304, 2048]),
+        (34, [9216, 2304, 2048, 2304, 2048]),
+        (50, [9216, 9216, 8192, 9216, 8192]),
+        (101, [9216, 9216, 8192, 9216, 8192]),
+    ],
+)
 def test_widths_of_the_classifiers(depth: int, widths: list[int]) -> None:
     """From the backbone alone; those of ResNet-50 are the page's."""
     model = build(
-        backbone=dict(type='ResNetWithStem', depth=depth), windows='page',
-        features=[*GRIDS])
-    assert [linears[0].in_features
-            for linears in model.head.classifiers.values()] == widths
+        backbone=dict(type='ResNetWithStem', depth=depth),
+        windows='page',
+        features=[*GRIDS],
+    )
+    assert [
+        linears[0].in_features for linears in model.head.classifiers.values()
+    ] == widths
 
 
-@pytest.mark.parametrize('backbone, width', [
-    (dict(type='ResNet', depth=34), 512),
-    (dict(type='VisionTransformer', arch='deit-tiny', img_size=224,
-          out_type='cls_token'), 192)])
+@pytest.mark.parametrize(
+    'backbone, width',
+    [
+        (dict(type='ResNet', depth=34), 512),
+        (
+            dict(
+                type='VisionTransformer',
+                arch='deit-tiny',
+                img_size=224,
+                out_type='cls_token',
+            ),
+            192,
+        ),
+    ],
+)
 def test_other_backbones_have_avgpool(backbone: dict, width: int) -> None:
     model = build(backbone=backbone, features=['avgpool'])
     assert model.head.classifiers['avgpool'][0].in_features == width
@@ -87,18 +119,25 @@ def test_nothing_changes_the_backbone() -> None:
             torch.nn.init.normal_(module.running_mean)
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
     wrapper = build_optim_wrapper(
-        model, dict(constructor='swav_plugin.ProbeOptimConstructor',
-                    optimizer=dict(type='SGD', weight_decay=.1)))
-    own = {id(p) for group in wrapper.optimizer.param_groups
-           for p in group['params']}
+        model,
+        dict(
+            constructor='swav_plugin.ProbeOptimConstructor',
+            optimizer=dict(type='SGD', weight_decay=0.1),
+        ),
+    )
+    own = {
+        id(p)
+        for group in wrapper.optimizer.param_groups
+        for p in group['params']
+    }
     assert own == {id(p) for p in model.head.parameters()}
     assert not any(p.requires_grad for p in model.backbone.parameters())
     first = [p.clone() for p in model.head.parameters()]
     for _ in range(2):
         model.train()
         with mock.patch.object(
-                model.backbone, 'forward',
-                wraps=model.backbone.forward) as forward:
+            model.backbone, 'forward', wraps=model.backbone.forward
+        ) as forward:
             losses = model.train_step(batch(), wrapper)
         # Once for all features and rates.
         assert forward.call_count == 1
@@ -108,8 +147,9 @@ def test_nothing_changes_the_backbone() -> None:
     assert model.head.training
     after = model.backbone.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert not any(torch.equal(a, b)
-                   for a, b in zip(first, model.head.parameters()))
+    assert not any(
+        torch.equal(a, b) for a, b in zip(first, model.head.parameters())
+    )
 
 
 def test_predictions() -> None:
@@ -119,20 +159,28 @@ def test_predictions() -> None:
     assert expected.shape == (5, 12, 4)
     assert scores[0].probes == model.head.probes
     torch.testing.assert_close(
-        torch.stack([sample.scores for sample in scores]), expected)
+        torch.stack([sample.scores for sample in scores]), expected
+    )
     assert scores[3].gt_label == 3
     images = model.data_preprocessor(batch())['inputs']
     assert len(model(images, mode='predict')) == 5
 
 
-@pytest.mark.parametrize('changes, message', [
-    (dict(features=[]), r'features=\[\]; give one or more, each once'),
-    (dict(features=['avgpool'] * 2), 'each once'),
-    (dict(features=['neck']), "no feature 'neck'"),
-    (dict(windows='some'), "windows='some'; use 'page' or"),
-    (dict(backbone=dict(type='ResNet', depth=18)),
-     "'feature1' needs output 0 of the backbone; set model.backbone.type"),
-    (dict(backbone=BACKBONE | dict(out_indices=(4, ))), "'feature1' needs")])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(features=[]), r'features=\[\]; give one or more, each once'),
+        (dict(features=['avgpool'] * 2), 'each once'),
+        (dict(features=['neck']), "no feature 'neck'"),
+        (dict(windows='some'), "windows='some'; use 'page' or"),
+        (
+            dict(backbone=dict(type='ResNet', depth=18)),
+            "'feature1' needs output 0 of the backbone; "
+            'set model.backbone.type',
+        ),
+        (dict(backbone=BACKBONE | dict(out_indices=(4,))), "'feature1' needs"),
+    ],
+)
 def test_what_the_backbone_does_not_have(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(**changes)

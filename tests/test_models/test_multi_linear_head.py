@@ -1,4 +1,5 @@
 """FeatureNorm against torch's; probes against one training for each rate."""
+
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ def features(seed: int, num_images: int = 6) -> dict[str, Tensor]:
 
 def labels(seed: int, num_images: int = 6) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(7, (num_images, ), generator=generator)
+    return torch.randint(7, (num_images,), generator=generator)
 
 
 def test_norm_is_that_of_torch() -> None:
@@ -41,7 +42,8 @@ def test_norm_is_that_of_torch() -> None:
     rows = features(9)['feature4'][:1]
     before = ours.running_mean.clone()
     torch.testing.assert_close(
-        ours(rows), theirs(rows.unflatten(2, (2, 2))).flatten(2))
+        ours(rows), theirs(rows.unflatten(2, (2, 2))).flatten(2)
+    )
     assert torch.equal(ours.running_mean, before)
 
 
@@ -61,8 +63,8 @@ def test_norm_sees_the_images_of_all_ranks(splits: list[int]) -> None:
     ranks = run_on_ranks(norm_rank, len(splits), splits)
     # float32 has steps of 6e-5 at 1000.
     torch.testing.assert_close(
-        torch.cat([rows for rows, _, _ in ranks]), expected, atol=2e-4,
-        rtol=0)
+        torch.cat([rows for rows, _, _ in ranks]), expected, atol=2e-4, rtol=0
+    )
     for _, running_mean, running_var in ranks:
         torch.testing.assert_close(running_mean, mean)
         torch.testing.assert_close(running_var, var, rtol=1e-4, atol=0)
@@ -79,7 +81,8 @@ def test_norm_of_one_number_is_refused() -> None:
 def make_head(**changes: Any) -> MultiLinearHead:
     torch.manual_seed(0)
     arguments: dict[str, Any] = dict(
-        shapes=SHAPES, num_classes=7, learning_rates=[.1, .5, .02])
+        shapes=SHAPES, num_classes=7, learning_rates=[0.1, 0.5, 0.02]
+    )
     return MultiLinearHead(**arguments | changes)
 
 
@@ -95,25 +98,30 @@ def train(head: MultiLinearHead, optimizer: dict, num_steps: int = 8) -> None:
     """Some steps with the rate falling by half at the fourth."""
     wrapper = build_optim_wrapper(
         Probe(head),
-        dict(type='OptimWrapper', optimizer=optimizer,
-             constructor='swav_plugin.ProbeOptimConstructor'))
+        dict(
+            type='OptimWrapper',
+            optimizer=optimizer,
+            constructor='swav_plugin.ProbeOptimConstructor',
+        ),
+    )
     for step in range(num_steps):
         if step == 4:
             for group in wrapper.param_groups:
-                group['lr'] *= .5
+                group['lr'] *= 0.5
         losses = head.loss(features(step), labels(step))
         wrapper.update_params(sum(losses.values()))
 
 
-SGD = dict(type='SGD', momentum=.9, nesterov=True, weight_decay=1e-2)
+SGD = dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-2)
 
 
 @pytest.mark.parametrize(
-    'optimizer', [SGD, dict(type='swav_plugin.LARS', weight_decay=1e-2)])
+    'optimizer', [SGD, dict(type='swav_plugin.LARS', weight_decay=1e-2)]
+)
 def test_probes_equal_a_training_for_each_rate(optimizer: dict) -> None:
     together = make_head()
     train(together, optimizer)
-    for place, rate in enumerate([.1, .5, .02]):
+    for place, rate in enumerate([0.1, 0.5, 0.02]):
         alone = make_head(learning_rates=[rate])
         train(alone, optimizer)
         for name in SHAPES:
@@ -121,7 +129,9 @@ def test_probes_equal_a_training_for_each_rate(optimizer: dict) -> None:
                 torch.testing.assert_close(
                     getattr(together.classifiers[name][place], key),
                     getattr(alone.classifiers[name][0], key),
-                    rtol=1e-6, atol=1e-7)
+                    rtol=1e-6,
+                    atol=1e-7,
+                )
     weights = [each.weight for each in together.classifiers['feature4']]
     assert (weights[0] - weights[1]).abs().max() > 1e-5
 
@@ -134,7 +144,8 @@ def test_a_probe_is_what_it_says() -> None:
     weight.requires_grad_()
     bias = torch.zeros(7, requires_grad=True)
     reference = torch.optim.SGD(
-        [weight, bias], lr=.5, momentum=.9, nesterov=True, weight_decay=1e-2)
+        [weight, bias], lr=0.5, momentum=0.9, nesterov=True, weight_decay=1e-2
+    )
     for step in range(4):
         rows = norm(features(step)['feature5'][..., 0])
         loss = F.cross_entropy(rows @ weight.T + bias, labels(step))
@@ -149,19 +160,24 @@ def test_a_probe_is_what_it_says() -> None:
     rows = features(9)
     torch.testing.assert_close(
         head(rows)[:, 4],  # feature5 is the second of two, with 3 rates each
-        norm(rows['feature5'][..., 0]) @ weight.T + bias)
+        norm(rows['feature5'][..., 0]) @ weight.T + bias,
+    )
 
 
 def test_how_probes_start_and_are_named() -> None:
     head = make_head(num_classes=3000)
     assert head.probes == [
-        'feature4/lr0.1', 'feature4/lr0.5', 'feature4/lr0.02',
-        'feature5/lr0.1', 'feature5/lr0.5', 'feature5/lr0.02'
+        'feature4/lr0.1',
+        'feature4/lr0.5',
+        'feature4/lr0.02',
+        'feature5/lr0.1',
+        'feature5/lr0.5',
+        'feature5/lr0.02',
     ]
     assert [*head.loss(features(0), labels(0))][0] == 'feature4/lr0.1/loss'
-    assert make_head(learning_rates=[.3]).probes == ['feature4', 'feature5']
+    assert make_head(learning_rates=[0.3]).probes == ['feature4', 'feature5']
     for linears in head.classifiers.values():
-        assert linears[0].weight.std().item() == pytest.approx(.01, rel=.03)
+        assert linears[0].weight.std().item() == pytest.approx(0.01, rel=0.03)
         for linear in linears:
             assert torch.equal(linear.weight, linears[0].weight)
             assert not linear.bias.any()
@@ -169,7 +185,8 @@ def test_how_probes_start_and_are_named() -> None:
     without = make_head(batch_norm=False)
     torch.testing.assert_close(
         without(rows)[:, 0],
-        without.classifiers['feature4'][0](rows['feature4'].flatten(1)))
+        without.classifiers['feature4'][0](rows['feature4'].flatten(1)),
+    )
 
 
 def test_float32_under_autocast() -> None:
@@ -181,7 +198,7 @@ def test_float32_under_autocast() -> None:
     assert losses == expected
 
 
-@pytest.mark.parametrize('rates', [[], [.1, .1], [0.], [-.1]])
+@pytest.mark.parametrize('rates', [[], [0.1, 0.1], [0.0], [-0.1]])
 def test_rates_that_can_not_be(rates: list[float]) -> None:
     with pytest.raises(ValueError, match=r'learning_rates=\[.*; give one or'):
         make_head(learning_rates=rates)

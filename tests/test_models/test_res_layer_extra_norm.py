@@ -1,4 +1,5 @@
 """Res5 of C4 detectors against the last stage of mmpretrain's ResNet."""
+
 import pytest
 import torch
 from mmpretrain.models import ResNet
@@ -14,15 +15,24 @@ def test_is_the_last_stage_and_a_norm(depth: int) -> None:
     backbone = ResNet(depth, base_channels=8, stem_channels=8)
     backbone.init_weights()
     head = MODELS.build(
-        dict(type='swav_plugin.ResLayerExtraNorm', depth=depth,
-             base_channels=8, norm_cfg=dict(type='BN')))
-    stage = {f'layer4.{key}': value
-             for key, value in backbone.layer4.state_dict().items()}
+        dict(
+            type='swav_plugin.ResLayerExtraNorm',
+            depth=depth,
+            base_channels=8,
+            norm_cfg=dict(type='BN'),
+        )
+    )
+    stage = {
+        f'layer4.{key}': value
+        for key, value in backbone.layer4.state_dict().items()
+    }
     missing, unexpected = head.load_state_dict(stage, strict=False)
     assert not unexpected
     # torch counts num_batches_tracked as there.
-    assert missing == [f'norm.{name}' for name in (
-        'weight', 'bias', 'running_mean', 'running_var')]
+    assert missing == [
+        f'norm.{name}'
+        for name in ('weight', 'bias', 'running_mean', 'running_var')
+    ]
     channels = 64 if depth == 18 else 256
     maps = torch.randn(5, channels // 2, 14, 14)
     found = head(maps)
@@ -39,13 +49,16 @@ def test_initialised_as_mmdets_shared_head() -> None:
     head.init_weights()
     weight = head.layer4[1].conv2.weight  # 128 x 128 x 3 x 3
     # Kaiming's for what goes out: sqrt(2 / (128 * 9)).
-    assert weight.std().item() == pytest.approx((2 / 1152)**.5, rel=.02)
+    assert weight.std().item() == pytest.approx((2 / 1152) ** 0.5, rel=0.02)
     assert (head.norm.weight == 1).all() and (head.norm.bias == 0).all()
 
 
 def test_names_sync_bn() -> None:
     head = ResLayerExtraNorm(50, dict(type='SyncBN'), base_channels=8)
-    norms = [m for m in head.modules()
-             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        m
+        for m in head.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
     assert len(norms) == 11
     assert all(isinstance(m, nn.SyncBatchNorm) for m in norms)

@@ -1,4 +1,5 @@
 """SwAV: how views are grouped, the three modes, other backbones."""
+
 import copy
 import io
 from collections.abc import Callable
@@ -14,18 +15,29 @@ from swav_plugin.models import SwAV
 from swav_plugin.registry import MODELS
 
 RESNET = dict(
-    type='ResNet', depth=18, base_channels=8, stem_channels=8,
-    norm_cfg=dict(type='BN'), zero_init_residual=False)
+    type='ResNet',
+    depth=18,
+    base_channels=8,
+    stem_channels=8,
+    norm_cfg=dict(type='BN'),
+    zero_init_residual=False,
+)
 
 
-def make_model(backbone: dict = RESNET, in_channels: int = 64,
-               **kwargs: Any) -> SwAV:
+def make_model(
+    backbone: dict = RESNET, in_channels: int = 64, **kwargs: Any
+) -> SwAV:
     torch.manual_seed(0)
-    neck = dict(type='SwAVNeck', in_channels=in_channels, hid_channels=32,
-                out_channels=16)
+    neck = dict(
+        type='SwAVNeck',
+        in_channels=in_channels,
+        hid_channels=32,
+        out_channels=16,
+    )
     head = dict(type='SwAVHead', num_prototypes=12)
     return MODELS.build(
-        dict(type='SwAV', backbone=backbone, neck=neck, head=head) | kwargs)
+        dict(type='SwAV', backbone=backbone, neck=neck, head=head) | kwargs
+    )
 
 
 def make_views(sizes: tuple[int, ...] = (32, 32, 16, 16)) -> list[Tensor]:
@@ -38,7 +50,8 @@ def test_views_of_one_size_share_a_pass_and_keep_their_order() -> None:
     views = make_views((16, 32, 16, 32))
     calls = []
     model.backbone.register_forward_pre_hook(
-        lambda _, args: calls.append(args[0]))
+        lambda _, args: calls.append(args[0])
+    )
     pooled = model._pool_views(views)
     assert [tuple(x.shape) for x in calls] == [(8, 3, 16, 16), (8, 3, 32, 32)]
     # By hand, with batch statistics over all views of a size.
@@ -73,8 +86,9 @@ def test_predict_gives_the_nearest_prototype_of_the_first_view() -> None:
     distances = torch.cdist(embeddings, prototypes)
     labels = [int(sample.pred_label) for sample in outputs]
     assert labels == distances.argmin(1).tolist()
-    assert all(int(s.pred_score.argmax()) == int(s.pred_label)
-               for s in outputs)
+    assert all(
+        int(s.pred_score.argmax()) == int(s.pred_label) for s in outputs
+    )
 
 
 def test_tensor_gives_pooled_backbone_features() -> None:
@@ -87,10 +101,14 @@ def test_tensor_gives_pooled_backbone_features() -> None:
 @pytest.mark.parametrize('out_type', ['cls_token', 'avg_featmap'])
 def test_a_vision_transformer_trains_on_both_sizes(out_type: str) -> None:
     backbone = dict(
-        type='VisionTransformer', img_size=32, patch_size=8,
+        type='VisionTransformer',
+        img_size=32,
+        patch_size=8,
         out_type=out_type,
-        arch=dict(embed_dims=24, num_layers=2, num_heads=2,
-                  feedforward_channels=48))
+        arch=dict(
+            embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48
+        ),
+    )
     model = make_model(backbone, in_channels=24)
     loss = model(make_views(), mode='loss')['loss']
     loss.backward()
@@ -101,9 +119,14 @@ def test_a_vision_transformer_trains_on_both_sizes(out_type: str) -> None:
 
 def test_raw_tokens_are_refused_with_the_remedy() -> None:
     backbone = dict(
-        type='VisionTransformer', img_size=32, patch_size=8, out_type='raw',
-        arch=dict(embed_dims=24, num_layers=1, num_heads=2,
-                  feedforward_channels=48))
+        type='VisionTransformer',
+        img_size=32,
+        patch_size=8,
+        out_type='raw',
+        arch=dict(
+            embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=48
+        ),
+    )
     with pytest.raises(ValueError, match='avg_featmap'):
         make_model(backbone, in_channels=24)(make_views()[0])
 
@@ -131,20 +154,22 @@ def test_compile_takes_the_options_and_keeps_names() -> None:
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, examples: list) -> Callable:
-        graphs.append({
-            tuple(x.shape) for x in examples if isinstance(x, Tensor)})
+        graphs.append(
+            {tuple(x.shape) for x in examples if isinstance(x, Tensor)}
+        )
         return graph.forward
 
     plain, compiled = make_model(), make_model(compile=dict(backend=backend))
     assert list(plain.state_dict()) == list(compiled.state_dict())
     views = make_views()
     torch.testing.assert_close(
-        compiled(views, mode='loss')['loss'],
-        plain(views, mode='loss')['loss'])
+        compiled(views, mode='loss')['loss'], plain(views, mode='loss')['loss']
+    )
     # The backbone at both sizes, and the neck; no size is left open.
     inputs = [(8, 3, 32, 32), (8, 3, 16, 16), (16, 64)]
     assert [shape in graph for graph, shape in zip(graphs, inputs)] == [
-        True] * 3 and len(graphs) == 3
+        True
+    ] * 3 and len(graphs) == 3
 
 
 def strides(model: SwAV) -> list:
@@ -161,13 +186,18 @@ def test_channels_last_changes_no_number() -> None:
         seen = []
         for conv in (model.backbone.conv1, model.backbone.layer4[1].conv2):
             conv.register_forward_hook(
-                lambda conv, args, out: seen.extend([args[0], out]))
+                lambda conv, args, out: seen.extend([args[0], out])
+            )
         loss = model(views, mode='loss')['loss']
         loss.backward()
         assert len(seen) == 8  # in and out of two layers, two sizes
-        assert all(
-            x.is_contiguous(memory_format=torch.channels_last)
-            for x in seen) == channels_last
+        assert (
+            all(
+                x.is_contiguous(memory_format=torch.channels_last)
+                for x in seen
+            )
+            == channels_last
+        )
         results.append([loss] + [p.grad for p in model.parameters()])
     for one, other in zip(*results):
         torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-5)
@@ -189,15 +219,20 @@ def test_channels_last_survives_initialising_and_loading() -> None:
         assert strides(copy.deepcopy(model).float()) == before
     model.load_state_dict(contiguous.state_dict())
     torch.testing.assert_close(
-        model.eval()(make_views()[0]), contiguous.eval()(make_views()[0]),
-        atol=1e-6, rtol=1e-5)
+        model.eval()(make_views()[0]),
+        contiguous.eval()(make_views()[0]),
+        atol=1e-6,
+        rtol=1e-5,
+    )
 
 
 def test_a_training_step_never_waits_for_the_device() -> None:
     """No value of a tensor is read by Python in forward, backward or step."""
     from swav_plugin.engine import LARS
-    model = make_model(head=dict(
-        type='SwAVHead', num_prototypes=12, queue_length=4))
+
+    model = make_model(
+        head=dict(type='SwAVHead', num_prototypes=12, queue_length=4)
+    )
     optimizer = LARS(model.parameters(), lr=0.1)
     views = make_views()
     with _ReadsOfValues() as reads:
@@ -213,8 +248,14 @@ def test_a_training_step_never_waits_for_the_device() -> None:
 class _ReadsOfValues(torch.utils._python_dispatch.TorchDispatchMode):
     """Notes the operators through which a host waits for a device."""
 
-    WAITING = ('_local_scalar_dense', 'nonzero', 'is_nonzero', 'equal',
-               'masked_select', 'unique')
+    WAITING = (
+        '_local_scalar_dense',
+        'nonzero',
+        'is_nonzero',
+        'equal',
+        'masked_select',
+        'unique',
+    )
 
     def __init__(self) -> None:
         super().__init__()

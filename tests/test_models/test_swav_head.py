@@ -1,4 +1,5 @@
 """SwAVHead: codes with and without queue, on any number of ranks."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swav_plugin.models import SwAVHead
-from swav_plugin.models.swav_loss import (harden, sinkhorn,
-                                          swapped_prediction_loss)
+from swav_plugin.models.swav_loss import (
+    harden,
+    sinkhorn,
+    swapped_prediction_loss,
+)
 from tests import reference
 from tests.distributed import run_on_ranks
 
@@ -32,8 +36,9 @@ def test_losses_of_six_steps_equal_the_reference(queue_length: int) -> None:
     queue = reference.Queue(2, queue_length or 10**9)
     for step in range(6):
         embeddings = unit(NUM_VIEWS, 8, DIM, seed=step)
-        expected, _ = reference.batch_loss(embeddings.double().numpy(),
-                                           prototypes, queue, 2, 0.05, 3, 0.1)
+        expected, _ = reference.batch_loss(
+            embeddings.double().numpy(), prototypes, queue, 2, 0.05, 3, 0.1
+        )
         loss = head.loss(embeddings)
         assert loss.item() == pytest.approx(expected, abs=1e-6)
 
@@ -48,7 +53,8 @@ def _six_steps(
     queue_length: int, hard: bool, rank: int, world_size: int
 ) -> Tensor:
     head = make_head(
-        queue_length, num_prototypes=[30, 20], hard_assignment=hard)
+        queue_length, num_prototypes=[30, 20], hard_assignment=hard
+    )
     results = []
     for step in range(6):
         # Strided, as the sampler deals images out to ranks.
@@ -61,8 +67,9 @@ def _six_steps(
 
 
 @pytest.mark.parametrize('world_size', [2, 4, 8])
-@pytest.mark.parametrize('queue_length,hard', [(0, False), (48, False),
-                                               (48, True)])
+@pytest.mark.parametrize(
+    'queue_length,hard', [(0, False), (48, False), (48, True)]
+)
 def test_ranks_equal_one_process(
     world_size: int, queue_length: int, hard: bool
 ) -> None:
@@ -113,8 +120,7 @@ def test_several_sets_of_prototypes_are_averaged() -> None:
         single = make_head(num_prototypes=len(prototypes.weight))
         single.prototypes[0].load_state_dict(prototypes.state_dict())
         losses.append(single.loss(images).item())
-    assert both.loss(images).item() == pytest.approx(
-        np.mean(losses), abs=1e-6)
+    assert both.loss(images).item() == pytest.approx(np.mean(losses), abs=1e-6)
 
 
 def test_hard_assignment_rounds_the_codes() -> None:
@@ -124,13 +130,15 @@ def test_hard_assignment_rounds_the_codes() -> None:
     scores = torch.stack([head(view)[0] for view in images])
     codes = torch.stack([harden(sinkhorn(view)) for view in scores[:2]])
     assert loss.item() == pytest.approx(
-        swapped_prediction_loss(scores, codes).item(), abs=1e-6)
+        swapped_prediction_loss(scores, codes).item(), abs=1e-6
+    )
 
 
 def test_a_dropped_gradient_freezes_without_decay_or_momentum() -> None:
     head = make_head()
     optimizer = torch.optim.SGD(
-        head.parameters(), lr=1, momentum=0.9, weight_decay=0.1)
+        head.parameters(), lr=1, momentum=0.9, weight_decay=0.1
+    )
     head.loss(unit(NUM_VIEWS, 8, DIM)).backward()
     before = head.prototypes[0].weight.detach().clone()
     head.drop_prototype_gradients()
@@ -141,7 +149,7 @@ def test_a_dropped_gradient_freezes_without_decay_or_momentum() -> None:
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_embeddings_get_full_precision_codes(
-    dtype: torch.dtype
+    dtype: torch.dtype,
 ) -> None:
     embeddings = unit(NUM_VIEWS, 8, DIM).to(dtype)
     expected = make_head(8)
@@ -153,11 +161,18 @@ def test_half_precision_embeddings_get_full_precision_codes(
         assert loss.item() == plain.item()
 
 
-@pytest.mark.parametrize('argument', [
-    dict(num_prototypes=[]), dict(num_prototypes=0), dict(queue_length=-8),
-    dict(num_assign_views=0), dict(temperature=0)])
+@pytest.mark.parametrize(
+    'argument',
+    [
+        dict(num_prototypes=[]),
+        dict(num_prototypes=0),
+        dict(queue_length=-8),
+        dict(num_assign_views=0),
+        dict(temperature=0),
+    ],
+)
 def test_arguments_out_of_range_are_shown(argument: dict) -> None:
-    (name, value), = argument.items()
+    ((name, value),) = argument.items()
     with pytest.raises(ValueError, match='SwAVHead got ') as error:
         make_head(**argument)
     assert f'{name}={value}' in str(error.value).replace('=[0]', '=0')
@@ -175,5 +190,10 @@ def test_a_batch_of_one_image_works() -> None:
     expected, _ = reference.batch_loss(
         embeddings.double().numpy(),
         head.prototypes[0].weight.detach().double().numpy(),
-        reference.Queue(2, 10**9), 2, 0.05, 3, 0.1)
+        reference.Queue(2, 10**9),
+        2,
+        0.05,
+        3,
+        0.1,
+    )
     assert head.loss(embeddings).item() == pytest.approx(expected, abs=1e-6)

@@ -5,6 +5,7 @@ of the algorithm: torchvision's ResNet, one loop a line, codes in float64. The
 network is float32 on both sides: batch norm over small batches multiplies
 rounding from step to step, the more the larger the rate.
 """
+
 import math
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,11 @@ class Published(nn.Module):
             if name not in ('layer4', 'fc'):
                 self.add_module(name, child)
         self.projection_head = nn.Sequential(
-            nn.Linear(256, 32), nn.BatchNorm1d(32), nn.ReLU(),
-            nn.Linear(32, DIM))
+            nn.Linear(256, 32),
+            nn.BatchNorm1d(32),
+            nn.ReLU(),
+            nn.Linear(32, DIM),
+        )
         self.prototypes = nn.Linear(DIM, NUM_PROTOTYPES, bias=False)
 
     def embed(self, views: list[Tensor]) -> Tensor:
@@ -57,8 +61,7 @@ def published_losses(model: Published, batches: list[list[Tensor]]) -> list:
     model.train()
     queue = torch.zeros(2, 0, DIM)
     buffers = {
-        name: torch.zeros_like(p)
-        for name, p in model.named_parameters()
+        name: torch.zeros_like(p) for name, p in model.named_parameters()
     }
     losses = []
     for step, views in enumerate(batches):
@@ -74,7 +77,8 @@ def published_losses(model: Published, batches: list[list[Tensor]]) -> list:
             if queue.shape[1] == QUEUE:
                 rows = torch.cat([queue[coded] @ weight.detach().T, rows])
             code = torch.from_numpy(
-                reference.sinkhorn(rows.numpy(), 0.05, 3)[-BATCH:]).float()
+                reference.sinkhorn(rows.numpy(), 0.05, 3)[-BATCH:]
+            ).float()
             others = [v for v in range(len(views)) if v != coded]
             for view in others:
                 log_p = F.log_softmax(scores[view] / 0.1, dim=1)
@@ -90,8 +94,16 @@ def published_losses(model: Published, batches: list[list[Tensor]]) -> list:
                 if name == 'prototypes.weight' and step < FREEZE:
                     continue
                 new, buffer = reference.larc_update(
-                    param.numpy(), param.grad.numpy(), buffers[name].numpy(),
-                    lr, 0.9, DECAY, 1e-3, 1e-8, clip=False)
+                    param.numpy(),
+                    param.grad.numpy(),
+                    buffers[name].numpy(),
+                    lr,
+                    0.9,
+                    DECAY,
+                    1e-3,
+                    1e-8,
+                    clip=False,
+                )
                 param.copy_(torch.from_numpy(np.asarray(new)))
                 buffers[name] = torch.from_numpy(np.asarray(buffer))
         losses.append(loss.item())
@@ -124,35 +136,56 @@ def our_losses(
         model=dict(
             type='SwAV',
             backbone=dict(
-                type='ResNet', depth=18, num_stages=3, strides=(1, 2, 2),
-                dilations=(1, 1, 1), out_indices=(2, ),
-                norm_cfg=dict(type='BN'), zero_init_residual=False),
+                type='ResNet',
+                depth=18,
+                num_stages=3,
+                strides=(1, 2, 2),
+                dilations=(1, 1, 1),
+                out_indices=(2,),
+                norm_cfg=dict(type='BN'),
+                zero_init_residual=False,
+            ),
             neck=dict(
-                type='SwAVNeck', in_channels=256, hid_channels=32,
-                out_channels=DIM),
+                type='SwAVNeck',
+                in_channels=256,
+                hid_channels=32,
+                out_channels=DIM,
+            ),
             head=dict(
-                type='SwAVHead', num_prototypes=NUM_PROTOTYPES,
-                queue_length=QUEUE)),
+                type='SwAVHead',
+                num_prototypes=NUM_PROTOTYPES,
+                queue_length=QUEUE,
+            ),
+        ),
         work_dir=str(work_dir),
         train_dataloader=dict(
             dataset=FixedViews(batches),
             sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=dict(type='default_collate'),
             batch_size=BATCH,
-            num_workers=0),
+            num_workers=0,
+        ),
         train_cfg=dict(by_epoch=True, max_epochs=NUM_STEPS),
         optim_wrapper=dict(
-            optimizer=dict(type='LARS', lr=LR, weight_decay=DECAY)),
+            optimizer=dict(type='LARS', lr=LR, weight_decay=DECAY)
+        ),
         param_scheduler=dict(
-            type='CosineAnnealingLR', T_max=NUM_STEPS, eta_min=FINAL_LR,
-            by_epoch=True, convert_to_iter_based=True),
+            type='CosineAnnealingLR',
+            T_max=NUM_STEPS,
+            eta_min=FINAL_LR,
+            by_epoch=True,
+            convert_to_iter_based=True,
+        ),
         custom_hooks=[
             dict(
-                type='SwAVHook', freeze_prototypes_iters=FREEZE,
-                queue_begin_epoch=QUEUE_BEGIN)
+                type='SwAVHook',
+                freeze_prototypes_iters=FREEZE,
+                queue_begin_epoch=QUEUE_BEGIN,
+            )
         ],
         default_scope='swav_plugin',
-        experiment_name=f'ten_steps_{work_dir.name}')
+        experiment_name=f'ten_steps_{work_dir.name}',
+    )
     runner.model.init_weights()
     load_model(runner.model, weights)
     train_step = runner.model.train_step
@@ -171,13 +204,17 @@ def test_ten_steps_equal_the_published_algorithm(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = Published()
     weights = tmp_path / 'released.pth.tar'
-    torch.save({f'module.{k}': v for k, v in model.state_dict().items()},
-               weights)
+    torch.save(
+        {f'module.{k}': v for k, v in model.state_dict().items()}, weights
+    )
     images = torch.randn(NUM_STEPS, BATCH, 3, 48, 48)
-    batches = [[
-        F.interpolate(x, size) + 0.1 * torch.randn(BATCH, 3, size, size)
-        for size in SIZES
-    ] for x in images]
+    batches = [
+        [
+            F.interpolate(x, size) + 0.1 * torch.randn(BATCH, 3, size, size)
+            for size in SIZES
+        ]
+        for x in images
+    ]
     ours = our_losses(weights, batches, tmp_path)
     published = published_losses(model, batches)
     assert ours == pytest.approx(published, abs=1e-4)

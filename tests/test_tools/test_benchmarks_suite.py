@@ -1,4 +1,5 @@
 """tools/benchmarks/run_suite.py: what it runs, skips, keeps and writes."""
+
 import base64
 import importlib.util
 import json
@@ -36,9 +37,7 @@ def suite() -> ModuleType:
     return module
 
 
-def write_images(
-    root: Path, classes: str, count: int, side: int = 64
-) -> None:
+def write_images(root: Path, classes: str, count: int, side: int = 64) -> None:
     """Coarse noise, in folders of one letter each."""
     for split in ('train', 'val'):
         for number in range(count):
@@ -47,7 +46,8 @@ def write_images(
             folder = root / split / classes[number % len(classes)]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(coarse).resize((side, side)).save(
-                folder / f'{number}.png')
+                folder / f'{number}.png'
+            )
 
 
 @pytest.fixture(scope='module')
@@ -64,10 +64,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image = Image.new('RGB', (32, 32), (len(name), 9, 99))
             image.save(voc / f'JPEGImages/{name}.jpg')
         for c, class_name in enumerate(CLASSES):
-            lines = [f'{name} {1 if i % 20 == c else -1}'
-                     for i, name in enumerate(names)]
+            lines = [
+                f'{name} {1 if i % 20 == c else -1}'
+                for i, name in enumerate(names)
+            ]
             (voc / f'ImageSets/Main/{class_name}_{split}.txt').write_text(
-                '\n'.join(lines))
+                '\n'.join(lines)
+            )
     return root
 
 
@@ -77,8 +80,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     backbone = ResNetWithStem(18, stem_channels=8, base_channels=8)
     path = tmp_path_factory.mktemp('work') / 'epoch_3.pth'
-    torch.save({f'module.{key}': value
-                for key, value in backbone.state_dict().items()}, path)
+    torch.save(
+        {
+            f'module.{key}': value
+            for key, value in backbone.state_dict().items()
+        },
+        path,
+    )
     return path
 
 
@@ -98,19 +106,30 @@ class Fake:
         if Path(tool).name not in self.silent:
             folder = log.parent / str(len(self.commands))
             folder.mkdir()
-            Path(folder, 'results.json').write_text(json.dumps([
-                dict(name='avgpool/knn10_top1', value=float(
-                    len(self.commands)), protocol='fake')]))
+            Path(folder, 'results.json').write_text(
+                json.dumps(
+                    [
+                        dict(
+                            name='avgpool/knn10_top1',
+                            value=float(len(self.commands)),
+                            protocol='fake',
+                        )
+                    ]
+                )
+            )
             (folder / 'pictures').mkdir()
             (folder / 'pictures/1.jpg').touch()
         return None
 
     def names(self) -> list[str]:
         """Benchmark and tool of each command."""
-        return [f'{Path(word).parent.name.rpartition("-")[0]} '
-                f'{Path(command[i - 1]).name}' for command in self.commands
-                for i, word in enumerate(command)
-                if word.endswith('config.py')]
+        return [
+            f'{Path(word).parent.name.rpartition("-")[0]} '
+            f'{Path(command[i - 1]).name}'
+            for command in self.commands
+            for i, word in enumerate(command)
+            if word.endswith('config.py')
+        ]
 
 
 @pytest.fixture
@@ -128,9 +147,16 @@ def run(
     """Run the suite; give what it wrote."""
 
     def run_suite(*arguments: str, failed: int = 0) -> dict[str, Any]:
-        args = suite.parse_args([
-            str(weights), '--root', str(data), '--out', str(tmp_path / 'out'),
-            *arguments])
+        args = suite.parse_args(
+            [
+                str(weights),
+                '--root',
+                str(data),
+                '--out',
+                str(tmp_path / 'out'),
+                *arguments,
+            ]
+        )
         assert suite.run_suite(args) == failed
         return json.loads((tmp_path / 'out/results.json').read_text())
 
@@ -138,31 +164,43 @@ def run(
 
 
 def statuses(written: dict[str, Any]) -> dict[str, str]:
-    return {f'{entry["benchmark"]} {entry["subject"]}': entry['status']
-            for entry in written['entries']}
+    return {
+        f'{entry["benchmark"]} {entry["subject"]}': entry['status']
+        for entry in written['entries']
+    }
 
 
 def test_runs_what_has_data(
-    run: Callable[..., dict[str, Any]], fake: Fake, weights: Path,
-    capsys: pytest.CaptureFixture[str]
+    run: Callable[..., dict[str, Any]],
+    fake: Fake,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     written = run('--with-random', '--skip', 'linear')
-    assert fake.names() == ['knn test.py'] * 2 + ['svm test.py'] * 2 + [
-        'linear_mhead train.py'] * 2
+    assert (
+        fake.names()
+        == ['knn test.py'] * 2
+        + ['svm test.py'] * 2
+        + ['linear_mhead train.py'] * 2
+    )
     assert [str(weights) in command for command in fake.commands] == [
-        True, False] * 3
+        True,
+        False,
+    ] * 3
     assert all('random' in command for command in fake.commands[1::2])
     found = statuses(written)
     assert found['knn pretrained'] == found['svm random'] == 'done'
     assert found['places205 pretrained'] == 'skipped'
     assert 'linear pretrained' not in found
-    reasons = {entry['benchmark']: entry.get('reason')
-               for entry in written['entries']}
+    reasons = {
+        entry['benchmark']: entry.get('reason') for entry in written['entries']
+    }
     assert 'there is no folder' in reasons['places205']
     assert 'train_1percent.txt; write it' in reasons['semisup_1percent']
     assert 'places205: skipped, there is no' in capsys.readouterr().out
     assert written['subjects']['pretrained'] == (
-        f'{weights.parent.name}/epoch_3')
+        f'{weights.parent.name}/epoch_3'
+    )
 
 
 def test_only_what_is_not_done_runs_again(
@@ -170,13 +208,18 @@ def test_only_what_is_not_done_runs_again(
 ) -> None:
     fake.failing = ['linear-']
     first = run('--only', 'knn', 'linear', failed=1)
-    assert statuses(first) == {'knn pretrained': 'done',
-                               'linear pretrained': 'failed'}
+    assert statuses(first) == {
+        'knn pretrained': 'done',
+        'linear pretrained': 'failed',
+    }
     assert '## Not measured' in (tmp_path / 'out/results.md').read_text()
     fake.failing = []
     again = run('--only', 'knn', 'linear')
-    assert fake.names() == ['knn test.py', 'linear train.py',
-                            'linear train.py']
+    assert fake.names() == [
+        'knn test.py',
+        'linear train.py',
+        'linear train.py',
+    ]
     assert again['entries'][0] == first['entries'][0]
     assert again['entries'][1]['status'] == 'done'
     # Training goes on from its own checkpoints.
@@ -226,9 +269,12 @@ def test_other_images_make_another_run(
     assert fake.names() == ['knn test.py', 'svm test.py', 'knn test.py']
     try:
         marks = [line.split() for line in labels.splitlines()]
-        voc.write_text('\n'.join(  # as many bytes
-            f'{name} {mark}' for (name, _), (_, mark) in zip(
-                marks, marks[1:] + marks[:1])))
+        voc.write_text(
+            '\n'.join(  # as many bytes
+                f'{name} {mark}'
+                for (name, _), (_, mark) in zip(marks, marks[1:] + marks[:1])
+            )
+        )
         run('--only', 'knn', 'svm')
     finally:
         voc.write_text(labels)
@@ -238,8 +284,10 @@ def test_other_images_make_another_run(
 
 
 def test_training_that_ended_without_numbers(
-    run: Callable[..., dict[str, Any]], suite: ModuleType, fake: Fake,
-    monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., dict[str, Any]],
+    suite: ModuleType,
+    fake: Fake,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped after the last epoch, before the numbers were written."""
     fake.silent = ['train.py']
@@ -251,7 +299,7 @@ def test_training_that_ended_without_numbers(
 
 
 def read_config(written: dict[str, Any], tmp_path: Path) -> Config:
-    entry, = written['entries']
+    (entry,) = written['entries']
     return Config.fromfile(tmp_path / 'out' / entry['folder'] / 'config.py')
 
 
@@ -266,11 +314,13 @@ def test_config_of_knn(
     bank = cfg.test_cfg.bank_dataloader.dataset
     assert bank.data_root == f'{data}/imagenet/train'
     for dataset in (cfg.test_dataloader.dataset, bank):
-        assert [node.get('scale', node.get('crop_size'))
-                for node in dataset.pipeline[1:3]] == [128, 112]
+        assert [
+            node.get('scale', node.get('crop_size'))
+            for node in dataset.pipeline[1:3]
+        ] == [128, 112]
     # 36 images have no 100 neighbours.
     assert cfg.test_evaluator[0].k == [10, 20]
-    entry, = written['entries']
+    (entry,) = written['entries']
     assert entry['notes'] == ['too few images for k = 100, 200']
     assert entry['is_stand_in']
 
@@ -284,20 +334,29 @@ def test_config_of_svm(
     assert cfg.test_cfg.bank_dataloader.dataset.split == 'train'
     assert cfg.test_dataloader.dataset.split == 'val'
     assert cfg.test_dataloader.dataset.data_root == (
-        f'{data}/VOCdevkit/VOC2007')
+        f'{data}/VOCdevkit/VOC2007'
+    )
     # Each class has 4 or 5 positive images of 84, and k needs 20 k in all.
     assert cfg.test_evaluator[0].low_shot_k == [1, 2, 4]
     assert written['entries'][0]['notes'] == [
         'train in place of trainval, val of test',
-        'too few images for k = 8, 16, 32, 64, 96'
+        'too few images for k = 8, 16, 32, 64, 96',
     ]
 
 
 def test_config_of_linear(
     run: Callable[..., dict[str, Any]], fake: Fake, data: Path, tmp_path: Path
 ) -> None:
-    written = run('--only', 'linear_mhead', '--epochs', '9', '--image-size',
-                  '64', '--gpus', '2')
+    written = run(
+        '--only',
+        'linear_mhead',
+        '--epochs',
+        '9',
+        '--image-size',
+        '64',
+        '--gpus',
+        '2',
+    )
     cfg = read_config(written, tmp_path)
     assert cfg.model.head.num_classes == 3
     assert cfg.model.windows == 'adaptive'
@@ -310,10 +369,16 @@ def test_config_of_linear(
     crop = cfg.train_dataloader.dataset.pipeline[1]
     assert (crop.type, crop.scale) == ('RandomResizedCrop', 64)
     assert written['entries'][0]['notes'] == [
-        '3 classes', 'too few images for batches of 256']
-    command, = fake.commands
-    assert command[1:5] == ['-m', 'torch.distributed.run', '--standalone',
-                            '--nproc_per_node=2']
+        '3 classes',
+        'too few images for batches of 256',
+    ]
+    (command,) = fake.commands
+    assert command[1:5] == [
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc_per_node=2',
+    ]
     assert command[-2:] == ['--launcher', 'pytorch']
 
 
@@ -326,11 +391,13 @@ def test_config_of_fine_tuning(
     (tmp_path / 'val/a').mkdir(parents=True)
     data = suite.Data(tmp_path, None, False)
     cfg, notes = suite.make_config(
-        args, name, dict(depth=18, stem_channels=64, base_channels=64), data)
+        args, name, dict(depth=18, stem_channels=64, base_channels=64), data
+    )
     assert notes == []
     assert cfg.model.head.in_channels == 512
     assert cfg.train_dataloader.batch_size == (
-        256 if name == 'cifar10' else 64)
+        256 if name == 'cifar10' else 64
+    )
     root = cfg.train_dataloader.dataset.data_root
     assert root == str(tmp_path) + '/train' * (name != 'cifar10')
 
@@ -340,9 +407,15 @@ def test_iterations_and_epochs_are_apart(suite: ModuleType) -> None:
         train_cfg=dict(max_iters=2000, val_interval=200),
         param_scheduler=[
             dict(type='LinearLR', by_epoch=False, begin=0, end=100),
-            dict(type='MultiStepLR', by_epoch=False, end=2000,
-                 milestones=[1500, 1800])],
-        default_hooks=dict(checkpoint=dict(by_epoch=False, interval=200)))
+            dict(
+                type='MultiStepLR',
+                by_epoch=False,
+                end=2000,
+                milestones=[1500, 1800],
+            ),
+        ],
+        default_hooks=dict(checkpoint=dict(by_epoch=False, interval=200)),
+    )
     cfg = Config(text)
     suite.set_length(cfg, 'epochs', 3)
     assert cfg.to_dict() == text
@@ -353,29 +426,41 @@ def test_iterations_and_epochs_are_apart(suite: ModuleType) -> None:
     assert cfg.default_hooks.checkpoint.interval == 10
     # A warm-up that would be shorter than a step still ends.
     suite.set_length(cfg, 'iters', 10)
-    warm_up = PARAM_SCHEDULERS.build(dict(
-        cfg.param_scheduler[0], start_factor=.01,
-        optimizer=torch.optim.SGD([torch.zeros(1)], lr=1.)))
-    assert warm_up.get_last_value() == [.01]
+    warm_up = PARAM_SCHEDULERS.build(
+        dict(
+            cfg.param_scheduler[0],
+            start_factor=0.01,
+            optimizer=torch.optim.SGD([torch.zeros(1)], lr=1.0),
+        )
+    )
+    assert warm_up.get_last_value() == [0.01]
     warm_up.optimizer.step()
     warm_up.step()
-    assert warm_up.get_last_value() == [1.]
+    assert warm_up.get_last_value() == [1.0]
 
 
-@pytest.mark.parametrize('name, library', [
-    ('mask_rcnn_fpn_1x', 'mmdet'), ('fcn_cityscapes', 'mmseg')])
+@pytest.mark.parametrize(
+    'name, library',
+    [('mask_rcnn_fpn_1x', 'mmdet'), ('fcn_cityscapes', 'mmseg')],
+)
 def test_missing_library(
-    run: Callable[..., dict[str, Any]], fake: Fake, name: str, library: str,
-    monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., dict[str, Any]],
+    fake: Fake,
+    name: str,
+    library: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, 'find_spec',
-        lambda wanted: None if wanted == library else find_spec(wanted))
+        importlib.util,
+        'find_spec',
+        lambda wanted: None if wanted == library else find_spec(wanted),
+    )
     _, entry = run('--only', 'knn', name)['entries']
     assert entry['status'] == 'skipped'
     assert entry['reason'].startswith(
-        f"{library} is not installed: pip install -e '.[onedl-downstream]'")
+        f"{library} is not installed: pip install -e '.[onedl-downstream]'"
+    )
 
 
 @pytest.mark.parametrize('depth', [18, 50])
@@ -385,20 +470,38 @@ def test_config_of_detection(
     pytest.importorskip('mmdet')
     network = dict(depth=depth, stem_channels=8, base_channels=8)
     stages = [8, 16, 32, 64] if depth == 18 else [32, 64, 128, 256]
-    args = suite.parse_args(['w', '--out', 'out', '--iters', '24', '--epochs',
-                             '3', '--image-size', '64', '--gpus', '2'])
+    args = suite.parse_args(
+        [
+            'w',
+            '--out',
+            'out',
+            '--iters',
+            '24',
+            '--epochs',
+            '3',
+            '--image-size',
+            '64',
+            '--gpus',
+            '2',
+        ]
+    )
     root = test_data / 'voc2012_mini/VOCdevkit'
     data = suite.look_at('voc0712', root)
     assert data[:3] == (root, None, True)
     cfg, notes = suite.make_config(args, 'faster_rcnn_c4', network, data)
-    assert notes == ['trained on VOC2012/ImageSets/Main/train.txt, tested on '
-                     'VOC2012/ImageSets/Main/val.txt']
-    train, = cfg.train_dataloader.dataset.datasets
+    assert notes == [
+        'trained on VOC2012/ImageSets/Main/train.txt, tested on '
+        'VOC2012/ImageSets/Main/val.txt'
+    ]
+    (train,) = cfg.train_dataloader.dataset.datasets
     assert (train.data_root, train.ann_file, train.data_prefix) == (
-        str(root), 'VOC2012/ImageSets/Main/train.txt',
-        dict(sub_data_root='VOC2012/'))
+        str(root),
+        'VOC2012/ImageSets/Main/train.txt',
+        dict(sub_data_root='VOC2012/'),
+    )
     assert cfg.test_dataloader.dataset.ann_file == (
-        'VOC2012/ImageSets/Main/val.txt')
+        'VOC2012/ImageSets/Main/val.txt'
+    )
     assert cfg.train_cfg.max_iters == 24
     assert cfg.train_dataloader.batch_size == 8
     assert cfg.model.roi_head.shared_head.depth == depth
@@ -408,22 +511,26 @@ def test_config_of_detection(
     assert cfg.test_dataloader.dataset.pipeline[1].scale == (1333, 800)
 
     root = test_data / 'coco_mini'
-    cfg, notes = suite.make_config(args, 'mask_rcnn_fpn_1x', network,
-                                   suite.look_at('coco', root))
+    cfg, notes = suite.make_config(
+        args, 'mask_rcnn_fpn_1x', network, suite.look_at('coco', root)
+    )
     assert notes == ['80 classes', 'warm-up of 2 iterations']
     assert cfg.val_evaluator.ann_file == (
-        f'{root}/annotations/instances_val2017.json')
+        f'{root}/annotations/instances_val2017.json'
+    )
     assert cfg.train_dataloader.dataset.data_root == str(root)
     assert cfg.model.neck.in_channels == stages
     assert cfg.train_cfg.max_epochs == 3
     # 80 images are 15 iterations.
     assert [step.end for step in cfg.param_scheduler] == [2, 3]
-    cfg, notes = suite.make_config(args, 'mask_rcnn_fpn_1x', network,
-                                   suite.Data(root, None))
+    cfg, notes = suite.make_config(
+        args, 'mask_rcnn_fpn_1x', network, suite.Data(root, None)
+    )
     assert notes == []
     assert [step.end for step in cfg.param_scheduler] == [125, 3]
-    cfg, _ = suite.make_config(args, 'mask_rcnn_c4_1x', network,
-                               suite.look_at('coco', root))
+    cfg, _ = suite.make_config(
+        args, 'mask_rcnn_c4_1x', network, suite.look_at('coco', root)
+    )
     assert cfg.model.roi_head.mask_head.in_channels == stages[3]
 
 
@@ -434,23 +541,40 @@ def test_coco_of_other_classes(suite: ModuleType, tmp_path: Path) -> None:
     def stand_in() -> tuple[Config, list[str]]:
         for split, categories in names.items():
             (tmp_path / f'annotations/instances_{split}2017.json').write_text(
-                json.dumps(dict(images=[], annotations=[], categories=[
-                    dict(id=i, name=name)
-                    for i, name in enumerate(categories)])))
+                json.dumps(
+                    dict(
+                        images=[],
+                        annotations=[],
+                        categories=[
+                            dict(id=i, name=name)
+                            for i, name in enumerate(categories)
+                        ],
+                    )
+                )
+            )
         loader = dict(dataset=dict())
-        cfg = Config(dict(
-            model=dict(roi_head=dict(
-                bbox_head=dict(num_classes=80),
-                mask_head=dict(num_classes=80))),
-            train_dataloader=loader, val_dataloader=loader,
-            test_dataloader=loader))
+        cfg = Config(
+            dict(
+                model=dict(
+                    roi_head=dict(
+                        bbox_head=dict(num_classes=80),
+                        mask_head=dict(num_classes=80),
+                    )
+                ),
+                train_dataloader=loader,
+                val_dataloader=loader,
+                test_dataloader=loader,
+            )
+        )
         return cfg, suite.stand_in_for_coco(cfg, tmp_path)
 
     cfg, notes = stand_in()
     assert notes == ['2 classes']
     assert cfg.model.roi_head.mask_head.num_classes == 2
     assert list(cfg.test_dataloader.dataset.metainfo.classes) == [
-        'nut', 'bolt']
+        'nut',
+        'bolt',
+    ]
     names['val'].reverse()
     with pytest.raises(suite.UsageError, match='in the same order'):
         stand_in()
@@ -463,20 +587,30 @@ def test_flat_val_is_read_by_its_list(
     (tmp_path / 'val/1.jpg').touch()
     args = suite.parse_args(['w', '--out', 'out'])
     cfg, _ = suite.make_config(
-        args, 'knn', dict(depth=50, base_channels=64),
-        suite.Data(tmp_path, None, False))
+        args,
+        'knn',
+        dict(depth=50, base_channels=64),
+        suite.Data(tmp_path, None, False),
+    )
     assert cfg.test_dataloader.dataset.ann_file == '../meta/val.txt'
     assert cfg.test_cfg.bank_dataloader.dataset.ann_file == ''
 
 
 def test_mistakes_are_one_line(
-    suite: ModuleType, monkeypatch: pytest.MonkeyPatch, weights: Path,
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    suite: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
 
     def error(*argv: str) -> str:
-        monkeypatch.setattr(sys, 'argv', [
-            'run_suite.py', *argv, '--out', str(tmp_path / 'out')])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            ['run_suite.py', *argv, '--out', str(tmp_path / 'out')],
+        )
         with pytest.raises(SystemExit) as exit_info:
             suite.main()
         assert exit_info.value.code == 2
@@ -490,15 +624,24 @@ def test_mistakes_are_one_line(
     assert 'takes NAME=PATH' in error(good, '--dataset', 'nette=x')
     assert 'no such folder' in error(good, '--dataset', 'imagenet=nowhere')
     assert 'did you mean' in error(
-        good, '--root', str(data), '--only', 'knn', '--cfg-options',
-        'knn:test_evaluatr=1')
+        good,
+        '--root',
+        str(data),
+        '--only',
+        'knn',
+        '--cfg-options',
+        'knn:test_evaluatr=1',
+    )
     assert 'can not be split evenly' in error(
-        good, '--root', str(data), '--only', 'linear', '--gpus', '3')
+        good, '--root', str(data), '--only', 'linear', '--gpus', '3'
+    )
     assert '--gpus 64: more than the 36 images' in error(
-        good, '--root', str(data), '--only', 'linear', '--gpus', '64')
+        good, '--root', str(data), '--only', 'linear', '--gpus', '64'
+    )
     assert 'lacks its data' in error(good, '--root', str(tmp_path))
     assert '--skip leaves none' in error(
-        good, '--only', 'knn', '--skip', 'knn')
+        good, '--only', 'knn', '--skip', 'knn'
+    )
     torch.save({'fc.weight': torch.zeros(1)}, tmp_path / 'fc.pth')
     assert 'not the weights of a ResNet' in error(str(tmp_path / 'fc.pth'))
     assert not (tmp_path / 'out').exists()
@@ -511,7 +654,8 @@ def environment() -> dict[str, str]:
 def load_tool(name: str) -> ModuleType:
     """A command of tools/ as a module."""
     spec = importlib.util.spec_from_file_location(
-        name, ROOT / f'tools/{name}.py')
+        name, ROOT / f'tools/{name}.py'
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -519,45 +663,70 @@ def load_tool(name: str) -> ModuleType:
 
 
 def test_numbers_of_real_runs(
-    run: Callable[..., dict[str, Any]], suite: ModuleType,
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Callable[..., dict[str, Any]],
+    suite: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """The tools themselves, in this process; numbers reach all files."""
 
     def execute(command: list[str], log: Path) -> None:
         assert command[0] == sys.executable
-        monkeypatch.setattr(sys, 'argv', [
-            *command[1:], '--cfg-options',
-            f'experiment_name={time.monotonic_ns()}'])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                *command[1:],
+                '--cfg-options',
+                f'experiment_name={time.monotonic_ns()}',
+            ],
+        )
         load_tool(Path(command[1]).stem).main()
 
     monkeypatch.setattr(suite, 'execute', execute)
-    small = ['--image-size', '32', '--epochs', '1', '--cfg-options',
-             'svm:test_evaluator.0.low_shot_k=[1]',
-             'test_dataloader.num_workers=0']
-    small += [f'{name}:{loader}.num_workers=0'
-              for name, loader in (('knn', 'test_cfg.bank_dataloader'),
-                                   ('svm', 'test_cfg.bank_dataloader'),
-                                   ('linear', 'train_dataloader'),
-                                   ('linear', 'val_dataloader'),
-                                   ('linear_mhead', 'train_dataloader'),
-                                   ('linear_mhead', 'val_dataloader'))]
+    small = [
+        '--image-size',
+        '32',
+        '--epochs',
+        '1',
+        '--cfg-options',
+        'svm:test_evaluator.0.low_shot_k=[1]',
+        'test_dataloader.num_workers=0',
+    ]
+    small += [
+        f'{name}:{loader}.num_workers=0'
+        for name, loader in (
+            ('knn', 'test_cfg.bank_dataloader'),
+            ('svm', 'test_cfg.bank_dataloader'),
+            ('linear', 'train_dataloader'),
+            ('linear', 'val_dataloader'),
+            ('linear_mhead', 'train_dataloader'),
+            ('linear_mhead', 'val_dataloader'),
+        )
+    ]
     written = run('--only', 'knn', 'svm', 'linear', 'linear_mhead', *small)
-    names = {entry['benchmark']: [result['name']
-                                  for result in entry['results']]
-             for entry in written['entries']}
+    names = {
+        entry['benchmark']: [result['name'] for result in entry['results']]
+        for entry in written['entries']
+    }
     assert names == dict(
         knn=[f'avgpool/knn{k}_top{top}' for k in (10, 20) for top in (1, 5)],
-        svm=[f'feature{i}/svm_map' for i in range(1, 6)] + [
-            'svm_map_best_by_test', 'svm_map_best_by_cv'] + names['svm'][-2:],
+        svm=[f'feature{i}/svm_map' for i in range(1, 6)]
+        + ['svm_map_best_by_test', 'svm_map_best_by_cv']
+        + names['svm'][-2:],
         linear=['avgpool/top1', 'avgpool/top5'],
-        linear_mhead=[f'feature{i}/top{top}'
-                      for i in range(1, 6) for top in (1, 5)])
+        linear_mhead=[
+            f'feature{i}/top{top}' for i in range(1, 6) for top in (1, 5)
+        ],
+    )
     assert names['svm'][-2].endswith('/svm_k1_map_by_test')
     markdown = (tmp_path / 'out/results.md').read_text()
     page = (tmp_path / 'out/report.html').read_text()
-    rows = [line for line in markdown.splitlines()
-            if line.startswith(f'| {written["subjects"]["pretrained"]}, on ')]
+    rows = [
+        line
+        for line in markdown.splitlines()
+        if line.startswith(f'| {written["subjects"]["pretrained"]}, on ')
+    ]
     assert [row.count(' - ') for row in rows] == [7, 7, 0, 2]
     for entry in written['entries']:
         for result in entry['results']:
@@ -571,26 +740,42 @@ def test_numbers_of_real_runs(
 
 
 SEGMENTATION = [
-    '--only', 'fcn_voc12aug', '--iters', '3', '--cfg-options',
-    *(f'{loader}_dataloader.{key}'
-      for loader in ('train', 'val')
-      for key in ('num_workers=0', 'persistent_workers=False')),
+    '--only',
+    'fcn_voc12aug',
+    '--iters',
+    '3',
+    '--cfg-options',
+    *(
+        f'{loader}_dataloader.{key}'
+        for loader in ('train', 'val')
+        for key in ('num_workers=0', 'persistent_workers=False')
+    ),
     'train_dataloader.batch_size=2',
     'train_dataloader.dataset.datasets.0.pipeline.2.scale=(256,64)',
     'train_dataloader.dataset.datasets.0.pipeline.3.crop_size=(64,64)',
     'train_dataloader.dataset.datasets.0.pipeline.6.size=(64,64)',
     'model.data_preprocessor.size=(64,64)',
-    'model.decode_head.channels=16', 'model.auxiliary_head.channels=16',
+    'model.decode_head.channels=16',
+    'model.auxiliary_head.channels=16',
     'val_dataloader.dataset.indices=6',
     'val_dataloader.dataset.pipeline.1.scale=(256,64)',
     'train_cfg.val_interval=3',
 ]
 DETECTION = [
-    '--only', 'mask_rcnn_fpn_1x', '--epochs', '1', '--cfg-options',
-    *(f'{loader}_dataloader.{key}'
-      for loader in ('train', 'val')
-      for key in ('num_workers=0', 'persistent_workers=False',
-                  'dataset.indices=6')),
+    '--only',
+    'mask_rcnn_fpn_1x',
+    '--epochs',
+    '1',
+    '--cfg-options',
+    *(
+        f'{loader}_dataloader.{key}'
+        for loader in ('train', 'val')
+        for key in (
+            'num_workers=0',
+            'persistent_workers=False',
+            'dataset.indices=6',
+        )
+    ),
     'train_dataloader.batch_size=2',
     'train_dataloader.dataset.pipeline.2.scales=[(96,96)]',
     'val_dataloader.dataset.pipeline.1.scale=(96,96)',
@@ -600,12 +785,17 @@ DETECTION = [
 ]
 
 
-@pytest.mark.parametrize('options, library', [
-    (SEGMENTATION, 'mmseg'), (DETECTION, 'mmdet')])
+@pytest.mark.parametrize(
+    'options, library', [(SEGMENTATION, 'mmseg'), (DETECTION, 'mmdet')]
+)
 def test_pictures_of_real_runs(
-    run: Callable[..., dict[str, Any]], suite: ModuleType, test_data: Path,
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str],
-    library: str
+    run: Callable[..., dict[str, Any]],
+    suite: ModuleType,
+    test_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: list[str],
+    library: str,
 ) -> None:
     """Numbers and pictures reach the report."""
     pytest.importorskip(library)
@@ -615,25 +805,36 @@ def test_pictures_of_real_runs(
         cfg = Config.fromfile(path)
         cfg.visualizer.name = f'{time.monotonic_ns()}'  # else the last one's
         cfg.dump(path)
-        monkeypatch.setattr(sys, 'argv', [
-            *command[1:], '--cfg-options',
-            f'experiment_name={time.monotonic_ns()}'])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                *command[1:],
+                '--cfg-options',
+                f'experiment_name={time.monotonic_ns()}',
+            ],
+        )
         load_tool(Path(command[1]).stem).main()
 
     monkeypatch.setattr(suite, 'execute', execute)
     try:
         written = run(
-            '--dataset', f'coco={test_data}/coco_mini',
-            f'voc12aug={test_data}/voc2012_mini/VOCdevkit/VOC2012', *options)
+            '--dataset',
+            f'coco={test_data}/coco_mini',
+            f'voc12aug={test_data}/voc2012_mini/VOCdevkit/VOC2012',
+            *options,
+        )
     finally:
         init_default_scope('swav_plugin')
-    entry, = written['entries']
+    (entry,) = written['entries']
     results = {result['name']: result for result in entry['results']}
     number = results['mIoU' if library == 'mmseg' else 'coco/segm_mAP']
     assert 0 <= number['value'] <= 100
     assert number['protocol'].endswith(
-        'after iteration 3 of 3' if library == 'mmseg' else
-        'after epoch 1 of 1')
+        'after iteration 3 of 3'
+        if library == 'mmseg'
+        else 'after epoch 1 of 1'
+    )
     assert len(entry['pictures']) == 4
     page = (tmp_path / 'out/report.html').read_text()
     for name in entry['pictures']:
@@ -643,11 +844,14 @@ def test_pictures_of_real_runs(
             assert picture.width <= 400
             drawn = np.asarray(picture.convert('RGB'), np.float64)
         stem = Path(name).stem.partition('-')[2]
-        source, = [*test_data.glob(f'coco_mini/val2017/{stem}.jpg'),
-                   *test_data.glob(f'voc2012_mini/*/*/*/{stem}.jpg')]
+        (source,) = [
+            *test_data.glob(f'coco_mini/val2017/{stem}.jpg'),
+            *test_data.glob(f'voc2012_mini/*/*/*/{stem}.jpg'),
+        ]
         with Image.open(source) as image:
-            plain = np.asarray(image.convert('RGB').resize(
-                drawn.shape[1::-1]), np.float64)
+            plain = np.asarray(
+                image.convert('RGB').resize(drawn.shape[1::-1]), np.float64
+            )
         if library == 'mmseg':  # every pixel has a class, and its colour
             assert np.abs(drawn - plain).mean() > 8
 
@@ -656,9 +860,11 @@ def test_what_a_failed_run_printed_is_told(
     suite: ModuleType, tmp_path: Path
 ) -> None:
     script = tmp_path / 'fail.py'
-    script.write_text('import sys\n'
-                      'for number in range(30): print("line", number)\n'
-                      'sys.exit("out of luck")\n')
+    script.write_text(
+        'import sys\n'
+        'for number in range(30): print("line", number)\n'
+        'sys.exit("out of luck")\n'
+    )
     log = tmp_path / 'log.txt'
     log.write_text('of an earlier run\n')
     reason = suite.execute([sys.executable, '-u', str(script)], log)
@@ -677,25 +883,30 @@ def test_a_stopped_run_leaves_no_process(
     """What is under way ends with the suite, and is not called done."""
     script = tmp_path / 'sleep.py'
     script.write_text(
-        'import pathlib, time\n'
-        'pathlib.Path("begun").touch()\n'
-        'time.sleep(60)\n')
-    code = (f'import importlib.util, signal, sys\n'
-            f'spec = importlib.util.spec_from_file_location("s", "{SUITE}")\n'
-            'suite = importlib.util.module_from_spec(spec)\n'
-            'spec.loader.exec_module(suite)\n'
-            'suite.run_suite = lambda args: suite.execute(\n'
-            '    [sys.executable, "sleep.py"], suite.Path("log.txt"))\n'
-            'sys.argv = ["s", "w", "--out", "o"]\n'
-            'suite.main()\n')
+        'import pathlib, time\npathlib.Path("begun").touch()\ntime.sleep(60)\n'
+    )
+    code = (
+        f'import importlib.util, signal, sys\n'
+        f'spec = importlib.util.spec_from_file_location("s", "{SUITE}")\n'
+        'suite = importlib.util.module_from_spec(spec)\n'
+        'spec.loader.exec_module(suite)\n'
+        'suite.run_suite = lambda args: suite.execute(\n'
+        '    [sys.executable, "sleep.py"], suite.Path("log.txt"))\n'
+        'sys.argv = ["s", "w", "--out", "o"]\n'
+        'suite.main()\n'
+    )
     process = subprocess.Popen(
-        [sys.executable, '-c', code], cwd=tmp_path, env=environment())
+        [sys.executable, '-c', code], cwd=tmp_path, env=environment()
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / 'begun').exists():
         assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(.05)
-    child, = (int(name.name) for name in Path('/proc').iterdir()
-              if name.name.isdigit() and is_child(name, process.pid))
+        time.sleep(0.05)
+    (child,) = (
+        int(name.name)
+        for name in Path('/proc').iterdir()
+        if name.name.isdigit() and is_child(name, process.pid)
+    )
     process.terminate()
     assert process.wait(30) == 143
     assert not Path(f'/proc/{child}').exists()
@@ -704,7 +915,9 @@ def test_a_stopped_run_leaves_no_process(
 def is_child(folder: Path, parent: int) -> bool:
     """Whether a process of /proc was started by `parent`."""
     try:
-        return int((folder / 'stat').read_text().rpartition(')')[2].split()[1]
-                   ) == parent
+        return (
+            int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
+            == parent
+        )
     except (OSError, IndexError):
         return False

@@ -1,4 +1,5 @@
 """The demo's parts; `make demo` itself takes minutes."""
+
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +14,9 @@ REPO_ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope='module')
 def demo() -> ModuleType:
     pytest.importorskip('matplotlib')
-    spec = importlib.util.spec_from_file_location('demo',
-                                                  REPO_ROOT / 'tools/demo.py')
+    spec = importlib.util.spec_from_file_location(
+        'demo', REPO_ROOT / 'tools/demo.py'
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -57,8 +59,10 @@ def test_accuracies_are_those_of_the_features(demo: ModuleType) -> None:
 
 
 def test_a_short_run_draws_its_picture_and_says_it_learnt_too_little(
-    demo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture
+    demo: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     make_config = demo.make_config
 
@@ -69,10 +73,16 @@ def test_a_short_run_draws_its_picture_and_says_it_learnt_too_little(
         return cfg
 
     monkeypatch.setattr(demo, 'make_config', short)
-    monkeypatch.setattr('sys.argv', [
-        'demo.py', '--data-root', str(tmp_path), '--work-dir',
-        str(tmp_path / 'work')
-    ])
+    monkeypatch.setattr(
+        'sys.argv',
+        [
+            'demo.py',
+            '--data-root',
+            str(tmp_path),
+            '--work-dir',
+            str(tmp_path / 'work'),
+        ],
+    )
     with pytest.raises(SystemExit, match='did not learn as it should'):
         demo.main()
     output = capsys.readouterr().out
@@ -83,8 +93,10 @@ def test_a_short_run_draws_its_picture_and_says_it_learnt_too_little(
 
 
 def test_too_few_images_are_named(
-    demo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture
+    demo: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     for i in range(3):
         Image.new('RGB', (8, 8)).save(tmp_path / f'{i}.png')
@@ -92,4 +104,5 @@ def test_too_few_images_are_named(
     with pytest.raises(SystemExit):
         demo.main()
     assert 'has 3 images; this demo needs at least 128' in (
-        capsys.readouterr().err)
+        capsys.readouterr().err
+    )

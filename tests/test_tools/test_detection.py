@@ -4,6 +4,7 @@ The configs are those of configs/benchmarks/mmdetection, with a ResNet-50 of an
 eighth of the width and few boxes: on a few photographs of COCO and VOC, where
 there are any, and on drawn images, of which it soon finds something.
 """
+
 import contextlib
 import importlib.util
 import io
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,12 @@ import swav_plugin  # noqa: F401 isort:skip  before mmdet
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import (DATASETS, METRICS, DefaultScope,
-                               init_default_scope)
+from mmengine.registry import (
+    DATASETS,
+    METRICS,
+    DefaultScope,
+    init_default_scope,
+)
 from mmengine.runner import Runner
 from mmpretrain.models import ResNet
 from PIL import Image, ImageDraw
@@ -138,14 +143,15 @@ val_dataloader['dataset'].update(
 def draw(number: int) -> tuple[Image.Image, list[tuple[int, list[int]]]]:
     """An image of red boxes (0) and blue discs (1): (class, x1 y1 x2 y2)."""
     rng = np.random.default_rng(number)
-    image = Image.fromarray(
-        rng.integers(60, 120, (80, 96, 3), dtype=np.uint8))
+    image = Image.fromarray(rng.integers(60, 120, (80, 96, 3), dtype=np.uint8))
     canvas, objects = ImageDraw.Draw(image), []
     for side in range(1 + number % 2):
         kind = int(rng.integers(2))
         x, y = 4 + 46 * side + rng.integers(8), 4 + rng.integers(20)
-        box = [int(v) for v in (x, y, x + rng.integers(24, 38),
-                                y + rng.integers(30, 48))]
+        box = [
+            int(v)
+            for v in (x, y, x + rng.integers(24, 38), y + rng.integers(30, 48))
+        ]
         if kind == 0:
             canvas.rectangle(box, fill=(230, 30, 30))
         else:
@@ -160,9 +166,17 @@ def outline(kind: int, box: list[int]) -> list[float]:
     if kind == 0:
         return [x1, y1, x2, y1, x2, y2, x1, y2]
     angles = np.arange(16) * np.pi / 8
-    return np.stack([(x1 + x2 + (x2 - x1) * np.cos(angles)) / 2,
-                     (y1 + y2 + (y2 - y1) * np.sin(angles)) / 2],
-                    1).ravel().tolist()
+    return (
+        np.stack(
+            [
+                (x1 + x2 + (x2 - x1) * np.cos(angles)) / 2,
+                (y1 + y2 + (y2 - y1) * np.sin(angles)) / 2,
+            ],
+            1,
+        )
+        .ravel()
+        .tolist()
+    )
 
 
 @pytest.fixture(scope='module')
@@ -170,30 +184,52 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO of two of its classes, with a crowd and an empty image."""
     root = tmp_path_factory.mktemp('coco')
     (root / 'annotations').mkdir()
-    for split, first, count in (('train2017', 0, NUM_TRAIN),
-                                ('val2017', 100, NUM_TEST)):
+    for split, first, count in (
+        ('train2017', 0, NUM_TRAIN),
+        ('val2017', 100, NUM_TEST),
+    ):
         (root / split).mkdir()
         images: list[dict] = []
         annotations: list[dict] = []
         for number in range(first, first + count):
             image, objects = draw(number)
             image.save(root / split / f'{number}.jpg')
-            images.append(dict(id=number, file_name=f'{number}.jpg',
-                               width=image.width, height=image.height))
+            images.append(
+                dict(
+                    id=number,
+                    file_name=f'{number}.jpg',
+                    width=image.width,
+                    height=image.height,
+                )
+            )
             if number == first + 3:
                 objects = []
             for kind, box in objects:
                 x1, y1, x2, y2 = box
                 is_crowd = number == first + 1 and not annotations[-1:]
-                annotations.append(dict(
-                    id=len(annotations) + 1, image_id=number,
-                    category_id=(1, 17)[kind], iscrowd=int(is_crowd),
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
-                    area=(x2 - x1) * (y2 - y1),
-                    segmentation=[outline(kind, box)]))
-        (root / f'annotations/instances_{split}.json').write_text(json.dumps(
-            dict(images=images, annotations=annotations, categories=[
-                dict(id=1, name='person'), dict(id=17, name='cat')])))
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=number,
+                        category_id=(1, 17)[kind],
+                        iscrowd=int(is_crowd),
+                        bbox=[x1, y1, x2 - x1, y2 - y1],
+                        area=(x2 - x1) * (y2 - y1),
+                        segmentation=[outline(kind, box)],
+                    )
+                )
+        (root / f'annotations/instances_{split}.json').write_text(
+            json.dumps(
+                dict(
+                    images=images,
+                    annotations=annotations,
+                    categories=[
+                        dict(id=1, name='person'),
+                        dict(id=17, name='cat'),
+                    ],
+                )
+            )
+        )
     return root
 
 
@@ -202,8 +238,10 @@ def vocdevkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VOC2007 and VOC2012 of two of its classes, a few difficult."""
     root = tmp_path_factory.mktemp('VOCdevkit')
     for year, split, first, count in (
-            ('2007', 'trainval', 0, 9), ('2012', 'trainval', 9, 9),
-            ('2007', 'test', 100, NUM_TEST)):
+        ('2007', 'trainval', 0, 9),
+        ('2012', 'trainval', 9, 9),
+        ('2007', 'test', 100, NUM_TEST),
+    ):
         folder = root / f'VOC{year}'
         for name in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -215,22 +253,27 @@ def vocdevkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
             found = ''.join(
                 f'<object><name>{("person", "cat")[kind]}</name>'
                 f'<difficult>{int(number % 5 == 0)}</difficult><bndbox>'
-                + ''.join(f'<{key}>{value + 1}</{key}>' for key, value in zip(
-                    ('xmin', 'ymin', 'xmax', 'ymax'), box))
-                + '</bndbox></object>' for kind, box in objects)
+                + ''.join(
+                    f'<{key}>{value + 1}</{key}>'
+                    for key, value in zip(
+                        ('xmin', 'ymin', 'xmax', 'ymax'), box
+                    )
+                )
+                + '</bndbox></object>'
+                for kind, box in objects
+            )
             (folder / f'Annotations/{name}.xml').write_text(
                 f'<annotation><size><width>{image.width}</width><height>'
-                f'{image.height}</height></size>{found}</annotation>')
+                f'{image.height}</height></size>{found}</annotation>'
+            )
     return root
 
 
 @pytest.fixture
-def config(
-    coco: Path, vocdevkit: Path, tmp_path: Path
-) -> Callable[..., str]:
+def config(coco: Path, vocdevkit: Path, tmp_path: Path) -> Callable[..., str]:
     """Write a config made small; reads drawn images unless told otherwise."""
 
-    def write(name: str, data: Optional[Path] = None) -> str:
+    def write(name: str, data: Path | None = None) -> str:
         is_voc = name == VOC
         text = SMALL + (SMALL_FPN if name == FPN else SMALL_C4)
         if name == C4:
@@ -241,10 +284,13 @@ def config(
         elif not is_voc:
             text += DRAWN_COCO
         path = tmp_path / 'small.py'
-        path.write_text(text.format(
-            config=CONFIGS / name,
-            size=(96, 96) if data is None else (160, 96),
-            data=f'{data or (vocdevkit if is_voc else coco)}/'))
+        path.write_text(
+            text.format(
+                config=CONFIGS / name,
+                size=(96, 96) if data is None else (160, 96),
+                data=f'{data or (vocdevkit if is_voc else coco)}/',
+            )
+        )
         return str(path)
 
     return write
@@ -260,13 +306,12 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def backbone_weights(width: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    weights = ResNet(
-        50, stem_channels=width, base_channels=width).state_dict()
+    weights = ResNet(50, stem_channels=width, base_channels=width).state_dict()
     for key, value in weights.items():
         if key.endswith('running_mean'):
-            value.normal_(0, .1)
+            value.normal_(0, 0.1)
         elif key.endswith(('running_var', 'bn1.weight')):
-            value.uniform_(.9, 1.1)
+            value.uniform_(0.9, 1.1)
     weights = {f'backbone.{key}': value for key, value in weights.items()}
     weights['head.prototypes.0.weight'] = torch.rand(5, 4)
     return weights
@@ -274,7 +319,8 @@ def backbone_weights(width: int) -> dict[str, torch.Tensor]:
 
 def load_tool(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        f'tools_{name}', ROOT / f'tools/{name}.py')
+        f'tools_{name}', ROOT / f'tools/{name}.py'
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -288,13 +334,24 @@ def run(
     """Run a tool in this process; return its log file's text."""
 
     def run_tool(name: str, work_dir: str, *argv: Any) -> str:
-        split = argv.index('--cfg-options') if '--cfg-options' in argv else (
-            len(argv))
-        monkeypatch.setattr(sys, 'argv', [
-            name, *map(str, argv[:split]), '--work-dir',
-            str(tmp_path / work_dir), '--cfg-options',
-            f'experiment_name={time.monotonic_ns()}',
-            *map(str, argv[split + 1:])])
+        split = (
+            argv.index('--cfg-options')
+            if '--cfg-options' in argv
+            else (len(argv))
+        )
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                name,
+                *map(str, argv[:split]),
+                '--work-dir',
+                str(tmp_path / work_dir),
+                '--cfg-options',
+                f'experiment_name={time.monotonic_ns()}',
+                *map(str, argv[split + 1 :]),
+            ],
+        )
         load_tool(name).main()
         return max(tmp_path.glob(f'{work_dir}/*/*.log')).read_text()
 
@@ -309,32 +366,48 @@ def losses(log: str) -> list[float]:
 def metrics(log: str) -> dict[str, float]:
     """The numbers of the last line about validation or test."""
     line = [line for line in log.splitlines() if '/bbox_mAP_50: ' in line][-1]
-    return {key: float(value)
-            for key, value in re.findall(r'(\w+/\w+): ([-\d.]+)', line)}
+    return {
+        key: float(value)
+        for key, value in re.findall(r'(\w+/\w+): ([-\d.]+)', line)
+    }
 
 
 def equal_tensors(
-    model: dict[str, torch.Tensor], prefix: str,
-    weights: dict[str, torch.Tensor]
+    model: dict[str, torch.Tensor],
+    prefix: str,
+    weights: dict[str, torch.Tensor],
 ) -> int:
     """Compare what stands under a prefix with a backbone's weights."""
     names = [key for key in model if key.startswith(prefix)]
     for key in names:
         assert torch.equal(
-            model[key], weights[f'backbone.{key.removeprefix(prefix)}']), key
+            model[key], weights[f'backbone.{key.removeprefix(prefix)}']
+        ), key
     return len(names)
 
 
 @pytest.mark.parametrize('name', [FPN, C4, VOC])
 def test_every_tensor_is_the_checkpoints(
-    config: Callable[..., str], pretrained: Path, tmp_path: Path, name: str,
-    monkeypatch: pytest.MonkeyPatch
+    config: Callable[..., str],
+    pretrained: Path,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     train = load_tool('train')
-    cfg, _ = train.build_config(train.parse_args([
-        config(name), '--pretrained', str(pretrained), '--work-dir',
-        str(tmp_path), '--cfg-options',
-        f'experiment_name={time.monotonic_ns()}']))
+    cfg, _ = train.build_config(
+        train.parse_args(
+            [
+                config(name),
+                '--pretrained',
+                str(pretrained),
+                '--work-dir',
+                str(tmp_path),
+                '--cfg-options',
+                f'experiment_name={time.monotonic_ns()}',
+            ]
+        )
+    )
     runner = Runner.from_cfg(cfg)
     check_weights(runner)
     weights = backbone_weights(WIDTH)
@@ -345,78 +418,136 @@ def test_every_tensor_is_the_checkpoints(
     assert filled == (6 * (1 + 10 + 13 + 19) if is_c4 else 6 * 53)
     if is_c4:
         names = 'roi_head.shared_head.'
-        assert equal_tensors(state, f'{names}layer4.', {
-            key.replace('layer4.', ''): value
-            for key, value in weights.items() if 'layer4' in key}) == 6 * 10
-        assert {key for key in state if key.startswith(names)
-                and not key.startswith(f'{names}layer4.')} == {
-            f'{names}norm.{key}' for key in (
-                'weight', 'bias', 'running_mean', 'running_var',
-                'num_batches_tracked')}
+        assert (
+            equal_tensors(
+                state,
+                f'{names}layer4.',
+                {
+                    key.replace('layer4.', ''): value
+                    for key, value in weights.items()
+                    if 'layer4' in key
+                },
+            )
+            == 6 * 10
+        )
+        assert {
+            key
+            for key in state
+            if key.startswith(names) and not key.startswith(f'{names}layer4.')
+        } == {
+            f'{names}norm.{key}'
+            for key in (
+                'weight',
+                'bias',
+                'running_mean',
+                'running_var',
+                'num_batches_tracked',
+            )
+        }
     # The whole network that was pretrained is in the detector.
     assert {key for key in weights if key.startswith('backbone.')} == {
-        key.replace('roi_head.shared_head', 'backbone') for key in state
-        if key.startswith(('backbone.', 'roi_head.shared_head.layer4'))}
+        key.replace('roi_head.shared_head', 'backbone')
+        for key in state
+        if key.startswith(('backbone.', 'roi_head.shared_head.layer4'))
+    }
     init_default_scope('swav_plugin')
 
 
 @pytest.mark.parametrize('name', [FPN, C4, VOC])
 def test_real_images(
-    run: Callable[..., str], config: Callable[..., str], pretrained: Path,
-    test_data: Path, tmp_path: Path, name: str
+    run: Callable[..., str],
+    config: Callable[..., str],
+    pretrained: Path,
+    test_data: Path,
+    tmp_path: Path,
+    name: str,
 ) -> None:
     """18 iterations, as many after a resume, and a test."""
     is_voc = name == VOC
     data = test_data / ('voc2012_mini/VOCdevkit' if is_voc else 'coco_mini')
     path = config(name, data)
-    half, whole = (tmp_path / f'run/{stem}.pth' for stem in (
-        ('iter_18', 'iter_36') if is_voc else ('epoch_1', 'epoch_2')))
-    log = run('train', 'run', path, '--pretrained', pretrained,
-              '--cfg-options',
-              f'train_cfg.max_{"iters=18" if is_voc else "epochs=1"}')
-    assert ('Filled 318 backbone tensors from' if name == FPN else
-            'Filled 258 backbone tensors and 60 of the shared head') in log
+    half, whole = (
+        tmp_path / f'run/{stem}.pth'
+        for stem in (
+            ('iter_18', 'iter_36') if is_voc else ('epoch_1', 'epoch_2')
+        )
+    )
+    log = run(
+        'train',
+        'run',
+        path,
+        '--pretrained',
+        pretrained,
+        '--cfg-options',
+        f'train_cfg.max_{"iters=18" if is_voc else "epochs=1"}',
+    )
+    assert (
+        'Filled 318 backbone tensors from'
+        if name == FPN
+        else 'Filled 258 backbone tensors and 60 of the shared head'
+    ) in log
     assert half.is_file() and not whole.exists()
 
-    resumed = run('train', 'run', path, '--pretrained', pretrained,
-                  '--resume')
+    resumed = run('train', 'run', path, '--pretrained', pretrained, '--resume')
     assert half.name in resumed and 'is not loaded again' in resumed
     steps = re.findall(r'\(train\) +(?:\[(\d)\])?\[ *(\d+)/', log + resumed)
     assert [int(step) for _, step in steps] == (
-        [*range(1, 37)] if is_voc else 2 * [*range(1, 19)])
+        [*range(1, 37)] if is_voc else 2 * [*range(1, 19)]
+    )
     assert {epoch for epoch, _ in steps[18:]} == {'' if is_voc else '2'}
     # No norm begins to count anew, pretrained or not.
     for checkpoint, count in (half, 18), (whole, 36):
         weights = torch.load(checkpoint, weights_only=False)['state_dict']
-        assert {int(value) for key, value in weights.items()
-                if key.endswith('num_batches_tracked')} == {count}
+        assert {
+            int(value)
+            for key, value in weights.items()
+            if key.endswith('num_batches_tracked')
+        } == {count}
     course = losses(log) + losses(resumed)
     assert len(course) == 36
-    assert np.mean(course[-8:]) < .85 * np.mean(course[:8]), course
+    assert np.mean(course[-8:]) < 0.85 * np.mean(course[:8]), course
 
-    options = [] if is_voc else [
-        '--cfg-options', f'test_evaluator.outfile_prefix={tmp_path}/found']
+    options = (
+        []
+        if is_voc
+        else [
+            '--cfg-options',
+            f'test_evaluator.outfile_prefix={tmp_path}/found',
+        ]
+    )
     found = metrics(run('test', 'test', path, whole, *options))
     assert found == metrics(resumed)
     if is_voc:
         # Fractions of 1 with three digits.
-        assert found['pascal_voc/mAP'] == pytest.approx(np.mean(
-            [found[f'pascal_voc/AP{t}'] for t in range(50, 100, 5)]), abs=1e-3)
+        assert found['pascal_voc/mAP'] == pytest.approx(
+            np.mean([found[f'pascal_voc/AP{t}'] for t in range(50, 100, 5)]),
+            abs=1e-3,
+        )
         assert {'coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'} <= {
-            *found}
+            *found
+        }
     else:
         equal_pycocotools(found, data, tmp_path / 'found')
 
 
 def test_what_is_drawn_is_found(
-    run: Callable[..., str], config: Callable[..., str], pretrained: Path,
-    coco: Path, tmp_path: Path
+    run: Callable[..., str],
+    config: Callable[..., str],
+    pretrained: Path,
+    coco: Path,
+    tmp_path: Path,
 ) -> None:
-    log = run('train', 'run', config(FPN), '--pretrained', pretrained,
-              '--cfg-options',
-              f'val_evaluator.outfile_prefix={tmp_path}/found')
+    log = run(
+        'train',
+        'run',
+        config(FPN),
+        '--pretrained',
+        pretrained,
+        '--cfg-options',
+        f'val_evaluator.outfile_prefix={tmp_path}/found',
+    )
     found = metrics(log)
-    assert found['coco/bbox_mAP_50'] > .1 and found['coco/segm_mAP_50'] > .1
+    assert found['coco/bbox_mAP_50'] > 0.1 and found['coco/segm_mAP_50'] > 0.1
     equal_pycocotools(found, coco, tmp_path / 'found')
 
 
@@ -425,26 +556,30 @@ def test_coco_metrics_of_moved_truth(
 ) -> None:
     """Of 80 classes, with crowds, far from 0 and 1."""
     from mmengine.structures import InstanceData
+
     data, rng = test_data / 'coco_mini', np.random.default_rng(0)
     cfg = load_config(config(C4, data))
     with DefaultScope.overwrite_default_scope('mmdet'):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
-        metric = METRICS.build(dict(
-            cfg.test_evaluator, outfile_prefix=f'{tmp_path}/found'))
+        metric = METRICS.build(
+            dict(cfg.test_evaluator, outfile_prefix=f'{tmp_path}/found')
+        )
     metric.dataset_meta = dataset.metainfo
     for item in dataset:
         sample = item['data_samples']
         truth = sample.gt_instances
-        is_wrong = torch.from_numpy(rng.random(len(truth)) < .2)
+        is_wrong = torch.from_numpy(rng.random(len(truth)) < 0.2)
         sample.pred_instances = InstanceData(
             bboxes=truth.bboxes.tensor + 4,
             masks=torch.from_numpy(
-                np.roll(truth.masks.to_ndarray(), (4, 4), (1, 2))),
+                np.roll(truth.masks.to_ndarray(), (4, 4), (1, 2))
+            ),
             labels=torch.where(is_wrong, 0, truth.labels),
-            scores=torch.from_numpy(rng.random(len(truth))))
+            scores=torch.from_numpy(rng.random(len(truth))),
+        )
         metric.process({}, [sample.to_dict()])
     found = metric.evaluate(len(dataset))
-    assert .2 < found['coco/segm_mAP'] < found['coco/bbox_mAP'] < .8
+    assert 0.2 < found['coco/segm_mAP'] < found['coco/bbox_mAP'] < 0.8
     equal_pycocotools(found, data, tmp_path / 'found')
 
 
@@ -452,8 +587,7 @@ def equal_pycocotools(
     found: dict[str, float], data: Path, prefix: Path
 ) -> None:
     """Compare a log's numbers with those by hand of the saved predictions."""
-    by_hand = pycocotools(
-        data / 'annotations/instances_val2017.json', prefix)
+    by_hand = pycocotools(data / 'annotations/instances_val2017.json', prefix)
     assert len(by_hand) == 12
     for key, value in by_hand.items():
         # mmdet rounds to three digits.
@@ -464,6 +598,7 @@ def pycocotools(truth: Path, prefix: Path) -> dict[str, float]:
     """COCO's metrics of files that hold predictions."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
+
     results = {}
     with contextlib.redirect_stdout(io.StringIO()):
         annotations = COCO(truth)
@@ -473,12 +608,14 @@ def pycocotools(truth: Path, prefix: Path) -> dict[str, float]:
                 # Else a mask is small, medium or large as its box is.
                 del entry['bbox']
             evaluation = COCOeval(
-                annotations, annotations.loadRes(found), kind)
+                annotations, annotations.loadRes(found), kind
+            )
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-            for i, name in enumerate(('mAP', 'mAP_50', 'mAP_75', 'mAP_s',
-                                      'mAP_m', 'mAP_l')):
+            for i, name in enumerate(
+                ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+            ):
                 results[f'{kind}_{name}'] = evaluation.stats[i]
     return results
 
@@ -490,6 +627,7 @@ def test_the_truth_is_right_and_moved_boxes_are_not(
     """VOC's metrics compare pixels of files, whatever the images' scale."""
     from mmdet.structures.bbox import HorizontalBoxes
     from mmengine.structures import InstanceData
+
     cfg = load_config(config(VOC))
     found = {}
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -505,13 +643,17 @@ def test_the_truth_is_right_and_moved_boxes_are_not(
                     assert isinstance(boxes.bboxes, HorizontalBoxes)
                     boxes.bboxes = boxes.bboxes.tensor
                 sample.pred_instances = InstanceData(
-                    bboxes=truth.bboxes + shift, labels=truth.labels,
-                    scores=torch.ones(len(truth)))
+                    bboxes=truth.bboxes + shift,
+                    labels=truth.labels,
+                    scores=torch.ones(len(truth)),
+                )
                 metric.process({}, [sample.to_dict()])
             found.update(metric.evaluate(NUM_TEST))
-    for names in (('pascal_voc/AP50', 'coco/bbox_mAP_50'),
-                  ('pascal_voc/AP75', 'coco/bbox_mAP_75'),
-                  ('pascal_voc/mAP', 'coco/bbox_mAP')):
+    for names in (
+        ('pascal_voc/AP50', 'coco/bbox_mAP_50'),
+        ('pascal_voc/AP75', 'coco/bbox_mAP_75'),
+        ('pascal_voc/mAP', 'coco/bbox_mAP'),
+    ):
         for name in names:
             is_right = shift == 0 or name.endswith('50')
             assert (found[name] == pytest.approx(1)) == is_right, name
@@ -519,21 +661,26 @@ def test_the_truth_is_right_and_moved_boxes_are_not(
 
 @pytest.mark.parametrize('name', [FPN, C4])
 def test_another_width_is_refused(
-    run: Callable[..., str], config: Callable[..., str], tmp_path: Path,
-    name: str, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., str],
+    config: Callable[..., str],
+    tmp_path: Path,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     torch.save(backbone_weights(16), tmp_path / 'wide.pth')
     with pytest.raises(SystemExit):
-        run('train', 'run', config(name), '--pretrained',
-            tmp_path / 'wide.pth')
+        run(
+            'train', 'run', config(name), '--pretrained', tmp_path / 'wide.pth'
+        )
     error = capsys.readouterr().err
     assert 'does not fill the ResNet: 0 tensors are not in the file' in error
     assert 'conv1.weight is (16, 3, 7, 7) in the file and (8, ' in error
 
 
 def test_a_random_backbone_has_to_be_asked_for(
-    run: Callable[..., str], config: Callable[..., str],
-    capsys: pytest.CaptureFixture[str]
+    run: Callable[..., str],
+    config: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
         run('train', 'run', config(FPN))
@@ -547,10 +694,11 @@ def test_configs_of_mmdet_itself_take_our_weights(
     path = tmp_path / 'theirs.py'
     path.write_text("_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'")
     train = load_tool('train')
-    cfg, _ = train.build_config(train.parse_args(
-        [str(path), '--pretrained', str(pretrained)]))
+    cfg, _ = train.build_config(
+        train.parse_args([str(path), '--pretrained', str(pretrained)])
+    )
     assert cfg.model.backbone.init_cfg is None
-    hook, = cfg.custom_hooks
+    (hook,) = cfg.custom_hooks
     assert hook.checkpoint == str(pretrained)
 
 
@@ -562,14 +710,31 @@ def test_two_processes(
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable,
-           'OMP_NUM_THREADS': '1', 'GLOO_SOCKET_IFNAME': 'lo', 'PORT': port}
+    env = {
+        **os.environ,
+        'PYTHONPATH': str(ROOT),
+        'PYTHON': sys.executable,
+        'OMP_NUM_THREADS': '1',
+        'GLOO_SOCKET_IFNAME': 'lo',
+        'PORT': port,
+    }
 
     def script(name: str, *arguments: Any) -> str:
         done = subprocess.run(
-            [SCRIPTS / name, path, *map(str, arguments), '--cfg-options',
-             'train_cfg.max_epochs=1'], cwd=tmp_path, env=env, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)
+            [
+                SCRIPTS / name,
+                path,
+                *map(str, arguments),
+                '--cfg-options',
+                'train_cfg.max_epochs=1',
+            ],
+            cwd=tmp_path,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=240,
+        )
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 
@@ -585,18 +750,28 @@ def test_mixed_precision(
     run: Callable[..., str], config: Callable[..., str], pretrained: Path
 ) -> None:
     """RoIAlign and NMS get bfloat16 features and scores."""
-    log = run('train', 'amp', config(VOC), '--pretrained', pretrained,
-              '--amp', '--cfg-options', 'train_cfg.max_iters=4')
+    log = run(
+        'train',
+        'amp',
+        config(VOC),
+        '--pretrained',
+        pretrained,
+        '--amp',
+        '--cfg-options',
+        'train_cfg.max_iters=4',
+    )
     assert 'Mixed precision: bfloat16' in log
     assert len(losses(log)) == 4 and np.isfinite(losses(log)).all()
 
 
 def test_keys_of_mmdets_backbone_are_mmpretrains() -> None:
     from mmdet.models import ResNet as Theirs
+
     ours = ResNet(50, stem_channels=WIDTH, base_channels=WIDTH).state_dict()
     theirs = Theirs(50, base_channels=WIDTH).state_dict()
     assert [(k, v.shape) for k, v in theirs.items()] == [
-        (k, v.shape) for k, v in ours.items()]
+        (k, v.shape) for k, v in ours.items()
+    ]
 
 
 def test_detectors_build_for_inference(
@@ -604,6 +779,7 @@ def test_detectors_build_for_inference(
 ) -> None:
     """What mmdet's init_detector does with our config and a checkpoint."""
     from mmdet.apis import inference_detector, init_detector
+
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = init_detector(Config.fromfile(config(C4)), device='cpu')
         found = inference_detector(model, np.asarray(draw(0)[0]))

@@ -1,4 +1,5 @@
 """Benchmarks that train, by the commands that a user runs."""
+
 import importlib.util
 import json
 import os
@@ -22,25 +23,39 @@ from swav_plugin.models import ResNetWithStem
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs/benchmarks/classification'
 MHEAD = 'imagenet/resnet50_mhead_linear-8xb32-steplr-90e_in1k.py'
-SEMI = ('imagenet/imagenet_1percent/'
-        'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct.py')
+SEMI = (
+    'imagenet/imagenet_1percent/'
+    'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct.py'
+)
 # The recipes on a small network and images of 64 px.
 SMALL = [
-    'model.backbone.depth=18', 'model.backbone.stem_channels=8',
-    'model.backbone.base_channels=8', 'model.head.num_classes=3',
+    'model.backbone.depth=18',
+    'model.backbone.stem_channels=8',
+    'model.backbone.base_channels=8',
+    'model.head.num_classes=3',
     'train_dataloader.dataset.pipeline.1.scale=64',
-    'train_dataloader.batch_size=8', 'train_dataloader.num_workers=0',
-    'train_dataloader.pin_memory=False', 'train_cfg.max_epochs=2',
-    'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
-    'default_hooks.logger.interval=1'
+    'train_dataloader.batch_size=8',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.pin_memory=False',
+    'train_cfg.max_epochs=2',
+    'train_cfg.val_interval=1',
+    'default_hooks.checkpoint.interval=1',
+    'default_hooks.logger.interval=1',
 ] + [
-    f'{loader}_dataloader.{option}' for loader in ('val', 'test')
-    for option in ('dataset.pipeline.1.scale=72', 'num_workers=0',
-                   'dataset.pipeline.2.crop_size=64', 'batch_size=4',
-                   'pin_memory=False')
+    f'{loader}_dataloader.{option}'
+    for loader in ('val', 'test')
+    for option in (
+        'dataset.pipeline.1.scale=72',
+        'num_workers=0',
+        'dataset.pipeline.2.crop_size=64',
+        'batch_size=4',
+        'pin_memory=False',
+    )
 ]
 PROBES = SMALL + [
-    'model.windows=adaptive', 'model.head.learning_rates=[0.003, 0.01]']
+    'model.windows=adaptive',
+    'model.head.learning_rates=[0.003, 0.01]',
+]
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +83,8 @@ def sets(images: Path) -> list[str]:
     """Options that name the images."""
     return [f'train_dataloader.dataset.data_root={images}/train'] + [
         f'{name}_dataloader.dataset.data_root={images}/val'
-        for name in ('val', 'test')]
+        for name in ('val', 'test')
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -78,31 +94,46 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone = ResNetWithStem(18, stem_channels=8, base_channels=8)
     backbone(torch.randn(8, 3, 64, 64))
     path = tmp_path_factory.mktemp('weights') / 'w.pth'
-    torch.save({f'backbone.{key}': value
-                for key, value in backbone.state_dict().items()}, path)
+    torch.save(
+        {
+            f'backbone.{key}': value
+            for key, value in backbone.state_dict().items()
+        },
+        path,
+    )
     return path
 
 
 def run(tool: str, config: str, work_dir: Path, *argv: str) -> None:
     """Run a tool in this process."""
     spec = importlib.util.spec_from_file_location(
-        f'tools_{tool}', ROOT / f'tools/{tool}.py')
+        f'tools_{tool}', ROOT / f'tools/{tool}.py'
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [
-            f'{tool}.py', '--work-dir', str(work_dir),
-            str(CONFIGS / config), *argv,
-            f'experiment_name={time.monotonic_ns()}'])
+        patch.setattr(
+            sys,
+            'argv',
+            [
+                f'{tool}.py',
+                '--work-dir',
+                str(work_dir),
+                str(CONFIGS / config),
+                *argv,
+                f'experiment_name={time.monotonic_ns()}',
+            ],
+        )
         module.main()
 
 
 def results(work_dir: Path) -> dict[str, float]:
     """The numbers of the last run, by name."""
     file = max(work_dir.glob('*/results.json'))
-    return {entry['name']: entry['value']
-            for entry in json.loads(file.read_text())}
+    return {
+        entry['name']: entry['value'] for entry in json.loads(file.read_text())
+    }
 
 
 def state(path: Path) -> dict[str, Any]:
@@ -112,10 +143,14 @@ def state(path: Path) -> dict[str, Any]:
 def is_untouched(checkpoint: Path, weights: Path) -> bool:
     """Whether a backbone is as pretrained, bit by bit."""
     before = torch.load(weights)
-    after = {key: value for key, value in state(checkpoint).items()
-             if key.startswith('backbone.')}
+    after = {
+        key: value
+        for key, value in state(checkpoint).items()
+        if key.startswith('backbone.')
+    }
     return before.keys() == after.keys() and all(
-        torch.equal(before[key], after[key]) for key in before)
+        torch.equal(before[key], after[key]) for key in before
+    )
 
 
 @pytest.fixture(scope='module')
@@ -124,8 +159,16 @@ def trained(
 ) -> Path:
     """The work dir of two epochs of the multi-head probe."""
     work_dir = tmp_path_factory.mktemp('one')
-    run('train', MHEAD, work_dir, '--pretrained', str(weights),
-        '--cfg-options', *PROBES, *sets)
+    run(
+        'train',
+        MHEAD,
+        work_dir,
+        '--pretrained',
+        str(weights),
+        '--cfg-options',
+        *PROBES,
+        *sets,
+    )
     return work_dir
 
 
@@ -145,13 +188,21 @@ def test_probe(
         f'0.003, 0.01, --pretrained {weights.stem}, '
         'SGD(momentum=0.9, nesterov=True, weight_decay=0.0001), '
         'MultiStepLR(milestones=[30, 60, 90], gamma=0.1, by_epoch=True), '
-        'batch 1x8, after epoch 2 of 2')
+        'batch 1x8, after epoch 2 of 2'
+    )
     log = max(trained.glob('*/*.log')).read_text()
     assert re.search(r'\n +lr0.003 +lr0.01\nfeature1 ', log)
     assert protocol in log
     # What the training kept gives the same numbers again.
-    run('test', MHEAD, tmp_path, str(trained / 'epoch_2.pth'),
-        '--cfg-options', *PROBES, *sets)
+    run(
+        'test',
+        MHEAD,
+        tmp_path,
+        str(trained / 'epoch_2.pth'),
+        '--cfg-options',
+        *PROBES,
+        *sets,
+    )
     assert results(tmp_path) == found
 
 
@@ -163,25 +214,49 @@ def test_processes_give_the_probe_of_one(
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
     done = subprocess.run(
-        [ROOT / 'tools/dist_train.sh', CONFIGS / MHEAD, '2', '--work-dir',
-         'two', '--pretrained', weights, '--cfg-options', *PROBES, *sets,
-         'train_dataloader.batch_size=4'],
-        cwd=tmp_path, text=True, timeout=240, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, env={
-            **os.environ, 'PYTHONPATH': str(ROOT), 'PYTHON': sys.executable,
-            'OMP_NUM_THREADS': '1', 'GLOO_SOCKET_IFNAME': 'lo', 'PORT': port})
+        [
+            ROOT / 'tools/dist_train.sh',
+            CONFIGS / MHEAD,
+            '2',
+            '--work-dir',
+            'two',
+            '--pretrained',
+            weights,
+            '--cfg-options',
+            *PROBES,
+            *sets,
+            'train_dataloader.batch_size=4',
+        ],
+        cwd=tmp_path,
+        text=True,
+        timeout=240,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={
+            **os.environ,
+            'PYTHONPATH': str(ROOT),
+            'PYTHON': sys.executable,
+            'OMP_NUM_THREADS': '1',
+            'GLOO_SOCKET_IFNAME': 'lo',
+            'PORT': port,
+        },
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert is_untouched(tmp_path / 'two/epoch_2.pth', weights)
     assert results(tmp_path / 'two') == results(trained)
-    one, two = [state(folder / 'epoch_2.pth')
-                for folder in (trained, tmp_path / 'two')]
+    one, two = [
+        state(folder / 'epoch_2.pth') for folder in (trained, tmp_path / 'two')
+    ]
     for key in one:
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)
 
 
 def test_resumed_probe_equals_uninterrupted(
-    trained: Path, weights: Path, sets: list[str], tmp_path: Path,
-    capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    weights: Path,
+    sets: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copy(trained / 'epoch_1.pth', tmp_path)
     run('train', MHEAD, tmp_path, '--resume', '--cfg-options', *PROBES, *sets)
@@ -190,11 +265,21 @@ def test_resumed_probe_equals_uninterrupted(
     assert f'--pretrained {weights.stem}, ' in file.read_text()
     torch.save({}, tmp_path / 'other.pth')
     with pytest.raises(SystemExit):
-        run('train', MHEAD, tmp_path, '--resume', '--pretrained',
-            str(tmp_path / 'other.pth'), '--cfg-options', *PROBES, *sets)
+        run(
+            'train',
+            MHEAD,
+            tmp_path,
+            '--resume',
+            '--pretrained',
+            str(tmp_path / 'other.pth'),
+            '--cfg-options',
+            *PROBES,
+            *sets,
+        )
     assert f'that began with {weights.stem}, not' in capsys.readouterr().err
-    one, two = [state(folder / 'epoch_2.pth')
-                for folder in (trained, tmp_path)]
+    one, two = [
+        state(folder / 'epoch_2.pth') for folder in (trained, tmp_path)
+    ]
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert results(tmp_path) == results(trained)
     first = state(tmp_path / 'epoch_1.pth')
@@ -205,8 +290,17 @@ def test_resumed_probe_equals_uninterrupted(
 def test_mixed_precision(
     weights: Path, sets: list[str], tmp_path: Path
 ) -> None:
-    run('train', MHEAD, tmp_path, '--pretrained', str(weights), '--amp',
-        '--cfg-options', *PROBES, *sets)
+    run(
+        'train',
+        MHEAD,
+        tmp_path,
+        '--pretrained',
+        str(weights),
+        '--amp',
+        '--cfg-options',
+        *PROBES,
+        *sets,
+    )
     assert is_untouched(tmp_path / 'epoch_2.pth', weights)
     assert results(tmp_path)['feature1/top1_best_by_val'] > 60
 
@@ -215,20 +309,34 @@ def test_fine_tuning_with_a_list(
     weights: Path, sets: list[str], tmp_path: Path
 ) -> None:
     options = [*SMALL, *sets, 'model.head.in_channels=64']
-    run('train', SEMI, tmp_path / 'train', '--pretrained', str(weights),
-        '--cfg-options', *options)
+    run(
+        'train',
+        SEMI,
+        tmp_path / 'train',
+        '--pretrained',
+        str(weights),
+        '--cfg-options',
+        *options,
+    )
     assert not is_untouched(tmp_path / 'train/epoch_2.pth', weights)
     found = results(tmp_path / 'train')
     assert [*found] == ['accuracy/top1', 'accuracy/top5']
-    run('test', SEMI, tmp_path / 'test',
-        str(tmp_path / 'train/epoch_2.pth'), '--cfg-options', *options)
+    run(
+        'test',
+        SEMI,
+        tmp_path / 'test',
+        str(tmp_path / 'train/epoch_2.pth'),
+        '--cfg-options',
+        *options,
+    )
     assert results(tmp_path / 'test') == found
     file = max((tmp_path / 'test').glob('*/results.json'))
     protocol = json.loads(file.read_text())[0]['protocol']
     assert protocol == (
         'all weights trained, SGD(lr=0.02, momentum=0.9, weight_decay=0.0), '
         'MultiStepLR(milestones=[12, 16], gamma=0.2, by_epoch=True), head '
-        '(lr_mult=250), batch 8 on each GPU, 2 epochs by the config')
+        '(lr_mult=250), batch 8 on each GPU, 2 epochs by the config'
+    )
 
 
 @pytest.fixture
@@ -255,24 +363,48 @@ def test_wrong_weights(
     """Before images are looked for: there are none in 'nowhere'."""
     nowhere = [*PROBES, 'train_dataloader.dataset.data_root=nowhere']
     assert 'add --pretrained CKPT, or --pretrained random' in error(
-        '--cfg-options', *nowhere)
+        '--cfg-options', *nowhere
+    )
     assert 'does not fill the ResNetWithStem: ' in error(
-        '--pretrained', str(weights), '--cfg-options', *nowhere,
-        'model.backbone.base_channels=16')
+        '--pretrained',
+        str(weights),
+        '--cfg-options',
+        *nowhere,
+        'model.backbone.base_channels=16',
+    )
 
 
 def test_a_backbone_alone_can_not_be_tested(
-    weights: Path, sets: list[str], tmp_path: Path,
-    capsys: pytest.CaptureFixture[str]
+    weights: Path,
+    sets: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        run('test', MHEAD, tmp_path, str(weights), '--cfg-options', *PROBES,
-            *sets)
-    assert ('does not fill the LinearProbe: 30 tensors are not in the file '
-            '(head.classifiers') in capsys.readouterr().err
+        run(
+            'test',
+            MHEAD,
+            tmp_path,
+            str(weights),
+            '--cfg-options',
+            *PROBES,
+            *sets,
+        )
+    assert (
+        'does not fill the LinearProbe: 30 tensors are not in the file '
+        '(head.classifiers'
+    ) in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        run('test', SEMI, tmp_path, str(weights), '--cfg-options', *SMALL,
-            *sets, 'model.head.in_channels=64')
+        run(
+            'test',
+            SEMI,
+            tmp_path,
+            str(weights),
+            '--cfg-options',
+            *SMALL,
+            *sets,
+            'model.head.in_channels=64',
+        )
     message = capsys.readouterr().err.splitlines()[-1]
     assert 'is not of this ImageClassifier, which is tested whole' in message
     assert len(message) < 900
@@ -284,29 +416,40 @@ def test_load_from_has_to_fill_the_backbone(
     upstream = tmp_path / 'upstream.pth.tar'
     torch.save({'module.conv1.weight': torch.zeros(64, 3, 7, 7)}, upstream)
     assert 'to be pretrained, such as backbone.bn1.bias' in error(
-        '--cfg-options', *PROBES, *sets, f'load_from={upstream}')
+        '--cfg-options', *PROBES, *sets, f'load_from={upstream}'
+    )
 
 
 def test_wrong_classes(
-    error: Callable[..., str], weights: Path, sets: list[str], images: Path,
-    tmp_path: Path
+    error: Callable[..., str],
+    weights: Path,
+    sets: list[str],
+    images: Path,
+    tmp_path: Path,
 ) -> None:
     command = ['--pretrained', str(weights), '--cfg-options', *PROBES, *sets]
     assert 'have 3 classes, but the head has 4; set model.head.num' in error(
-        *command, 'model.head.num_classes=4')
+        *command, 'model.head.num_classes=4'
+    )
     assert 'labels of train_dataloader go up to 2, but the head has 2' in (
-        error(*command, 'model.head.num_classes=2'))
+        error(*command, 'model.head.num_classes=2')
+    )
     other = tmp_path / 'other'
     shutil.copytree(images / 'val', other)
     (other / 'class1').rename(other / 'class9')
     assert 'have other classes; in one of them only: class1, class9' in error(
-        *command, f'val_dataloader.dataset.data_root={other}')
+        *command, f'val_dataloader.dataset.data_root={other}'
+    )
     assert 'images of train_dataloader have no labels' in error(
-        *command, f'train_dataloader.dataset.data_root={images}/train/class0')
+        *command, f'train_dataloader.dataset.data_root={images}/train/class0'
+    )
     for line, message in (
-            ('class0/0.png', 'train_dataloader have no labels'),
-            ('class0/0.png 7', 'train_dataloader go up to 7')):
+        ('class0/0.png', 'train_dataloader have no labels'),
+        ('class0/0.png 7', 'train_dataloader go up to 7'),
+    ):
         (tmp_path / 'list.txt').write_text(f'{line}\n')
         assert message in error(
-            *command, f'train_dataloader.dataset.ann_file={tmp_path}/list.txt',
-            'train_dataloader.batch_size=1')
+            *command,
+            f'train_dataloader.dataset.ann_file={tmp_path}/list.txt',
+            'train_dataloader.batch_size=1',
+        )

@@ -1,4 +1,5 @@
 """tools/test.py and dist_test.sh with the benchmark configs, as a user."""
+
 import importlib.util
 import json
 import os
@@ -22,10 +23,13 @@ from swav_plugin.models import ResNetWithStem
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs/benchmarks/classification'
 SMALL = [
-    'model.backbone.depth=18', 'model.backbone.stem_channels=8',
-    'model.backbone.base_channels=8', 'test_dataloader.num_workers=0',
-    'test_cfg.bank_dataloader.num_workers=0', 'test_dataloader.batch_size=4',
-    'test_cfg.bank_dataloader.batch_size=4'
+    'model.backbone.depth=18',
+    'model.backbone.stem_channels=8',
+    'model.backbone.base_channels=8',
+    'test_dataloader.num_workers=0',
+    'test_cfg.bank_dataloader.num_workers=0',
+    'test_dataloader.batch_size=4',
+    'test_cfg.bank_dataloader.batch_size=4',
 ]
 BANK = 'test_cfg.bank_dataloader.dataset'
 
@@ -33,11 +37,12 @@ BANK = 'test_cfg.bank_dataloader.dataset'
 def environment(**changes: str) -> dict[str, str]:
     """Environment of a command: this checkout, one thread, loopback."""
     return {
-        **os.environ, 'PYTHONPATH': str(ROOT),
+        **os.environ,
+        'PYTHONPATH': str(ROOT),
         'PYTHON': sys.executable,
         'OMP_NUM_THREADS': '1',
         'GLOO_SOCKET_IFNAME': 'lo',
-        **changes
+        **changes,
     }
 
 
@@ -60,10 +65,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     root = tmp_path_factory.mktemp('images')
     for split, count in (('train', 14), ('val', 9)):
         for number in range(count):
-            write_image(root / split / 'ab'[number % 2] / f'{number}.jpg',
-                        number + count)
-    return [f'{BANK}.data_root={root}/train',
-            f'test_dataloader.dataset.data_root={root}/val']
+            write_image(
+                root / split / 'ab'[number % 2] / f'{number}.jpg',
+                number + count,
+            )
+    return [
+        f'{BANK}.data_root={root}/train',
+        f'test_dataloader.dataset.data_root={root}/val',
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -77,13 +86,17 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         for i, name in enumerate(names):
             write_image(root / f'JPEGImages/{name}.jpg', first + i)
         for c, class_name in enumerate(CLASSES):
-            lines = [f'{name} {1 if i % 20 == c or i % 7 == c else -1}'
-                     for i, name in enumerate(names)]
+            lines = [
+                f'{name} {1 if i % 20 == c or i % 7 == c else -1}'
+                for i, name in enumerate(names)
+            ]
             path = root / f'ImageSets/Main/{class_name}_{split}.txt'
             path.write_text('\n'.join(lines))
         first += count
-    return [f'{BANK}.data_root={root}',
-            f'test_dataloader.dataset.data_root={root}']
+    return [
+        f'{BANK}.data_root={root}',
+        f'test_dataloader.dataset.data_root={root}',
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -92,8 +105,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     backbone = ResNetWithStem(18, stem_channels=8, base_channels=8)
     path = tmp_path_factory.mktemp('weights') / 'w.pth.tar'
-    torch.save({f'module.{key}': value
-                for key, value in backbone.state_dict().items()}, path)
+    torch.save(
+        {
+            f'module.{key}': value
+            for key, value in backbone.state_dict().items()
+        },
+        path,
+    )
     return path
 
 
@@ -101,7 +119,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tool() -> ModuleType:
     """tools/test.py as a module."""
     spec = importlib.util.spec_from_file_location(
-        'tools_test', ROOT / 'tools/test.py')
+        'tools_test', ROOT / 'tools/test.py'
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -114,26 +133,41 @@ def run(
 ) -> Callable[..., dict[str, float]]:
     """Run tools/test.py in this process; give its results."""
 
-    def run_main(config: str, checkpoint: Path | str,
-                 *options: str) -> dict[str, float]:
+    def run_main(
+        config: str, checkpoint: Path | str, *options: str
+    ) -> dict[str, float]:
         work_dir = tmp_path / str(time.monotonic_ns())
-        monkeypatch.setattr(sys, 'argv', [
-            'test.py', str(CONFIGS / config), str(checkpoint), '--work-dir',
-            str(work_dir), '--cfg-options', *SMALL, *options,
-            f'test_cfg.cache_dir={tmp_path}/cache',
-            f'experiment_name={time.monotonic_ns()}'
-        ])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                'test.py',
+                str(CONFIGS / config),
+                str(checkpoint),
+                '--work-dir',
+                str(work_dir),
+                '--cfg-options',
+                *SMALL,
+                *options,
+                f'test_cfg.cache_dir={tmp_path}/cache',
+                f'experiment_name={time.monotonic_ns()}',
+            ],
+        )
         tool.main()
-        file, = work_dir.glob('*/results.json')
-        return {entry['name']: entry['value']
-                for entry in json.loads(file.read_text())}
+        (file,) = work_dir.glob('*/results.json')
+        return {
+            entry['name']: entry['value']
+            for entry in json.loads(file.read_text())
+        }
 
     return run_main
 
 
 def test_knn(
-    run: Callable[..., dict[str, float]], folders: list[str],
-    checkpoint: Path, tmp_path: Path
+    run: Callable[..., dict[str, float]],
+    folders: list[str],
+    checkpoint: Path,
+    tmp_path: Path,
 ) -> None:
     options = [*folders, 'test_evaluator.0.k=[1, 14]']
     results = run('knn_imagenet.py', checkpoint, *options)
@@ -149,11 +183,13 @@ def test_knn(
 def test_svm(
     run: Callable[..., dict[str, float]], voc: list[str], checkpoint: Path
 ) -> None:
-    results = run('svm_voc07.py', checkpoint, *voc,
-                  'test_evaluator.0.low_shot_k=[1, 2]')
+    results = run(
+        'svm_voc07.py', checkpoint, *voc, 'test_evaluator.0.low_shot_k=[1, 2]'
+    )
     names = [f'feature{i}/svm_map' for i in range(1, 6)]
     assert list(results)[:7] == names + [
-        'svm_map_best_by_test', 'svm_map_best_by_cv'
+        'svm_map_best_by_test',
+        'svm_map_best_by_cv',
     ]
     assert len(results) == 7 + 4
     assert all(0 < value <= 100 for value in results.values())
@@ -161,26 +197,47 @@ def test_svm(
 
 
 def test_processes_give_the_results_of_one(
-    run: Callable[..., dict[str, float]], folders: list[str],
-    checkpoint: Path, tmp_path: Path
+    run: Callable[..., dict[str, float]],
+    folders: list[str],
+    checkpoint: Path,
+    tmp_path: Path,
 ) -> None:
     options = [*folders, 'test_evaluator.0.k=[1, 3]']
     one = run('knn_imagenet.py', checkpoint, *options)
     done = subprocess.run(
-        [ROOT / 'tools/dist_test.sh', CONFIGS / 'knn_imagenet.py', checkpoint,
-         '2', '--work-dir', 'two', '--cfg-options', *SMALL, *options,
-         'test_cfg.cache_dir=None'],
-        cwd=tmp_path, env=environment(PORT=free_port()), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)
+        [
+            ROOT / 'tools/dist_test.sh',
+            CONFIGS / 'knn_imagenet.py',
+            checkpoint,
+            '2',
+            '--work-dir',
+            'two',
+            '--cfg-options',
+            *SMALL,
+            *options,
+            'test_cfg.cache_dir=None',
+        ],
+        cwd=tmp_path,
+        env=environment(PORT=free_port()),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
-    file, = tmp_path.glob('two/*/results.json')
-    assert {entry['name']: entry['value']
-            for entry in json.loads(file.read_text())} == one
+    (file,) = tmp_path.glob('two/*/results.json')
+    assert {
+        entry['name']: entry['value'] for entry in json.loads(file.read_text())
+    } == one
 
 
 def test_mistakes_are_one_line(
-    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, folders: list[str],
-    checkpoint: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    tool: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    folders: list[str],
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -199,20 +256,25 @@ def test_mistakes_are_one_line(
     assert 'error: there is no checkpoint w.pth' in error(knn, 'w.pth')
     pretrain = str(ROOT / 'configs/selfsup/swav/swav_demo_images.py')
     assert 'has no test_cfg' in error(pretrain, 'random')
-    assert 'did you mean' in error(
-        str(CONFIGS / 'knn_imagenett.py'), 'random')
+    assert 'did you mean' in error(str(CONFIGS / 'knn_imagenett.py'), 'random')
     small = ['--cfg-options', *SMALL, *folders]
     assert 'k must lie between 1 and the bank size' in error(
-        knn, str(checkpoint), *small, 'test_evaluator.0.k=[1, 999]')
+        knn, str(checkpoint), *small, 'test_evaluator.0.k=[1, 999]'
+    )
     assert 'does not fill the ResNet' in error(
-        knn, str(checkpoint), *small, 'model.backbone.base_channels=16')
+        knn, str(checkpoint), *small, 'model.backbone.base_channels=16'
+    )
 
 
-@pytest.mark.parametrize('arguments', [[], ['config.py', 'w.pth'],
-                                       ['config.py', 'w.pth', 'x']])
+@pytest.mark.parametrize(
+    'arguments', [[], ['config.py', 'w.pth'], ['config.py', 'w.pth', 'x']]
+)
 def test_dist_test_usage(arguments: list[str]) -> None:
-    done = subprocess.run([ROOT / 'tools/dist_test.sh', *arguments],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [ROOT / 'tools/dist_test.sh', *arguments],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert 'CONFIG CKPT GPUS' in done.stderr
 

@@ -1,4 +1,5 @@
 """to_detectron2.py against a table of detectron2's names."""
+
 import importlib.util
 import pickle
 import sys
@@ -36,8 +37,11 @@ def tensors_of(layers: dict[str, str]) -> dict[str, str]:
     """The tensors of convolutions and their norms."""
     names = {}
     for theirs, ours in layers.items():
-        norm = ours[:-1] + '1' if 'downsample' in ours else (
-            ours.replace('conv', 'bn'))
+        norm = (
+            ours[:-1] + '1'
+            if 'downsample' in ours
+            else (ours.replace('conv', 'bn'))
+        )
         names[f'{theirs}.weight'] = f'{ours}.weight'
         for name in NORM:
             names[f'{theirs}.norm.{name}'] = f'{norm}.{name}'
@@ -48,16 +52,23 @@ def tensors_of(layers: dict[str, str]) -> dict[str, str]:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable:
     """Run the command on weights; gives what is in the pickle."""
     spec = importlib.util.spec_from_file_location(
-        'to_detectron2', REPO_ROOT / 'tools/model_converters/to_detectron2.py')
+        'to_detectron2', REPO_ROOT / 'tools/model_converters/to_detectron2.py'
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
     def convert(weights: dict[str, torch.Tensor]) -> dict:
         torch.save(weights, tmp_path / 'in.pth')
-        monkeypatch.setattr(sys, 'argv', [
-            'to_detectron2.py', str(tmp_path / 'in.pth'),
-            str(tmp_path / 'new/out.pkl')])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                'to_detectron2.py',
+                str(tmp_path / 'in.pth'),
+                str(tmp_path / 'new/out.pkl'),
+            ],
+        )
         module.main()
         # As detectron2 reads it.
         content = (tmp_path / 'new/out.pkl').read_bytes()
@@ -71,25 +82,40 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable:
 def randomised(model: nn.Module) -> dict[str, torch.Tensor]:
     """Tensors that differ from each other, counters too."""
     torch.manual_seed(0)
-    return {key: torch.rand_like(value) if value.is_floating_point()
-            else torch.randint(100, value.shape)
-            for key, value in model.state_dict().items()}
+    return {
+        key: torch.rand_like(value)
+        if value.is_floating_point()
+        else torch.randint(100, value.shape)
+        for key, value in model.state_dict().items()
+    }
 
 
-@pytest.mark.parametrize('depth, blocks, num_convs', [
-    (50, [3, 4, 6, 3], 3), (18, [2, 2, 2, 2], 2), (101, [3, 4, 23, 3], 3)])
+@pytest.mark.parametrize(
+    'depth, blocks, num_convs',
+    [(50, [3, 4, 6, 3], 3), (18, [2, 2, 2, 2], 2), (101, [3, 4, 23, 3], 3)],
+)
 @pytest.mark.parametrize('layout', ['backbone.{}', 'module.{}', '{}'])
 def test_every_tensor(
     run: Callable, depth: int, blocks: list[int], num_convs: int, layout: str
 ) -> None:
     weights = randomised(
-        ResNetWithStem(depth, stem_channels=8, base_channels=8))
-    others = {'fc.weight': torch.rand(3, 2)} if layout == '{}' else {
-        layout.format('prototypes.weight').replace(
-            'backbone.', 'head.'): torch.rand(3, 2)}
+        ResNetWithStem(depth, stem_channels=8, base_channels=8)
+    )
+    others = (
+        {'fc.weight': torch.rand(3, 2)}
+        if layout == '{}'
+        else {
+            layout.format('prototypes.weight').replace(
+                'backbone.', 'head.'
+            ): torch.rand(3, 2)
+        }
+    )
     content = run(
-        {**{layout.format(key): value for key, value in weights.items()},
-         **others})
+        {
+            **{layout.format(key): value for key, value in weights.items()},
+            **others,
+        }
+    )
     assert content['matching_heuristics'] is True
     names = tensors_of(layers_of(blocks, num_convs))
     assert content['model'].keys() == names.keys()
@@ -105,27 +131,41 @@ def test_counts_of_resnet50(run: Callable) -> None:
     model = run(ResNetWithStem(50).state_dict())['model']
     # 53 convolutions; shapes as in detectron2's R_50 models.
     assert len(model) == 53 * 6
-    shapes = {key: model[key].shape for key in (
-        'stem.conv1.weight', 'res2.0.shortcut.weight', 'res3.0.conv2.weight',
-        'res5.2.conv3.weight', 'res5.2.conv3.norm.running_var')}
+    shapes = {
+        key: model[key].shape
+        for key in (
+            'stem.conv1.weight',
+            'res2.0.shortcut.weight',
+            'res3.0.conv2.weight',
+            'res5.2.conv3.weight',
+            'res5.2.conv3.norm.running_var',
+        )
+    }
     assert shapes == {
         'stem.conv1.weight': (64, 3, 7, 7),
         'res2.0.shortcut.weight': (256, 64, 1, 1),
         'res3.0.conv2.weight': (128, 128, 3, 3),
         'res5.2.conv3.weight': (2048, 512, 1, 1),
-        'res5.2.conv3.norm.running_var': (2048, )}
+        'res5.2.conv3.norm.running_var': (2048,),
+    }
 
 
 def test_other_networks_are_refused(
     run: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     for weights, message in (
-        ({'head.weight': torch.rand(2)},
-         'no backbone that is a ResNet of four stages; its 1 tensors are '
-         'such as head.weight.'),
-        (ResNetWithStem(18, stem_channels=8, base_channels=8,
-                        deep_stem=True).state_dict(),
-         'stem.0.conv.weight is no tensor of a ResNet with a plain stem.')):
+        (
+            {'head.weight': torch.rand(2)},
+            'no backbone that is a ResNet of four stages; its 1 tensors are '
+            'such as head.weight.',
+        ),
+        (
+            ResNetWithStem(
+                18, stem_channels=8, base_channels=8, deep_stem=True
+            ).state_dict(),
+            'stem.0.conv.weight is no tensor of a ResNet with a plain stem.',
+        ),
+    ):
         with pytest.raises(SystemExit) as caught:
             run(weights)
         assert caught.value.code == 2

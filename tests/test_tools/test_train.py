@@ -1,4 +1,5 @@
 """tools/train.py and its shell scripts, as a user runs them."""
+
 import importlib.util
 import json
 import os
@@ -92,7 +93,8 @@ def config(tmp_path: Path, images: Path) -> Callable[..., str]:
 def train() -> ModuleType:
     """tools/train.py as a module."""
     spec = importlib.util.spec_from_file_location(
-        'tools_train', ROOT / 'tools/train.py')
+        'tools_train', ROOT / 'tools/train.py'
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -106,10 +108,19 @@ def train_here(
     """Run tools/train.py in this process; return its log file's text."""
 
     def run_main(config: str, work_dir: Path, *argv: str) -> str:
-        monkeypatch.setattr(sys, 'argv', [
-            'train.py', config, '--work-dir', str(work_dir), *argv,
-            '--cfg-options', f'experiment_name={time.monotonic_ns()}'
-        ])
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            [
+                'train.py',
+                config,
+                '--work-dir',
+                str(work_dir),
+                *argv,
+                '--cfg-options',
+                f'experiment_name={time.monotonic_ns()}',
+            ],
+        )
         train.main()
         return max(work_dir.glob('*/*.log')).read_text()
 
@@ -129,11 +140,12 @@ def build(train: ModuleType) -> Callable[..., tuple[Config, list[str]]]:
 def environment(**changes: str) -> dict[str, str]:
     """Environment of a command: this checkout, one thread, loopback."""
     return {
-        **os.environ, 'PYTHONPATH': str(ROOT),
+        **os.environ,
+        'PYTHONPATH': str(ROOT),
         'PYTHON': sys.executable,
         'OMP_NUM_THREADS': '1',
         'GLOO_SOCKET_IFNAME': 'lo',
-        **changes
+        **changes,
     }
 
 
@@ -161,15 +173,27 @@ def test_two_processes_give_the_losses_of_one(
     path = config(epochs=2)
     train_here(path, tmp_path / 'one')
     done = subprocess.run(
-        [ROOT / 'tools/dist_train.sh', path, '2', '--work-dir', 'two',
-         '--cfg-options', 'train_dataloader.batch_size=4'],
-        cwd=tmp_path, env=environment(PORT=free_port()), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240)
+        [
+            ROOT / 'tools/dist_train.sh',
+            path,
+            '2',
+            '--work-dir',
+            'two',
+            '--cfg-options',
+            'train_dataloader.batch_size=4',
+        ],
+        cwd=tmp_path,
+        env=environment(PORT=free_port()),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')
     assert [*one] == [*two] == [*range(1, 21)]
     np.testing.assert_allclose([*two.values()], [*one.values()], atol=1e-3)
-    assert max(one.values()) - min(one.values()) > .1  # it moves
+    assert max(one.values()) - min(one.values()) > 0.1  # it moves
 
 
 def test_config_that_builds_on_the_package(
@@ -178,7 +202,8 @@ def test_config_that_builds_on_the_package(
     # mmengine then adds _scope_ to dicts, which not everything takes.
     train_here(config(), tmp_path / 'checkout')
     train_here(
-        config(bases='swav_plugin::selfsup/_base_'), tmp_path / 'package')
+        config(bases='swav_plugin::selfsup/_base_'), tmp_path / 'package'
+    )
     assert losses(tmp_path / 'package') == losses(tmp_path / 'checkout')
 
 
@@ -190,14 +215,22 @@ def test_resumed_run_equals_uninterrupted(
     path, work_dir = config(epochs=3), tmp_path / 'killed'
     train_here(path, tmp_path / 'whole')
     process = subprocess.Popen(
-        [sys.executable, ROOT / 'tools/train.py', path, '--work-dir',
-         work_dir],
-        cwd=tmp_path, env=environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [
+            sys.executable,
+            ROOT / 'tools/train.py',
+            path,
+            '--work-dir',
+            work_dir,
+        ],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 240
     while max(losses(work_dir), default=0) < 21:
         assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(.02)
+        time.sleep(0.02)
     process.kill()
     process.wait()
     assert not (work_dir / 'epoch_3.pth').exists()
@@ -215,8 +248,11 @@ def test_pretrained_fills_the_backbone(
     train_here(path, tmp_path / 'first')
     weights = tmp_path / 'first/epoch_1.pth'
     log = train_here(
-        config(more="optim_wrapper = dict(optimizer=dict(lr=0.))"),
-        tmp_path / 'second', '--pretrained', str(weights))
+        config(more='optim_wrapper = dict(optimizer=dict(lr=0.))'),
+        tmp_path / 'second',
+        '--pretrained',
+        str(weights),
+    )
     first, second = [
         torch.load(folder / 'epoch_1.pth', weights_only=False)['state_dict']
         for folder in (tmp_path / 'first', tmp_path / 'second')
@@ -242,8 +278,10 @@ def test_broken_image_is_counted_in_the_log(
     work_dir = tmp_path / 'work'
     log = train_here(config(epochs=2, more=more), work_dir)
     for iteration in (2, 4):
-        assert (f'Iteration {iteration}: unreadable images since the last '
-                'count: 1. Others') in log
+        assert (
+            f'Iteration {iteration}: unreadable images since the last '
+            'count: 1. Others'
+        ) in log
     entries = (work_dir / 'skipped_images.txt').read_text().splitlines()
     assert len(entries) == 1 and entries[0].startswith(f'{folder}/text.jpg: ')
 
@@ -258,7 +296,7 @@ def test_mixed_precision_on_cpu(
     half, full = losses(tmp_path / 'amp'), losses(tmp_path / 'full')
     difference = abs(half[1] - full[1])
     # bfloat16 keeps 8 bits: near, yet not float32's.
-    assert 1e-6 < difference < .1
+    assert 1e-6 < difference < 0.1
 
 
 def test_unknown_argument_names_class_and_key(
@@ -270,8 +308,9 @@ def test_unknown_argument_names_class_and_key(
 
 
 def test_missing_config_is_one_line(
-    train: ModuleType, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str]
+    train: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, 'argv', ['train.py', 'configs/defalt_runtim.py'])
     with pytest.raises(SystemExit) as exit_info:
@@ -281,14 +320,19 @@ def test_missing_config_is_one_line(
     assert printed.count('\n') == 1
     assert printed.startswith(
         'train.py: error: there is no config configs/defalt_runtim.py; did '
-        'you mean ')
+        'you mean '
+    )
     assert 'default_runtime.py' in printed
 
 
 def test_torchrun_ends_with_the_error(tmp_path: Path) -> None:
     done = subprocess.run(
-        [ROOT / 'tools/dist_train.sh', 'nowhere.py', '2'], cwd=tmp_path,
-        env=environment(PORT=free_port()), capture_output=True, text=True)
+        [ROOT / 'tools/dist_train.sh', 'nowhere.py', '2'],
+        cwd=tmp_path,
+        env=environment(PORT=free_port()),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     # The summary closes with a line of signs.
     *_, last, _ = [line for line in done.stderr.splitlines() if line.strip()]
@@ -297,7 +341,8 @@ def test_torchrun_ends_with_the_error(tmp_path: Path) -> None:
 
 def test_work_dir(
     build: Callable[..., tuple[Config, list[str]]],
-    config: Callable[..., str], tmp_path: Path
+    config: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
     assert build(config())[0].work_dir == 'work_dirs/small'
     with_own = config(more="work_dir = 'own'")
@@ -308,22 +353,27 @@ def test_work_dir(
     weights = tmp_path / 'mine/epoch_8.pth'
     weights.touch()
     assert build(config(), '--pretrained', str(weights))[0].work_dir == (
-        'work_dirs/small/mine-epoch_8')
+        'work_dirs/small/mine-epoch_8'
+    )
     assert build(config(), '--pretrained', 'random')[0].work_dir == (
-        'work_dirs/small/random')
+        'work_dirs/small/random'
+    )
 
 
 def test_resume_arguments(
-    build: Callable[..., tuple[Config, list[str]]], config: Callable[..., str],
-    tmp_path: Path
+    build: Callable[..., tuple[Config, list[str]]],
+    config: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
     work_dir = tmp_path / 'work'
     work_dir.mkdir()
     command = (config(), '--work-dir', str(work_dir), '--resume')
     cfg, notes = build(*command)
     assert not cfg.resume
-    assert notes == [f'--resume: no checkpoint in {work_dir}, training starts '
-                     'from the beginning.']
+    assert notes == [
+        f'--resume: no checkpoint in {work_dir}, training starts '
+        'from the beginning.'
+    ]
     (work_dir / 'epoch_3.pth').touch()
     cfg, _ = build(*command)
     assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_3.pth')
@@ -332,8 +382,9 @@ def test_resume_arguments(
 
 
 def test_pretrained_arguments(
-    build: Callable[..., tuple[Config, list[str]]], config: Callable[..., str],
-    tmp_path: Path
+    build: Callable[..., tuple[Config, list[str]]],
+    config: Callable[..., str],
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(ValueError, match='there is no checkpoint w.pth'):
         build(config(), '--pretrained', 'w.pth')
@@ -343,11 +394,15 @@ def test_pretrained_arguments(
         build(config(more="load_from = 'x.pth'"), '--pretrained', str(weights))
 
 
-@pytest.mark.parametrize('arguments', [
-    [], ['config.py'], ['config.py', 'x'], ['config.py', '0']])
+@pytest.mark.parametrize(
+    'arguments', [[], ['config.py'], ['config.py', 'x'], ['config.py', '0']]
+)
 def test_dist_train_usage(arguments: list[str]) -> None:
-    done = subprocess.run([ROOT / 'tools/dist_train.sh', *arguments],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [ROOT / 'tools/dist_train.sh', *arguments],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert 'CONFIG GPUS' in done.stderr
 
@@ -355,24 +410,41 @@ def test_dist_train_usage(arguments: list[str]) -> None:
 def test_slurm_train(tmp_path: Path) -> None:
     """With an `srun` that prints its arguments, then runs the command."""
     fake = tmp_path / 'srun'
-    fake.write_text('#!/bin/bash\n'
-                    'while [[ $1 == --* ]]; do echo "$1"; shift; done\n'
-                    'exec "$@"\n')
+    fake.write_text(
+        '#!/bin/bash\n'
+        'while [[ $1 == --* ]]; do echo "$1"; shift; done\n'
+        'exec "$@"\n'
+    )
     fake.chmod(0o755)
     env = environment(
-        PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='16',
-        SRUN_ARGS='--qos=high --exclude=n7')
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        GPUS='16',
+        SRUN_ARGS='--qos=high --exclude=n7',
+    )
     script = ROOT / 'tools/slurm_train.sh'
-    done = subprocess.run([script, 'part', 'job', 'nowhere.py'],
-                          capture_output=True, text=True, env=env)
+    done = subprocess.run(
+        [script, 'part', 'job', 'nowhere.py'],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
     assert done.returncode == 2 and 'PARTITION JOB CONFIG' in done.stderr
     done = subprocess.run(
         [script, 'part', 'job', 'nowhere.py', 'work', '--amp'],
-        capture_output=True, text=True, env=env)
+        capture_output=True,
+        text=True,
+        env=env,
+    )
     assert done.stdout.split() == [
-        '--partition=part', '--job-name=job', '--gres=gpu:8', '--ntasks=16',
-        '--ntasks-per-node=8', '--cpus-per-task=5', '--kill-on-bad-exit=1',
-        '--qos=high', '--exclude=n7'
+        '--partition=part',
+        '--job-name=job',
+        '--gres=gpu:8',
+        '--ntasks=16',
+        '--ntasks-per-node=8',
+        '--cpus-per-task=5',
+        '--kill-on-bad-exit=1',
+        '--qos=high',
+        '--exclude=n7',
     ]
     # train.py got as far as looking for the config.
     assert done.returncode == 2

@@ -6,6 +6,7 @@ Each benchmark is a run of tools/test.py or tools/train.py in a folder of its
 own below DIR. The same command again goes on where it stopped. Writes
 results.json, results.md and report.html to DIR.
 """
+
 import argparse
 import copy
 import datetime
@@ -21,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Optional
+from typing import Any, NamedTuple, NoReturn
 
 import swav_plugin  # noqa: F401 isort:skip  says what is not installed
 
@@ -30,14 +31,21 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
-                                                read_checkpoint)
+from swav_plugin.compat.checkpoint_keys import (
+    convert_state_dict,
+    read_checkpoint,
+)
 from swav_plugin.compat.download import hash_file
 from swav_plugin.compat.stack import downstream_hint
 from swav_plugin.datasets.check import check, read_coco
-from swav_plugin.engine.launch import (UsageError, count_cores,
-                                       find_checkpoint, find_weights,
-                                       load_config, parse_options)
+from swav_plugin.engine.launch import (
+    UsageError,
+    count_cores,
+    find_checkpoint,
+    find_weights,
+    load_config,
+    parse_options,
+)
 from swav_plugin.evaluation.report import heading, to_markdown
 from swav_plugin.evaluation.report_html import to_html
 from swav_plugin.evaluation.svm import draw_samples
@@ -61,7 +69,8 @@ FOLDERS = dict(
     voc0712='VOCdevkit',
     coco='coco',
     voc12aug='VOCdevkit/VOC2012',
-    cityscapes='cityscapes')
+    cityscapes='cityscapes',
+)
 
 
 class Benchmark(NamedTuple):
@@ -77,55 +86,84 @@ _IMAGENET = 'classification/imagenet'
 BENCHMARKS = dict(
     knn=Benchmark('classification/knn_imagenet.py', 'imagenet'),
     svm=Benchmark('classification/svm_voc07.py', 'voc07'),
-    linear=Benchmark(f'{_IMAGENET}/resnet50_linear-8xb32-coslr-100e_in1k.py',
-                     'imagenet', trains=True),
+    linear=Benchmark(
+        f'{_IMAGENET}/resnet50_linear-8xb32-coslr-100e_in1k.py',
+        'imagenet',
+        trains=True,
+    ),
     linear_mhead=Benchmark(
         f'{_IMAGENET}/resnet50_mhead_linear-8xb32-steplr-90e_in1k.py',
-        'imagenet', trains=True),
+        'imagenet',
+        trains=True,
+    ),
     places205=Benchmark(
         'classification/places205/'
         'resnet50_mhead_8xb32-steplr-28e_places205.py',
-        'places205', trains=True),
+        'places205',
+        trains=True,
+    ),
     inaturalist2018=Benchmark(
         'classification/inaturalist2018/'
         'resnet50_mhead_8xb32-steplr-84e_inat18.py',
-        'inaturalist2018', trains=True),
+        'inaturalist2018',
+        trains=True,
+    ),
     # SwAV's own recipes, of the several there are.
     semisup_1percent=Benchmark(
         f'{_IMAGENET}/imagenet_1percent/'
         'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct.py',
-        'imagenet_1percent', trains=True),
+        'imagenet_1percent',
+        trains=True,
+    ),
     semisup_10percent=Benchmark(
         f'{_IMAGENET}/imagenet_10percent/'
         'resnet50_head20_8xb32-steplr1e-2-20e_in1k-10pct.py',
-        'imagenet_10percent', trains=True),
+        'imagenet_10percent',
+        trains=True,
+    ),
     cifar10=Benchmark(
         'classification/cifar10/resnet50_8xb128-steplr-350e_cifar10.py',
-        'cifar10', trains=True),
+        'cifar10',
+        trains=True,
+    ),
     faster_rcnn_c4=Benchmark(
         'mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py',
-        'voc0712', trains=True, library='mmdet'),
+        'voc0712',
+        trains=True,
+        library='mmdet',
+    ),
     mask_rcnn_fpn_1x=Benchmark(
         'mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py',
-        'coco', trains=True, library='mmdet'),
+        'coco',
+        trains=True,
+        library='mmdet',
+    ),
     mask_rcnn_c4_1x=Benchmark(
         'mmdetection/coco/mask-rcnn_r50-c4_ms-1x_coco.py',
-        'coco', trains=True, library='mmdet'),
+        'coco',
+        trains=True,
+        library='mmdet',
+    ),
     fcn_voc12aug=Benchmark(
-        'mmsegmentation/voc12aug/'
-        'fcn_r50-d8_4xb4-20k_voc12aug-512x512.py',
-        'voc12aug', trains=True, library='mmseg'),
+        'mmsegmentation/voc12aug/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py',
+        'voc12aug',
+        trains=True,
+        library='mmseg',
+    ),
     fcn_cityscapes=Benchmark(
-        'mmsegmentation/cityscapes/'
-        'fcn_r50-d8_4xb2-40k_cityscapes-769x769.py',
-        'cityscapes', trains=True, library='mmseg'))
+        'mmsegmentation/cityscapes/fcn_r50-d8_4xb2-40k_cityscapes-769x769.py',
+        'cityscapes',
+        trains=True,
+        library='mmseg',
+    ),
+)
 
 
 class Data(NamedTuple):
     """A dataset as it was found."""
 
     root: Path
-    problem: Optional[str]
+    problem: str | None
     is_stand_in: bool = False  # complete, but not of the published size
     digest: str = ''  # another one: the set was changed
 
@@ -143,20 +181,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.partition('\n')[0],
-        epilog='Benchmarks: ' + ', '.join(
+        epilog='Benchmarks: '
+        + ', '.join(
             f'{name} ({benchmark.data})'
-            for name, benchmark in BENCHMARKS.items()))
+            for name, benchmark in BENCHMARKS.items()
+        ),
+    )
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
         help='of a ResNet in any layout: a file, a URL or the name of a model '
-        'of the zoo')
+        'of the zoo',
+    )
     parser.add_argument(
         '--root',
         type=Path,
         default=Path('data'),
-        help='folder of the datasets: ' +
-        ', '.join(dict.fromkeys(FOLDERS.values())) + ' (default: data)')
+        help='folder of the datasets: '
+        + ', '.join(dict.fromkeys(FOLDERS.values()))
+        + ' (default: data)',
+    )
     parser.add_argument(
         '--dataset',
         metavar='NAME=PATH',
@@ -164,48 +208,57 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='extend',
         default=[],
         help='a dataset that lies elsewhere, or stands in for one: '
-        'imagenet=PATH takes any folder with train/CLASS/ and val/CLASS/')
+        'imagenet=PATH takes any folder with train/CLASS/ and val/CLASS/',
+    )
     parser.add_argument(
-        '--out', type=Path, required=True, help='folder for all results')
+        '--out', type=Path, required=True, help='folder for all results'
+    )
     parser.add_argument(
         '--only',
         metavar='NAME',
         nargs='+',
         choices=BENCHMARKS,
         default=[*BENCHMARKS],
-        help='run these benchmarks')
+        help='run these benchmarks',
+    )
     parser.add_argument(
         '--skip',
         metavar='NAME',
         nargs='+',
         choices=BENCHMARKS,
         default=[],
-        help='do not run these')
+        help='do not run these',
+    )
     parser.add_argument(
         '--with-random',
         action='store_true',
-        help='measure the same network at random initialisation as well')
+        help='measure the same network at random initialisation as well',
+    )
     parser.add_argument(
         '--gpus',
         type=int,
         default=1,
-        help='GPUs, or CPU processes, of each run (default: 1)')
+        help='GPUs, or CPU processes, of each run (default: 1)',
+    )
     parser.add_argument(
         '--epochs',
         type=int,
         help='train this long, with schedules shortened in proportion; '
-        'trainings that are counted in iterations are left alone')
+        'trainings that are counted in iterations are left alone',
+    )
     parser.add_argument(
         '--iters',
         type=int,
         help='the same for trainings that are counted in iterations: '
-        'faster_rcnn_c4, fcn_voc12aug, fcn_cityscapes')
+        'faster_rcnn_c4, fcn_voc12aug, fcn_cityscapes',
+    )
     parser.add_argument(
         '--image-size',
         type=int,
         help='px of crops that are 224 on the page, other sizes in '
         'proportion; features are then pooled to as many windows. Detection '
-        'and segmentation keep their sizes')
+        'and segmentation keep their sizes',
+    )
     parser.add_argument(
         '--cfg-options',
         metavar='[NAME:]K=V',
@@ -213,20 +266,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='extend',
         default=[],
         help='change the configs of all benchmarks or, with its name before '
-        'it, of one: knn:test_evaluator.0.k="[5, 20]"')
+        'it, of one: knn:test_evaluator.0.k="[5, 20]"',
+    )
     args = parser.parse_args(argv)
     least = dict(gpus=1, epochs=1, iters=1, image_size=32)
     for name, minimum in least.items():
         given = getattr(args, name)
         if given is not None and given < minimum:
-            parser.error(f'--{name.replace("_", "-")} {given}: must be at '
-                         f'least {minimum}')
+            parser.error(
+                f'--{name.replace("_", "-")} {given}: must be at '
+                f'least {minimum}'
+            )
     return args
 
 
-def find_data(
-    args: argparse.Namespace, names: list[str]
-) -> dict[str, Data]:
+def find_data(args: argparse.Namespace, names: list[str]) -> dict[str, Data]:
     """Look at every dataset that these benchmarks need.
 
     Raises:
@@ -238,21 +292,28 @@ def find_data(
         if name not in FOLDERS or not path:
             raise UsageError(
                 f'--dataset takes NAME=PATH with one of the names '
-                f'{", ".join(FOLDERS)}, but got {option!r}')
+                f'{", ".join(FOLDERS)}, but got {option!r}'
+            )
         if not Path(path).is_dir():
             raise UsageError(f'--dataset {option}: there is no such folder')
         given[name] = Path(path)
     found = {}
-    for name in {BENCHMARKS[chosen].data for chosen in names
-                 if not lacks_library(chosen)}:
+    for name in {
+        BENCHMARKS[chosen].data
+        for chosen in names
+        if not lacks_library(chosen)
+    }:
         # imagenet_1percent is a list for the images of imagenet.
-        root = given.get(name) or given.get(FOLDERS[name]) or (
-            args.root / FOLDERS[name])
+        root = (
+            given.get(name)
+            or given.get(FOLDERS[name])
+            or (args.root / FOLDERS[name])
+        )
         found[name] = look_at(name, root)
     return found
 
 
-def lacks_library(name: str) -> Optional[str]:
+def lacks_library(name: str) -> str | None:
     """What is to be installed for a benchmark, if anything."""
     library = BENCHMARKS[name].library
     if not library or importlib.util.find_spec(library) is not None:
@@ -263,17 +324,23 @@ def lacks_library(name: str) -> Optional[str]:
 def look_at(name: str, root: Path) -> Data:
     """Whether a dataset is there, complete, and of the published size."""
     if not root.is_dir():
-        return Data(root, f'there is no folder {root} (--dataset '
-                    f'{name}=PATH if it lies elsewhere)')
+        return Data(
+            root,
+            f'there is no folder {root} (--dataset '
+            f'{name}=PATH if it lies elsewhere)',
+        )
     if name == 'cifar10' and not (root / 'cifar-10-batches-py').is_dir():
         return Data(root, f'there is no {root}/cifar-10-batches-py')
     report = check(name, root)
     if report.problem is None:
         return Data(root, None, digest=report.digest)
     if name == 'voc0712' and not all(voc0712_lists(root)):
-        return Data(root, f'{root} has no ImageSets/Main/trainval.txt with '
-                    'VOC2007/ImageSets/Main/test.txt, nor train.txt with '
-                    'val.txt')
+        return Data(
+            root,
+            f'{root} has no ImageSets/Main/trainval.txt with '
+            'VOC2007/ImageSets/Main/test.txt, nor train.txt with '
+            'val.txt',
+        )
     report = check(name, root, any_size=True)
     return Data(root, report.problem, True, report.digest)
 
@@ -285,8 +352,10 @@ def voc0712_lists(root: Path) -> tuple[list[str], list[str]]:
     """
 
     def present(name: str) -> list[str]:
-        paths = [f'{year}/ImageSets/Main/{name}.txt'
-                 for year in ('VOC2007', 'VOC2012')]
+        paths = [
+            f'{year}/ImageSets/Main/{name}.txt'
+            for year in ('VOC2007', 'VOC2012')
+        ]
         return [path for path in paths if (root / path).is_file()]
 
     if (root / 'VOC2007/ImageSets/Main/test.txt').is_file():
@@ -304,14 +373,18 @@ def set_data(cfg: Config, name: str, data: Data) -> list[str]:
         What was done beside that.
     """
     prefix = f'data/{FOLDERS[name]}'
-    datasets = [node for node in walk(cfg._cfg_dict)
-                if str(node.get('data_root', '')).startswith(prefix)]
+    datasets = [
+        node
+        for node in walk(cfg._cfg_dict)
+        if str(node.get('data_root', '')).startswith(prefix)
+    ]
     for dataset in datasets:
         own = Path(dataset.data_root).relative_to(prefix)
         dataset.data_root = str(data.root / own)
         folder = Path(dataset.data_root)
         if own.name == 'val' and not any(
-                entry.is_dir() for entry in folder.iterdir()):
+            entry.is_dir() for entry in folder.iterdir()
+        ):
             dataset.ann_file = '../meta/val.txt'
     for node in walk(cfg._cfg_dict):
         path = str(node.get('ann_file', ''))
@@ -320,8 +393,10 @@ def set_data(cfg: Config, name: str, data: Data) -> list[str]:
     notes: list[str] = []
     if not data.is_stand_in:
         return notes
-    if name == 'voc07' and not (
-            data.root / 'ImageSets/Main/aeroplane_test.txt').is_file():
+    if (
+        name == 'voc07'
+        and not (data.root / 'ImageSets/Main/aeroplane_test.txt').is_file()
+    ):
         for dataset in datasets:
             dataset.split = dict(trainval='train', test='val')[dataset.split]
         notes.append('train in place of trainval, val of test')
@@ -329,22 +404,27 @@ def set_data(cfg: Config, name: str, data: Data) -> list[str]:
         notes += stand_in_for_voc0712(cfg, data.root)
     if name == 'coco':
         notes += stand_in_for_coco(cfg, data.root)
-    if name == 'voc12aug' and not (
-            data.root / 'ImageSets/Segmentation/aug.txt').is_file():
+    if (
+        name == 'voc12aug'
+        and not (data.root / 'ImageSets/Segmentation/aug.txt').is_file()
+    ):
         cfg.train_dataloader.dataset.datasets.pop()
         notes.append('without the masks of SBD')
     if cfg.get('test_cfg', {}).get('bank_dataloader'):
         bank = build(cfg.test_cfg.bank_dataloader.dataset)
         for evaluator in cfg.test_evaluator:
-            for key, possible in (('k', range(1, len(bank) + 1)),
-                                  ('low_shot_k', possible_k(bank))):
+            for key, possible in (
+                ('k', range(1, len(bank) + 1)),
+                ('low_shot_k', possible_k(bank)),
+            ):
                 wanted = evaluator.get(key, [])
                 left_out = [k for k in wanted if k not in possible]
                 if left_out:
                     evaluator[key] = [k for k in wanted if k in possible]
                     notes.append(
                         f'too few images for k = '
-                        f'{", ".join(map(str, left_out))}')
+                        f'{", ".join(map(str, left_out))}'
+                    )
     head: Any = cfg.model.get('head') or {}
     if 'num_classes' in head:
         head.num_classes = build(cfg.train_dataloader.dataset).num_classes
@@ -359,14 +439,18 @@ def stand_in_for_voc0712(cfg: Config, root: Path) -> list[str]:
     train, test = voc0712_lists(root)
     union = cfg.train_dataloader.dataset
     union.datasets = [
-        dict(union.datasets[0], ann_file=path,
-             data_prefix=dict(sub_data_root=path.partition('/')[0] + '/'))
+        dict(
+            union.datasets[0],
+            ann_file=path,
+            data_prefix=dict(sub_data_root=path.partition('/')[0] + '/'),
+        )
         for path in train
     ]
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.ann_file = test[0]
         loader.dataset.data_prefix.sub_data_root = (
-            test[0].partition('/')[0] + '/')
+            test[0].partition('/')[0] + '/'
+        )
     return [f'trained on {", ".join(train)}, tested on {test[0]}']
 
 
@@ -378,15 +462,24 @@ def stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
             order of them, which would shift the labels.
     """
     train, val = (
-        [category['name'] for category in read_coco(
-            root / f'annotations/instances_{split}2017.json')['categories']]
-        for split in ('train', 'val'))
+        [
+            category['name']
+            for category in read_coco(
+                root / f'annotations/instances_{split}2017.json'
+            )['categories']
+        ]
+        for split in ('train', 'val')
+    )
     if train != val:
         raise UsageError(
             f'{root}: the categories of train2017 and val2017 must be the '
-            f'same, in the same order; they are {train} and {val}')
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+            f'same, in the same order; they are {train} and {val}'
+        )
+    for loader in (
+        cfg.train_dataloader,
+        cfg.val_dataloader,
+        cfg.test_dataloader,
+    ):
         # COCO's colours may be too few.
         loader.dataset.metainfo = dict(classes=train, palette=None)
     for head in ('bbox_head', 'mask_head'):
@@ -414,7 +507,7 @@ def possible_k(bank: Any) -> range:
         return range(1, largest + 1)
 
 
-def walk(node: Any, seen: Optional[set[int]] = None) -> Iterator[Any]:
+def walk(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
     """Yield all dicts of a config, outer ones first, each once."""
     seen = set() if seen is None else seen
     if id(node) in seen:
@@ -440,8 +533,10 @@ def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
     """
     batch = cfg.auto_scale_lr.base_batch_size
     if batch % num_processes:
-        raise UsageError(f'--gpus {num_processes}: batches of {batch} images '
-                         'can not be split evenly')
+        raise UsageError(
+            f'--gpus {num_processes}: batches of {batch} images '
+            'can not be split evenly'
+        )
     loader = cfg.train_dataloader
     loader.batch_size = batch // num_processes
     # Detection and segmentation do without a full batch.
@@ -450,7 +545,8 @@ def set_batch(cfg: Config, num_processes: int, data: Data) -> list[str]:
         if num_images < num_processes:
             raise UsageError(
                 f'--gpus {num_processes}: more than the {num_images} images '
-                f'of {data.root}')
+                f'of {data.root}'
+            )
         if num_images < batch:
             loader.batch_size = num_images // num_processes
             return [f'too few images for batches of {batch}']
@@ -475,8 +571,11 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
 
     cfg.train_cfg[longest] = length
     # A warm-up in iterations, too, of a training in epochs.
-    for node in [*walk(cfg.get('param_scheduler')),
-                 cfg.default_hooks.checkpoint, cfg.train_cfg]:
+    for node in [
+        *walk(cfg.get('param_scheduler')),
+        cfg.default_hooks.checkpoint,
+        cfg.train_cfg,
+    ]:
         for key in ('T_max', 'begin', 'end', 'val_interval', 'interval'):
             if node.get(key):
                 node[key] = shorten(node[key])
@@ -497,7 +596,8 @@ def shorten_warm_up(cfg: Config, root: Path) -> list[str]:
     """
     images = read_coco(root / 'annotations/instances_train2017.json')['images']
     num_iters = cfg.train_cfg.max_epochs * (
-        len(images) // cfg.auto_scale_lr.base_batch_size)
+        len(images) // cfg.auto_scale_lr.base_batch_size
+    )
     longest = max(2, num_iters // 10)
     notes = []
     for node in cfg.param_scheduler:
@@ -611,11 +711,22 @@ def make_command(
     command = [sys.executable]
     end = []
     if args.gpus > 1:
-        command += ['-m', 'torch.distributed.run', '--standalone',
-                    f'--nproc_per_node={args.gpus}']
+        command += [
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            f'--nproc_per_node={args.gpus}',
+        ]
         end = ['--launcher', 'pytorch']
-    return [*command, str(TOOLS / tool), str(run.folder / 'config.py'),
-            *arguments, '--work-dir', str(run.folder), *end]
+    return [
+        *command,
+        str(TOOLS / tool),
+        str(run.folder / 'config.py'),
+        *arguments,
+        '--work-dir',
+        str(run.folder),
+        *end,
+    ]
 
 
 def measure(args: argparse.Namespace, run: Run) -> dict:
@@ -623,8 +734,11 @@ def measure(args: argparse.Namespace, run: Run) -> dict:
     done = run.folder / RESULT
     if done.is_file():
         entry = json.loads(done.read_text())
-        entry['pictures'] = [name for name in entry.get('pictures', ())
-                             if (args.out / name).is_file()]
+        entry['pictures'] = [
+            name
+            for name in entry.get('pictures', ())
+            if (args.out / name).is_file()
+        ]
         return entry
     run.folder.mkdir(parents=True, exist_ok=True)
     run.cfg.dump(run.folder / 'config.py')
@@ -633,7 +747,8 @@ def measure(args: argparse.Namespace, run: Run) -> dict:
     begin = time.monotonic()
     if BENCHMARKS[run.entry['benchmark']].trains:
         command = make_command(
-            args, run, 'train.py', '--pretrained', run.weights, '--resume')
+            args, run, 'train.py', '--pretrained', run.weights, '--resume'
+        )
     else:
         command = make_command(args, run, 'test.py', run.weights)
     failure = execute(command, log)
@@ -643,29 +758,38 @@ def measure(args: argparse.Namespace, run: Run) -> dict:
         # It had been stopped after its last epoch, before its numbers.
         failure = execute(make_command(args, run, 'test.py', trained), log)
         results = newest_results(run.folder, before)
-    entry = dict(
-        command=shlex.join(command), seconds=time.monotonic() - begin)
+    entry = dict(command=shlex.join(command), seconds=time.monotonic() - begin)
     if failure is not None or results is None or not read(results):
         # mmdet has none for COCO where no object at all was found.
-        return dict(entry, status='failed',
-                    reason=failure or f'no numbers; {log} says why')
-    entry.update(status='done', results=read(results), pictures=[
-        str(path.relative_to(args.out))
-        for path in sorted(results.parent.glob('pictures/*.jpg'))
-    ])
+        return dict(
+            entry,
+            status='failed',
+            reason=failure or f'no numbers; {log} says why',
+        )
+    entry.update(
+        status='done',
+        results=read(results),
+        pictures=[
+            str(path.relative_to(args.out))
+            for path in sorted(results.parent.glob('pictures/*.jpg'))
+        ],
+    )
     write(done, json.dumps(entry, indent=2))
     return entry
 
 
-def execute(command: list[str], log: Path) -> Optional[str]:
+def execute(command: list[str], log: Path) -> str | None:
     """Run a command; give the end of what it printed if it failed."""
     path = f'{TOOLS.parent}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
     with open(log, 'ab') as file:
         start = file.tell()
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, 'PYTHONPATH': path.rstrip(os.pathsep)})
+            env={**os.environ, 'PYTHONPATH': path.rstrip(os.pathsep)},
+        )
         try:
             status = process.wait()
         except BaseException:
@@ -678,11 +802,12 @@ def execute(command: list[str], log: Path) -> Optional[str]:
     if status == 0:
         return None
     printed = log.read_bytes()[start:].decode(errors='replace').splitlines()
-    return '\n'.join([f'exit status {status}; {log} ends with:',
-                      *printed[-12:]])
+    return '\n'.join(
+        [f'exit status {status}; {log} ends with:', *printed[-12:]]
+    )
 
 
-def newest_results(folder: Path, before: set[Path]) -> Optional[Path]:
+def newest_results(folder: Path, before: set[Path]) -> Path | None:
     """What a run has written beside the files of earlier ones, if it has."""
     files = {*folder.glob('*/results.json')} - before
     return max(files, key=lambda path: path.stat().st_mtime, default=None)
@@ -710,25 +835,29 @@ def run_suite(args: argparse.Namespace) -> int:
             'Checkpoint': args.checkpoint,
             'SHA-256': hash_file(Path(weights)),
             'Network': 'ResNet-{depth}, {stem_channels} channels in the stem, '
-                       '{base_channels} in the first stage'.format(**network),
+            '{base_channels} in the first stage'.format(**network),
         },
         setting={
             'Command': shlex.join(['python', *sys.argv]),
             'Software': f'swav_plugin {swav_plugin.__version__}, torch '
-                        f'{torch.__version__}, Python '
-                        f'{platform.python_version()}',
+            f'{torch.__version__}, Python '
+            f'{platform.python_version()}',
             'Processes': f'{args.gpus} on {get_device()}',
         },
         subjects=dict(pretrained=name),
-        entries=[])
+        entries=[],
+    )
     if args.with_random:
         suite['subjects'][RANDOM] = 'random initialisation'
     runs = plan(args, suite, network, weights)
     args.out.mkdir(parents=True, exist_ok=True)
     for number, run in enumerate(runs, start=1):
         is_done = (run.folder / RESULT).is_file()
-        print(f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
-              f'{run.folder}/log.txt' + ', done before' * is_done, flush=True)
+        print(
+            f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
+            f'{run.folder}/log.txt' + ', done before' * is_done,
+            flush=True,
+        )
         run.entry.pop('reason')
         run.entry.update(measure(args, run))
         print_results(run.entry)
@@ -746,10 +875,13 @@ def read_network(source: str, weights: str) -> dict[str, int]:
     """
     try:
         state = convert_state_dict(read_checkpoint(weights))
-        return resnet_arguments({
-            key.removeprefix('backbone.'): value
-            for key, value in state.items() if key.startswith('backbone.')
-        })
+        return resnet_arguments(
+            {
+                key.removeprefix('backbone.'): value
+                for key, value in state.items()
+                if key.startswith('backbone.')
+            }
+        )
     except ValueError as error:
         raise UsageError(f'{source}: {error}') from None
 
@@ -762,22 +894,35 @@ def plan(
     Raises:
         UsageError: An option does not fit, or there is nothing to run.
     """
-    names = [name for name in BENCHMARKS
-             if name in args.only and name not in args.skip]
+    names = [
+        name
+        for name in BENCHMARKS
+        if name in args.only and name not in args.skip
+    ]
     datasets = find_data(args, names)
     runs = []
     for name in names:
         benchmark = BENCHMARKS[name]
         data = datasets.get(benchmark.data) or Data(
-            Path(FOLDERS[benchmark.data]), lacks_library(name))
-        about = dict(benchmark=name, data=data.root.name,
-                     is_stand_in=data.is_stand_in,
-                     config=f'configs/benchmarks/{benchmark.config}')
+            Path(FOLDERS[benchmark.data]), lacks_library(name)
+        )
+        about = dict(
+            benchmark=name,
+            data=data.root.name,
+            is_stand_in=data.is_stand_in,
+            config=f'configs/benchmarks/{benchmark.config}',
+        )
         if data.problem is not None:
             print(f'{name}: skipped, {data.problem}')
             suite['entries'] += [
-                dict(about, subject=subject, status='skipped',
-                     reason=data.problem) for subject in suite['subjects']]
+                dict(
+                    about,
+                    subject=subject,
+                    status='skipped',
+                    reason=data.problem,
+                )
+                for subject in suite['subjects']
+            ]
             continue
         cfg, notes = make_config(args, name, network, data)
         for subject, title in suite['subjects'].items():
@@ -785,19 +930,31 @@ def plan(
             if subject != RANDOM:
                 identity, source = suite['checkpoint']['SHA-256'], weights
                 place = f'{title.replace("/", "-")}-{identity[:8]}'
-            key = make_key(cfg, identity, data.digest,
-                           swav_plugin.__version__,
-                           args.gpus if benchmark.trains else None)
+            key = make_key(
+                cfg,
+                identity,
+                data.digest,
+                swav_plugin.__version__,
+                args.gpus if benchmark.trains else None,
+            )
             folder = Path(place, f'{name}-{key[:12]}')
-            entry = dict(about, subject=subject, notes=notes, status='waiting',
-                         reason='not yet run', folder=str(folder))
+            entry = dict(
+                about,
+                subject=subject,
+                notes=notes,
+                status='waiting',
+                reason='not yet run',
+                folder=str(folder),
+            )
             suite['entries'].append(entry)
             runs.append(Run(entry, args.out / folder, cfg, source))
     if not runs:
         raise UsageError(
             'nothing to run: each benchmark lacks its data or a library, as '
-            'said above' if names else 'nothing to run: --skip leaves none '
-            'of --only')
+            'said above'
+            if names
+            else 'nothing to run: --skip leaves none of --only'
+        )
     return runs
 
 
@@ -812,7 +969,8 @@ def print_results(entry: dict) -> None:
 def write_report(out: Path, suite: dict) -> None:
     """Write what is known so far, in three forms."""
     suite['setting']['Written'] = datetime.datetime.now().strftime(
-        '%Y-%m-%d %H:%M')
+        '%Y-%m-%d %H:%M'
+    )
     write(out / 'results.json', json.dumps(suite, indent=2))
     write(out / 'results.md', to_markdown(suite))
     write(out / 'report.html', to_html(suite, out))

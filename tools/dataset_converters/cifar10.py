@@ -5,6 +5,7 @@
 For tools that read images; our CIFAR-10 configs read ROOT/cifar-10-batches-py
 itself. That folder has to be there, or is fetched by --download.
 """
+
 import argparse
 from pathlib import Path
 
@@ -19,8 +20,10 @@ def convert(root: Path, download: bool) -> None:
         # Refuses files with other checksums than the published ones.
         cifar = CIFAR10(str(root), train=split == 'train', download=download)
         with new_folder(root / split) as folder:
-            write_class_folders(folder, (
-                (image, cifar.classes[label]) for image, label in cifar))
+            write_class_folders(
+                folder,
+                ((image, cifar.classes[label]) for image, label in cifar),
+            )
         print(f'{root / split}: {len(cifar):,} images')
 
 
@@ -28,7 +31,8 @@ def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('root', metavar='ROOT', type=Path)
     parser.add_argument('--download', action='store_true')
     args = parser.parse_args()

@@ -5,6 +5,7 @@
 From gtFine's *_labelIds.png: the same pixels as cityscapesScripts draws from
 polygons. Files that exist already are left as they are.
 """
+
 import argparse
 import io
 from pathlib import Path
@@ -16,8 +17,27 @@ from swav_plugin.engine.atomic_backend import AtomicBackend
 
 # Ids of the 19 classes that are evaluated, in the order of their train ids;
 # all others are 255 (cityscapesScripts, helpers/labels.py).
-EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31,
-             32, 33)
+EVALUATED = (
+    7,
+    8,
+    11,
+    12,
+    13,
+    17,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    27,
+    28,
+    31,
+    32,
+    33,
+)
 NUM_IDS = 34
 
 
@@ -35,11 +55,13 @@ def convert(root: Path) -> None:
     sources = sorted(root.glob('gtFine/*/*/*_gtFine_labelIds.png'))
     if not sources:
         raise FileNotFoundError(
-            f'there are no {root}/gtFine/SPLIT/CITY/*_gtFine_labelIds.png.')
+            f'there are no {root}/gtFine/SPLIT/CITY/*_gtFine_labelIds.png.'
+        )
     written = 0
     for source in sources:
         target = source.with_name(
-            source.name.replace('labelIds', 'labelTrainIds'))
+            source.name.replace('labelIds', 'labelTrainIds')
+        )
         if target.exists():
             continue
         with Image.open(source) as img:
@@ -52,15 +74,18 @@ def convert(root: Path) -> None:
         mask.save(png, 'PNG')
         AtomicBackend().put(png.getvalue(), target)
         written += 1
-    print(f'{root}: {written:,} masks written, {len(sources) - written:,} '
-          'were there')
+    print(
+        f'{root}: {written:,} masks written, {len(sources) - written:,} '
+        'were there'
+    )
 
 
 def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('root', metavar='ROOT', type=Path)
     args = parser.parse_args()
     try:

@@ -8,10 +8,10 @@
 ROOT has train/<wnid>/*.JPEG, and val alike or flat. Lines are "path label"
 with paths relative to train or val; labels are places in the sorted wnids.
 """
+
 import argparse
 import hashlib
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
@@ -21,10 +21,14 @@ from swav_plugin.datasets.export import write_list
 # SimCLR's lists (google-research/simclr, imagenet_subsets), by the checksums
 # that tensorflow/datasets keeps of them, and how many images they name.
 PUBLISHED = {
-    '71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17':
-    ('train_1percent', 12_811),
-    '6d09de11e7bdaf5b1f3b1f249b6183695f97310cdd20f0c03e7235b6b9392091':
-    ('train_10percent', 128_116),
+    '71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17': (
+        'train_1percent',
+        12_811,
+    ),
+    '6d09de11e7bdaf5b1f3b1f249b6183695f97310cdd20f0c03e7235b6b9392091': (
+        'train_10percent',
+        128_116,
+    ),
 }
 
 Images = list[tuple[str, int]]
@@ -36,12 +40,17 @@ def read_classes(folder: Path) -> tuple[list[str], Images]:
     infos = dataset.load_data_list()
     if 'gt_label' not in infos[0]:
         raise ValueError(f'{folder} has images outside class folders.')
-    images = [(Path(info['img_path']).relative_to(folder).as_posix(),
-               info['gt_label']) for info in infos]
+    images = [
+        (
+            Path(info['img_path']).relative_to(folder).as_posix(),
+            info['gt_label'],
+        )
+        for info in infos
+    ]
     return list(dataset.metainfo['classes']), images
 
 
-def write_lists(root: Path, devkit: Optional[Path]) -> None:
+def write_lists(root: Path, devkit: Path | None) -> None:
     """Write train.txt and val.txt."""
     wnids, train = read_classes(root / 'train')
     if devkit is not None:
@@ -51,11 +60,13 @@ def write_lists(root: Path, devkit: Optional[Path]) -> None:
         if val_wnids != wnids:
             other = min(set(wnids) ^ set(val_wnids))
             raise ValueError(
-                f'only one of train and val has a folder {other}.')
+                f'only one of train and val has a folder {other}.'
+            )
     else:
         raise ValueError(
             f'{root / "val"} has no class folders; give --devkit, the folder '
-            'of ILSVRC2012_devkit_t12.tar.gz, which has the labels.')
+            'of ILSVRC2012_devkit_t12.tar.gz, which has the labels.'
+        )
     print(write_list(root / 'meta/train.txt', train, root / 'train'))
     print(write_list(root / 'meta/val.txt', val, root / 'val'))
 
@@ -63,23 +74,26 @@ def write_lists(root: Path, devkit: Optional[Path]) -> None:
 def flat_val(folder: Path, wnids: list[str], devkit: Path) -> Images:
     """Images ILSVRC2012_val_*.JPEG with the labels of the devkit."""
     from scipy.io import loadmat
+
     synsets = loadmat(devkit / 'data/meta.mat', squeeze_me=True)['synsets']
-    wnid_of = {int(row['ILSVRC2012_ID']): str(row['WNID'])
-               for row in synsets}
+    wnid_of = {int(row['ILSVRC2012_ID']): str(row['WNID']) for row in synsets}
     truth = devkit / 'data/ILSVRC2012_validation_ground_truth.txt'
     numbers = [int(line) for line in truth.read_text().split()]
     names = sorted(path.name for path in folder.glob('ILSVRC2012_val_*.JPEG'))
     if len(names) != len(numbers):
         raise ValueError(
             f'{folder} has {len(names):,} images ILSVRC2012_val_*.JPEG, but '
-            f'{truth} has {len(numbers):,} labels.')
+            f'{truth} has {len(numbers):,} labels.'
+        )
     labels = {wnid: label for label, wnid in enumerate(wnids)}
     unknown = {wnid_of[number] for number in numbers} - set(labels)
     if unknown:
         raise ValueError(
-            f'val has images of {min(unknown)}, but train has no such folder.')
-    return [(name, labels[wnid_of[number]])
-            for name, number in zip(names, numbers)]
+            f'val has images of {min(unknown)}, but train has no such folder.'
+        )
+    return [
+        (name, labels[wnid_of[number]]) for name, number in zip(names, numbers)
+    ]
 
 
 def write_subset(root: Path, source: Path) -> None:
@@ -89,7 +103,8 @@ def write_subset(root: Path, source: Path) -> None:
         raise ValueError(
             f'{source} is not one of the published lists: its sha256 is '
             f'{checksum}. Get imagenet_subsets/1percent.txt or 10percent.txt '
-            'of google-research/simclr, or draw a subset by "sample".')
+            'of google-research/simclr, or draw a subset by "sample".'
+        )
     name, count = PUBLISHED[checksum]
     wnids, _ = read_classes(root / 'train')
     labels = {wnid: label for label, wnid in enumerate(wnids)}
@@ -99,14 +114,18 @@ def write_subset(root: Path, source: Path) -> None:
     if unknown:
         raise ValueError(
             f'{source} has images of {len(unknown)} classes such as '
-            f'{min(unknown)}, which {root / "train"} has not.')
-    images = [(f'{wnid}/{file}', labels[wnid])
-              for file in files for wnid in [file.split('_')[0]]]
+            f'{min(unknown)}, which {root / "train"} has not.'
+        )
+    images = [
+        (f'{wnid}/{file}', labels[wnid])
+        for file in files
+        for wnid in [file.split('_')[0]]
+    ]
     print(write_list(root / f'meta/{name}.txt', images, root / 'train'))
 
 
 def write_sample(
-    root: Path, percent: float, seed: int, num_classes: Optional[int]
+    root: Path, percent: float, seed: int, num_classes: int | None
 ) -> None:
     """Draw the same share of each class, and one image at least.
 
@@ -123,22 +142,26 @@ def write_sample(
         members.sort()
         count = max(1, round(len(members) * percent / 100))
         drawn = np.random.default_rng([seed, label]).choice(
-            len(members), count, replace=False)
+            len(members), count, replace=False
+        )
         sample += [members[place] for place in sorted(drawn)]
     name = f'train_sample-{percent:g}percent-seed{seed}'
     if num_classes < len(wnids):
         name += f'-{num_classes}classes'
     list_file = root / f'meta/{name}.txt'
     print(write_list(list_file, sample, root / 'train'))
-    print(f'sha256 {hashlib.sha256(list_file.read_bytes()).hexdigest()}; this '
-          'is not the published subset')
+    print(
+        f'sha256 {hashlib.sha256(list_file.read_bytes()).hexdigest()}; this '
+        'is not the published subset'
+    )
 
 
 def main() -> None:
     """Write the lists that are asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest='command', required=True)
     lists = commands.add_parser('lists', help='write train.txt and val.txt')
     subset = commands.add_parser('subset', help="convert SimCLR's 1 or 10 %%")
@@ -146,10 +169,17 @@ def main() -> None:
     for command in (lists, subset, sample):
         command.add_argument('root', metavar='ROOT', type=Path)
     lists.add_argument(
-        '--devkit', type=Path, metavar='DIR',
-        help='for a flat val: ILSVRC2012_devkit_t12, unpacked (needs scipy)')
-    subset.add_argument('list', metavar='LIST', type=Path,
-                        help='1percent.txt or 10percent.txt as published')
+        '--devkit',
+        type=Path,
+        metavar='DIR',
+        help='for a flat val: ILSVRC2012_devkit_t12, unpacked (needs scipy)',
+    )
+    subset.add_argument(
+        'list',
+        metavar='LIST',
+        type=Path,
+        help='1percent.txt or 10percent.txt as published',
+    )
     sample.add_argument('--percent', type=float, required=True)
     sample.add_argument('--seed', type=int, default=0)
     sample.add_argument('--classes', type=int, help='only the first n')

@@ -5,6 +5,7 @@
 ROOT has train2018.json, val2018.json and train_val2018/. Lines are "path
 label", relative to ROOT; labels are the category ids, 0 to 8141.
 """
+
 import argparse
 from pathlib import Path
 
@@ -19,22 +20,32 @@ def read_annotations(path: Path) -> list[tuple[str, int]]:
     if known != list(range(len(known))):
         raise ValueError(
             f'{path} has category ids {known[:3]} ... {known[-1:]}; expected '
-            '0, 1, 2, ... without gaps.')
+            '0, 1, 2, ... without gaps.'
+        )
     labels: dict[int, int] = {}
     for annotation in content['annotations']:
         image, label = annotation['image_id'], annotation['category_id']
         if labels.setdefault(image, label) != label:
             raise ValueError(f'{path} gives image {image} two categories.')
         if not 0 <= label < len(known):
-            raise ValueError(f'{path} gives image {image} category {label}; '
-                             f'expected 0 to {len(known) - 1}.')
-    unlabelled = [image['file_name'] for image in content['images']
-                  if image['id'] not in labels]
+            raise ValueError(
+                f'{path} gives image {image} category {label}; '
+                f'expected 0 to {len(known) - 1}.'
+            )
+    unlabelled = [
+        image['file_name']
+        for image in content['images']
+        if image['id'] not in labels
+    ]
     if unlabelled:
-        raise ValueError(f'{path} gives {len(unlabelled)} images such as '
-                         f'{unlabelled[0]} no category.')
-    return [(image['file_name'], labels[image['id']])
-            for image in content['images']]
+        raise ValueError(
+            f'{path} gives {len(unlabelled)} images such as '
+            f'{unlabelled[0]} no category.'
+        )
+    return [
+        (image['file_name'], labels[image['id']])
+        for image in content['images']
+    ]
 
 
 def convert(root: Path) -> None:
@@ -48,7 +59,8 @@ def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('root', metavar='ROOT', type=Path)
     args = parser.parse_args()
     try:

@@ -5,6 +5,7 @@
 ROOT has trainvalsplit_places205/{train,val}_places205.csv and the images
 where the archives unpack them. Lines are "path label", relative to ROOT.
 """
+
 import argparse
 from pathlib import Path
 
@@ -28,13 +29,16 @@ def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('root', metavar='ROOT', type=Path)
     parser.add_argument(
-        '--images', metavar='DIR',
+        '--images',
+        metavar='DIR',
         default='data/vision/torralba/deeplearning/images256',
         help='folder that paths in the lists start from, relative to ROOT '
-        '(default: %(default)s)')
+        '(default: %(default)s)',
+    )
     args = parser.parse_args()
     try:
         convert(args.root, args.images)

@@ -11,6 +11,7 @@ its labels and low-shot samples are frozen for others, under ROOT:
 
 Labels are 1 present, 0 absent and -1 difficult, or not in the sample.
 """
+
 import argparse
 import io
 import json
@@ -38,8 +39,10 @@ def put_marks(
 ) -> None:
     """Write (N, 20) marks as an array and by names."""
     put_array(array_file, marks.astype(np.int32))
-    by_name = {name: dict(zip(CLASSES, row.tolist()))
-               for name, row in zip(names, marks)}
+    by_name = {
+        name: dict(zip(CLASSES, row.tolist()))
+        for name, row in zip(names, marks)
+    }
     AtomicBackend().put_text(json.dumps(by_name), json_file)
 
 
@@ -56,8 +59,11 @@ def sample_marks(
 
 
 def convert(
-    root: Path, splits: tuple[str, str], k_values: list[int],
-    num_samples: int, seed: int
+    root: Path,
+    splits: tuple[str, str],
+    k_values: list[int],
+    num_samples: int,
+    seed: int,
 ) -> None:
     """Write all files."""
     listed = []
@@ -70,8 +76,12 @@ def convert(
         listed += [Path(path).name for path in paths]
         folder = root / 'SVMLabels'
         put_array(folder / f'{part}_images.npy', np.array(paths))
-        put_marks(folder / f'{part}_labels.npy',
-                  folder / f'{part}_targets.json', names, marks)
+        put_marks(
+            folder / f'{part}_labels.npy',
+            folder / f'{part}_targets.json',
+            names,
+            marks,
+        )
         print(f'{folder}/{part}_*: {len(names):,} images')
         if part == 'train':
             for k in k_values:
@@ -79,12 +89,20 @@ def convert(
                 for number, sample in enumerate(samples, start=1):
                     stem = f'train_targets_sample{number}_k{k}'
                     file = folder / f'low_shot/labels/{stem}'
-                    put_marks(Path(f'{file}.npy'), Path(f'{file}.json'),
-                              names, sample)
-            print(f'{folder}/low_shot/labels: {num_samples} samples with '
-                  f'seed {seed} for each k of {k_values}')
-    AtomicBackend().put_text(''.join(f'{name}\n' for name in listed),
-                             root / 'Lists/trainvaltest.txt')
+                    put_marks(
+                        Path(f'{file}.npy'),
+                        Path(f'{file}.json'),
+                        names,
+                        sample,
+                    )
+            print(
+                f'{folder}/low_shot/labels: {num_samples} samples with '
+                f'seed {seed} for each k of {k_values}'
+            )
+    AtomicBackend().put_text(
+        ''.join(f'{name}\n' for name in listed),
+        root / 'Lists/trainvaltest.txt',
+    )
     print(f'{root}/Lists/trainvaltest.txt: {len(listed):,} images')
 
 
@@ -92,18 +110,25 @@ def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('root', metavar='ROOT', type=Path)
-    parser.add_argument('--splits', nargs=2, default=['trainval', 'test'],
-                        metavar=('TRAIN', 'TEST'))
+    parser.add_argument(
+        '--splits',
+        nargs=2,
+        default=['trainval', 'test'],
+        metavar=('TRAIN', 'TEST'),
+    )
     parser.add_argument('--k', type=int, nargs='*', default=[*LOW_SHOT_K])
     parser.add_argument('--num-samples', type=int, default=5)
-    parser.add_argument('--seed', type=int, default=0,
-                        help='that of VOC07SVM in the config')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='that of VOC07SVM in the config'
+    )
     args = parser.parse_args()
     try:
-        convert(args.root, tuple(args.splits), args.k, args.num_samples,
-                args.seed)
+        convert(
+            args.root, tuple(args.splits), args.k, args.num_samples, args.seed
+        )
     except (OSError, ValueError) as error:
         parser.error(str(error))
 

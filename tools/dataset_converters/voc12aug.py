@@ -6,6 +6,7 @@ SBD is the Semantic Boundaries Dataset; its folder has cls/*.mat, train.txt
 and val.txt. Its images that are in neither train nor val of VOC2012 become
 ImageSets/Segmentation/aug.txt. Needs scipy.
 """
+
 import argparse
 from pathlib import Path
 
@@ -19,29 +20,38 @@ from swav_plugin.engine.atomic_backend import AtomicBackend
 def read_mask(path: Path) -> np.ndarray:
     """Classes (H, W) of SBD: uint8, 0 background, 1 to 20."""
     from scipy.io import loadmat
+
     mask = loadmat(path, squeeze_me=True)['GTcls']['Segmentation'].item()
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 20:
         raise ValueError(
             f'{path} has {mask.dtype} of shape {mask.shape} up to '
-            f'{mask.max()}; expected a mask of classes 0 to 20.')
+            f'{mask.max()}; expected a mask of classes 0 to 20.'
+        )
     return mask
 
 
 def convert(voc: Path, sbd: Path) -> None:
     """Write the masks, then their list."""
     lists = voc / 'ImageSets/Segmentation'
-    of_voc = {name for split in ('train', 'val')
-              for name in (lists / f'{split}.txt').read_text().split()}
-    of_sbd = {name for split in ('train', 'val')
-              for name in (sbd / f'{split}.txt').read_text().split()}
+    of_voc = {
+        name
+        for split in ('train', 'val')
+        for name in (lists / f'{split}.txt').read_text().split()
+    }
+    of_sbd = {
+        name
+        for split in ('train', 'val')
+        for name in (sbd / f'{split}.txt').read_text().split()
+    }
     names = sorted(of_sbd - of_voc)
     with new_folder(voc / 'SegmentationClassAug') as folder:
         folder.mkdir()
         for name in names:
             mask = read_mask(sbd / f'cls/{name}.mat')
             Image.fromarray(mask).save(folder / f'{name}.png')
-    AtomicBackend().put_text(''.join(f'{name}\n' for name in names),
-                             lists / 'aug.txt')
+    AtomicBackend().put_text(
+        ''.join(f'{name}\n' for name in names), lists / 'aug.txt'
+    )
     print(f'{lists / "aug.txt"}: {len(names):,} images')
 
 
@@ -49,7 +59,8 @@ def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('voc', metavar='VOC2012', type=Path)
     parser.add_argument('sbd', metavar='SBD', type=Path)
     args = parser.parse_args()

@@ -7,6 +7,7 @@ MODEL.WEIGHTS to OUT.pkl and, as MoCo's configs do, INPUT.FORMAT RGB,
 RESNETS.STRIDE_IN_1X1 False, BACKBONE.FREEZE_AT 0 and SyncBN; PIXEL_MEAN
 [123.675, 116.28, 103.53] and PIXEL_STD [58.14, 57.12, 57.375].
 """
+
 import argparse
 import io
 import pickle
@@ -18,8 +19,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from swav_plugin.compat.checkpoint_keys import (convert_state_dict,
-                                                read_checkpoint)
+from swav_plugin.compat.checkpoint_keys import (
+    convert_state_dict,
+    read_checkpoint,
+)
 from swav_plugin.engine.atomic_backend import AtomicBackend
 
 _PREFIX = 'backbone.'
@@ -43,11 +46,11 @@ def convert_key(key: str) -> str:
     """
     block = re.match(r'layer([1-4])\.(\d+)\.', key)
     where = f'res{int(block[1]) + 1}.{block[2]}.' if block else 'stem.'
-    layer = key[block.end():] if block else key
+    layer = key[block.end() :] if block else key
     for pattern, name in _LAYERS.items():
         match = re.match(pattern, layer)
         if match:
-            return where + match.expand(name) + layer[match.end():]
+            return where + match.expand(name) + layer[match.end() :]
     raise ValueError(f'{key} is no tensor of a ResNet with a plain stem.')
 
 
@@ -62,11 +65,14 @@ def convert(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         raise ValueError(
             'the checkpoint has no backbone that is a ResNet of four stages; '
             f'its {len(weights)} tensors are such as '
-            f'{", ".join(list(weights)[:3])}.')
+            f'{", ".join(list(weights)[:3])}.'
+        )
     # Classifiers and heads that stand beside a bare backbone stay behind.
-    return {convert_key(key): value.numpy()
-            for key, value in backbone.items()
-            if re.match(r'(conv1|bn1|stem|layer[1-4])\.', key)}
+    return {
+        convert_key(key): value.numpy()
+        for key, value in backbone.items()
+        if re.match(r'(conv1|bn1|stem|layer[1-4])\.', key)
+    }
 
 
 class _Pickler(pickle.Pickler):
@@ -81,14 +87,18 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         # Of a bytearray it can be written to.
         return np.ndarray, (
-            value.shape, value.dtype.str, bytearray(value.tobytes()))
+            value.shape,
+            value.dtype.str,
+            bytearray(value.tobytes()),
+        )
 
 
 def main() -> None:
     """Convert what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('checkpoint', metavar='CHECKPOINT')
     parser.add_argument('out', metavar='OUT.pkl', type=Path)
     args = parser.parse_args()
@@ -99,7 +109,8 @@ def main() -> None:
     # With heuristics names match by their ends: res5 then also fills the
     # head of C4 detectors.
     content = dict(
-        model=weights, __author__='swav_plugin', matching_heuristics=True)
+        model=weights, __author__='swav_plugin', matching_heuristics=True
+    )
     file = io.BytesIO()
     _Pickler(file, protocol=4).dump(content)
     AtomicBackend().put(file.getvalue(), args.out)

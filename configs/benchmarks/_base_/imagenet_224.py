@@ -3,6 +3,7 @@
 Folders with one folder for each class, or list files of lines "path label"
 (ann_file, relative to data_root).
 """
+
 train_dataloader = dict(
     batch_size=32,  # per GPU
     num_workers=8,
@@ -21,10 +22,13 @@ train_dataloader = dict(
                 type='RandomResizedCrop',  # bilinear, Pillow
                 scale=224,
                 crop_ratio_range=(0.08, 1.0),
-                aspect_ratio_range=(3 / 4, 4 / 3)),
+                aspect_ratio_range=(3 / 4, 4 / 3),
+            ),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 
 val_dataloader = dict(
     batch_size=64,  # per GPU
@@ -41,9 +45,10 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImage'),
-            dict(
-                type='ResizeEdge', scale=256, edge='short', backend='pillow'),
+            dict(type='ResizeEdge', scale=256, edge='short', backend='pillow'),
             dict(type='CenterCrop', crop_size=224),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 test_dataloader = val_dataloader

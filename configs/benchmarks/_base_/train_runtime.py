@@ -1,4 +1,5 @@
 """What benchmarks that train share, beside default_runtime.py."""
+
 _base_ = './default_runtime.py'
 
 default_hooks = dict(
@@ -13,8 +14,10 @@ default_hooks = dict(
         type='CheckpointHook',
         interval=10,
         max_keep_ckpts=3,
-        backend_args=dict(backend='atomic')),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+        backend_args=dict(backend='atomic'),
+    ),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
 
 custom_hooks = [
     # tools/train.py --pretrained CKPT names the checkpoint, or it is an error.

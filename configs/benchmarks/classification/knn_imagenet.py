@@ -16,6 +16,7 @@ test_cfg.bank_dataloader.dataset.data_root=TRAIN model.backbone.depth=18
 
 Time: one forward pass of 1.33 million images, then minutes. Disk: 5.5 GB.
 """
+
 _base_ = '../_base_/default_runtime.py'
 
 model = dict(
@@ -24,8 +25,10 @@ model = dict(
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.14, 57.12, 57.375],
-        to_rgb=False),  # LoadImage gives RGB
-    backbone=dict(type='ResNet', depth=50, norm_cfg=dict(type='BN')))
+        to_rgb=False,
+    ),  # LoadImage gives RGB
+    backbone=dict(type='ResNet', depth=50, norm_cfg=dict(type='BN')),
+)
 
 pipeline = [
     dict(type='LoadImage'),
@@ -47,7 +50,9 @@ def images(data_root: str) -> dict:
             data_root=data_root,
             ann_file='',
             test_mode=True,
-            pipeline=pipeline))
+            pipeline=pipeline,
+        ),
+    )
 
 
 test_dataloader = images('data/imagenet/val')
@@ -58,4 +63,5 @@ test_cfg = dict(
     features=['avgpool'],
     dtype='float16',
     # Found again by any run with the same weights, images and transforms.
-    cache_dir='work_dirs/features')
+    cache_dir='work_dirs/features',
+)

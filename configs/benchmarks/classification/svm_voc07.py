@@ -20,6 +20,7 @@ CHECKPOINT
 Time: one forward pass of 9,963 images; then 1,520 SVMs for each feature and
 15,200 low-shot ones. Another network: model.backbone.depth=18.
 """
+
 _base_ = '../_base_/default_runtime.py'
 
 model = dict(
@@ -28,12 +29,15 @@ model = dict(
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.14, 57.12, 57.375],
-        to_rgb=False),  # LoadImage gives RGB
+        to_rgb=False,
+    ),  # LoadImage gives RGB
     backbone=dict(
         type='ResNetWithStem',
         depth=50,
         out_indices=(0, 1, 2, 3, 4),
-        norm_cfg=dict(type='BN')))
+        norm_cfg=dict(type='BN'),
+    ),
+)
 
 pipeline = [
     dict(type='LoadImage'),
@@ -54,7 +58,9 @@ def images(split: str) -> dict:
             type='VOC07',
             data_root='data/VOCdevkit/VOC2007',
             split=split,
-            pipeline=pipeline))
+            pipeline=pipeline,
+        ),
+    )
 
 
 test_dataloader = images('test')
@@ -63,7 +69,8 @@ test_evaluator = [
         type='VOC07SVM',
         low_shot_k=[1, 2, 4, 8, 16, 32, 64, 96],
         num_samples=5,
-        seed=0)
+        seed=0,
+    )
 ]
 test_cfg = dict(
     type='FeatureEvalLoop',
@@ -72,4 +79,5 @@ test_cfg = dict(
     windows='page',
     dtype='float32',
     # Found again by any run with the same weights, images and transforms.
-    cache_dir='work_dirs/features')
+    cache_dir='work_dirs/features',
+)

@@ -1,4 +1,5 @@
 """What every config shares: seed, logs, checkpoints, devices."""
+
 default_scope = 'swav_plugin'
 
 default_hooks = dict(
@@ -14,8 +15,10 @@ default_hooks = dict(
         type='CheckpointHook',
         interval=10,
         max_keep_ckpts=3,
-        backend_args=dict(backend='atomic')),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+        backend_args=dict(backend='atomic'),
+    ),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
 
 # mmengine replaces lists on inheritance: a recipe restates both hooks.
 custom_hooks = [
@@ -30,7 +33,8 @@ env_cfg = dict(
     # Two input sizes, both fixed: the search for the fastest kernels pays.
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    dist_cfg=dict(backend='nccl'),
+)
 
 # 31 is upstream's; it also keys every random view.
 randomness = dict(seed=31, deterministic=False)
@@ -40,7 +44,8 @@ log_processor = dict(type='SwAVLogProcessor', by_epoch=True, window_size=50)
 # TensorBoard: --cfg-options \
 #     visualizer.vis_backends.0.type=TensorboardVisBackend
 visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+)
 
 load_from = None
 resume = False

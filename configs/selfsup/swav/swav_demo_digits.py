@@ -11,6 +11,7 @@ With ImageNet's augmentation and epsilon 0.05 this set collapses to ln 60 =
 4.09 within 100 iterations, as any small easy set does. Hence large crops, no
 flip, mild colours, few prototypes, epsilon 0.03, prototypes frozen at first.
 """
+
 _base_ = ['../_base_/models/swav_resnet18.py', '../_base_/default_runtime.py']
 
 
@@ -23,14 +24,16 @@ def view(scale: int, crop_ratio_range: tuple) -> list:
             type='RandomResizedCrop',
             scale=scale,
             crop_ratio_range=crop_ratio_range,
-            aspect_ratio_range=(3 / 4, 4 / 3)),
+            aspect_ratio_range=(3 / 4, 4 / 3),
+        ),
         dict(
             type='ColorJitter',
             brightness=0.2,
             contrast=0.2,
             saturation=0.0,
             hue=0.0,
-            prob=1.0),
+            prob=1.0,
+        ),
     ]
 
 
@@ -45,15 +48,17 @@ model = dict(
         type='ResNet_CIFAR',
         depth=18,
         num_stages=3,
-        out_indices=(2, ),
+        out_indices=(2,),
         strides=(2, 2, 2),
         dilations=(1, 1, 1),
         stem_channels=16,
         base_channels=16,
         norm_cfg=dict(type='BN'),
-        zero_init_residual=False),
+        zero_init_residual=False,
+    ),
     neck=dict(in_channels=64, hid_channels=128, out_channels=64),
-    head=dict(num_prototypes=60, queue_length=0, epsilon=0.03))
+    head=dict(num_prototypes=60, queue_length=0, epsilon=0.03),
+)
 
 train_dataloader = dict(
     batch_size=64,
@@ -74,13 +79,17 @@ train_dataloader = dict(
                 transforms=[
                     view(32, (0.6, 1.0)),
                     view(16, (0.3, 0.6)),
-                ]),
+                ],
+            ),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4))
+    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4),
+)
 
 param_scheduler = [
     dict(
@@ -88,15 +97,15 @@ param_scheduler = [
         eta_min_ratio=0.0,
         begin=0,
         by_epoch=True,
-        convert_to_iter_based=True)
+        convert_to_iter_based=True,
+    )
 ]
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24)
 
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=24))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=24))
 
 custom_hooks = [
     dict(type='SwAVHook', freeze_prototypes_iters=30, queue_begin_epoch=0),

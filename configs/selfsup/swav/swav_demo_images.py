@@ -14,6 +14,7 @@ each); the learning rate follows. If the loss stays at ln 64 = 4.16: fewer
 prototypes, epsilon 0.02, larger crops or weaker colours. With some thousand
 images and a GPU use the Imagenette recipe instead.
 """
+
 _base_ = ['../_base_/models/swav_resnet18.py', '../_base_/default_runtime.py']
 
 model = dict(
@@ -21,7 +22,8 @@ model = dict(
     neck=dict(in_channels=256, hid_channels=256, out_channels=64),
     # 64 images alone would fill 64 prototypes with one each; the queue lends
     # four more batches.
-    head=dict(num_prototypes=64, queue_length=256, epsilon=0.03))
+    head=dict(num_prototypes=64, queue_length=256, epsilon=0.03),
+)
 
 train_dataloader = dict(
     batch_size=64,
@@ -49,13 +51,17 @@ train_dataloader = dict(
                 hue=0.1,
                 jitter_prob=0.8,
                 grayscale_prob=0.1,
-                blur_prob=0.0),
+                blur_prob=0.0,
+            ),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4))
+    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4),
+)
 
 # No `end`: mmengine takes max_epochs.
 param_scheduler = [
@@ -64,15 +70,15 @@ param_scheduler = [
         eta_min_ratio=0.0,
         begin=0,
         by_epoch=True,
-        convert_to_iter_based=True)
+        convert_to_iter_based=True,
+    )
 ]
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
 
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=20))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=20))
 
 custom_hooks = [
     dict(type='SwAVHook', freeze_prototypes_iters=30, queue_begin_epoch=1),

@@ -21,6 +21,7 @@ test set) 81.2 at batch 128 and 84.2 at batch 512 after 200 epochs, 88.4 after
 800 (lightly); linear 89.17 after 1000 epochs (solo-learn).
 Time: lightly's 200 epochs take 88.7 minutes on one A6000, with 2 views of 32.
 """
+
 _base_ = [
     '../_base_/models/swav_resnet18.py',
     '../_base_/schedules/adam_coslr_bs256.py',
@@ -29,9 +30,11 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(
-        mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255]),
+        mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255]
+    ),
     backbone=dict(type='ResNet_CIFAR'),
-    head=dict(num_prototypes=100, queue_length=0, epsilon=0.03))
+    head=dict(num_prototypes=100, queue_length=0, epsilon=0.03),
+)
 
 train_dataloader = dict(
     batch_size=256,
@@ -61,14 +64,16 @@ train_dataloader = dict(
                 hue=0.2,
                 jitter_prob=0.8,
                 grayscale_prob=0.2,
-                blur_prob=0.0),
+                blur_prob=0.0,
+            ),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 
 train_cfg = dict(max_epochs=200)
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=390, queue_begin_epoch=0),
+    dict(type='SwAVHook', freeze_prototypes_iters=390, queue_begin_epoch=0),
     dict(type='SkippedImagesHook'),
 ]

@@ -14,6 +14,7 @@ swav_resnet18_1xb256-mcrop-2-6-coslr-200e_imagenette-128-64.py --amp
 Bar: kNN 90.2 after 800 epochs (lightly).
 Time: about 70 minutes on one A6000, a quarter of lightly's.
 """
+
 _base_ = './swav_resnet18_1xb256-mcrop-2-6-coslr-800e_imagenette-128-64.py'
 
 train_cfg = dict(max_epochs=200)

@@ -19,6 +19,7 @@ Bar: kNN top-1 90.2, lightly (script: k 200, T .1, its docs: k 20; best epoch
 on the validation set), 89.0 with a queue.
 Time: 283 minutes on one A6000, 6.4 GB (lightly).
 """
+
 _base_ = [
     '../_base_/models/swav_resnet18.py',
     '../_base_/datasets/imagenette_mcrop-2-6.py',
@@ -33,11 +34,9 @@ train_dataloader = dict(batch_size=256)
 train_cfg = dict(max_epochs=800)
 
 # 36 iterations an epoch: log once an epoch, save every 50.
-default_hooks = dict(
-    logger=dict(interval=36), checkpoint=dict(interval=50))
+default_hooks = dict(logger=dict(interval=36), checkpoint=dict(interval=50))
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=180, queue_begin_epoch=0),
+    dict(type='SwAVHook', freeze_prototypes_iters=180, queue_begin_epoch=0),
     dict(type='SkippedImagesHook'),
 ]

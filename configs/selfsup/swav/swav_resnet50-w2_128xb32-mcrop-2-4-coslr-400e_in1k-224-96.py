@@ -16,6 +16,7 @@ Published top-1 on ImageNet, linear (not measured here): 77.3
 facebookresearch/swav; 77.01 VISSL (which states 2x224 + 6x96).
 Hardware: 128 V100 with 32 GB; no time published (job limit 72 hours).
 """
+
 _base_ = [
     '../_base_/models/swav_resnet50.py',
     '../_base_/datasets/imagenet_mcrop-2-4.py',
@@ -26,14 +27,14 @@ _base_ = [
 model = dict(
     backbone=dict(stem_channels=128, base_channels=128),
     neck=dict(in_channels=4096, hid_channels=8192),
-    head=dict(num_prototypes=3000, queue_length=0))
+    head=dict(num_prototypes=3000, queue_length=0),
+)
 
 train_dataloader = dict(batch_size=32)
 
 train_cfg = dict(max_epochs=400)
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
+    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
     dict(type='SkippedImagesHook'),
 ]

@@ -17,6 +17,7 @@ Published top-1 on ImageNet, linear (not measured here): 77.9
 facebookresearch/swav; 77.03 VISSL (which states 2x224 + 6x96).
 Hardware: 64 V100 with 32 GB; no time published (job limit 72 hours).
 """
+
 _base_ = [
     '../_base_/models/swav_resnet50.py',
     '../_base_/datasets/imagenet_mcrop-2-4.py',
@@ -27,29 +28,34 @@ _base_ = [
 model = dict(
     backbone=dict(stem_channels=256, base_channels=256),
     neck=dict(in_channels=8192, hid_channels=8192),
-    head=dict(num_prototypes=3000, queue_length=2560))
+    head=dict(num_prototypes=3000, queue_length=2560),
+)
 
 train_dataloader = dict(
     batch_size=40,
-    dataset=dict(pipeline=[
-        dict(type='LoadImage'),
-        dict(
-            type='MultiCrop',
-            num_views=[2, 4],
-            scales=[224, 96],
-            crop_ratio_ranges=[(0.08, 1.0), (0.08, 0.14)],
-            aspect_ratio_range=(3 / 4, 4 / 3),
-            flip_prob=0.5,
-            brightness=0.8,
-            contrast=0.8,
-            saturation=0.8,
-            hue=0.2,
-            jitter_prob=0.8,
-            grayscale_prob=0.2,
-            sigma_range=(0.1, 2.0),
-            blur_prob=0.5),
-        dict(type='PackViews'),
-    ]))
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(
+                type='MultiCrop',
+                num_views=[2, 4],
+                scales=[224, 96],
+                crop_ratio_ranges=[(0.08, 1.0), (0.08, 0.14)],
+                aspect_ratio_range=(3 / 4, 4 / 3),
+                flip_prob=0.5,
+                brightness=0.8,
+                contrast=0.8,
+                saturation=0.8,
+                hue=0.2,
+                jitter_prob=0.8,
+                grayscale_prob=0.2,
+                sigma_range=(0.1, 2.0),
+                blur_prob=0.5,
+            ),
+            dict(type='PackViews'),
+        ]
+    ),
+)
 
 train_cfg = dict(max_epochs=400)
 
@@ -57,7 +63,6 @@ train_cfg = dict(max_epochs=400)
 auto_scale_lr = dict(base_batch_size=2560)
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
+    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
     dict(type='SkippedImagesHook'),
 ]

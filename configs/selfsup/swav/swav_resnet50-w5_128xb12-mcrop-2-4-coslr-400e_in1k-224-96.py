@@ -19,6 +19,7 @@ Published top-1 on ImageNet, linear (not measured here): 78.5
 facebookresearch/swav and VISSL.
 Hardware: 128 V100 with 32 GB; no time published (job limit 72 hours).
 """
+
 _base_ = [
     '../_base_/models/swav_resnet50.py',
     '../_base_/datasets/imagenet_mcrop-2-4.py',
@@ -29,7 +30,8 @@ _base_ = [
 model = dict(
     backbone=dict(stem_channels=320, base_channels=320),
     neck=dict(in_channels=10240, hid_channels=10240, norm_cfg=None),
-    head=dict(num_prototypes=3000, queue_length=1536))
+    head=dict(num_prototypes=3000, queue_length=1536),
+)
 
 train_dataloader = dict(batch_size=12)
 
@@ -42,20 +44,21 @@ param_scheduler = [
         begin=0,
         end=10,
         by_epoch=True,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=0.0,
         begin=10,
         by_epoch=True,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 # Upstream's rate, not scaled down from batch 4096.
 auto_scale_lr = dict(base_batch_size=1536)
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
+    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
     dict(type='SkippedImagesHook'),
 ]

@@ -21,6 +21,7 @@ What accumulation means here:
 - prototypes frozen: counted in steps of the optimizer. 20,018 batches an epoch
   are 5,004.5 steps.
 """
+
 _base_ = './swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
 
 model = dict(head=dict(num_prototypes=3000, queue_length=3840))
@@ -33,7 +34,6 @@ optim_wrapper = dict(accumulative_counts=4)
 auto_scale_lr = dict(base_batch_size=64)
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=5005, queue_begin_epoch=1),
+    dict(type='SwAVHook', freeze_prototypes_iters=5005, queue_begin_epoch=1),
     dict(type='SkippedImagesHook'),
 ]

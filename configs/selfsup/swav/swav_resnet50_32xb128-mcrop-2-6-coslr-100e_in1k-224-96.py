@@ -17,6 +17,7 @@ trained in fp32.
 Published top-1 on ImageNet, linear (not measured here): 72.4 PASSL.
 No time published.
 """
+
 _base_ = './swav_resnet50_64xb64-mcrop-2-6-coslr-100e_in1k-224-96.py'
 
 train_dataloader = dict(batch_size=128)

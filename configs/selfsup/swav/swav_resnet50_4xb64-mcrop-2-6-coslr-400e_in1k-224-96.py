@@ -12,6 +12,7 @@ Published top-1 on ImageNet, linear (not measured here): 74.3
 facebookresearch/swav; 74.3 VISSL.
 Time: 52 min 10 s an epoch on upstream's 4 GPUs (fp16), 348 hours in all.
 """
+
 _base_ = './swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
 
 train_dataloader = dict(batch_size=64)

@@ -16,6 +16,7 @@ Published top-1 on ImageNet, linear (not measured here): 72.1
 facebookresearch/swav; 71.99 VISSL.
 Time: 3 min 40 s an epoch on 64 V100 (fp16), 6.1 hours in all.
 """
+
 _base_ = [
     '../_base_/models/swav_resnet50.py',
     '../_base_/datasets/imagenet_mcrop-2-6.py',
@@ -31,7 +32,6 @@ train_dataloader = dict(batch_size=64)
 train_cfg = dict(max_epochs=100)
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
+    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
     dict(type='SkippedImagesHook'),
 ]

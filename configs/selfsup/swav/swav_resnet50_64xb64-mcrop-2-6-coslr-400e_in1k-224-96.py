@@ -12,6 +12,7 @@ Published top-1 on ImageNet, linear (not measured here): 74.6
 facebookresearch/swav; 74.81 VISSL.
 Time: 3 min 40 s an epoch on 64 V100 (fp16), 24.4 hours in all.
 """
+
 _base_ = './swav_resnet50_64xb64-mcrop-2-6-coslr-100e_in1k-224-96.py'
 
 train_cfg = dict(max_epochs=400)

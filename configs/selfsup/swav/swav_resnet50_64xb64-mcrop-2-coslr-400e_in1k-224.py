@@ -13,6 +13,7 @@ swav_resnet50_64xb64-mcrop-2-coslr-400e_in1k-224.py WORK_DIR --amp
 Published top-1 on ImageNet, linear (not measured here): 70.1
 facebookresearch/swav; 69.53 VISSL. No time published.
 """
+
 _base_ = [
     '../_base_/models/swav_resnet50.py',
     '../_base_/datasets/imagenet_mcrop-2.py',
@@ -27,7 +28,6 @@ train_dataloader = dict(batch_size=64)
 train_cfg = dict(max_epochs=400)
 
 custom_hooks = [
-    dict(
-        type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
+    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
     dict(type='SkippedImagesHook'),
 ]

@@ -35,6 +35,7 @@ activation_checkpointing=[backbone] for it: the images need no gradient, so the
 backbone would get none and stay as it is; its stages (backbone.layer1, ...)
 may be given.
 """
+
 _base_ = [
     '../_base_/models/swav_resnet50.py',
     '../_base_/datasets/imagenet_mcrop-2-6.py',
@@ -55,6 +56,7 @@ custom_hooks = [
         # loader drops the last incomplete batch: 5004.
         freeze_prototypes_iters=5005,
         # Until then features move too fast for old ones to be of use.
-        queue_begin_epoch=15),
+        queue_begin_epoch=15,
+    ),
     dict(type='SkippedImagesHook'),
 ]

@@ -19,6 +19,7 @@ swav_vit-small-p16_1xb128-mcrop-2-4-coslr-200e_imagenette-224-96.py --amp
 Bar: 89.7 linear (online probe, best epoch), 86.4 with 20 nearest neighbours,
 stable-pretraining on one A100. No time published.
 """
+
 _base_ = ['../_base_/default_runtime.py']
 
 model = dict(
@@ -26,20 +27,23 @@ model = dict(
     data_preprocessor=dict(
         type='MultiViewPreprocessor',
         mean=[123.675, 116.28, 103.53],
-        std=[58.14, 57.12, 57.375]),
+        std=[58.14, 57.12, 57.375],
+    ),
     backbone=dict(
         type='VisionTransformer',
         arch='deit-small',  # 12 layers, 384 wide, 6 heads
         img_size=224,  # position embeddings are interpolated for 96 px
         patch_size=16,
         out_type='cls_token',
-        drop_path_rate=0.1),
+        drop_path_rate=0.1,
+    ),
     neck=dict(
         type='SwAVNeck',
         in_channels=384,
         hid_channels=2048,
         out_channels=128,
-        norm_cfg=dict(type='BN1d')),
+        norm_cfg=dict(type='BN1d'),
+    ),
     head=dict(
         type='SwAVHead',
         num_prototypes=100,
@@ -48,7 +52,9 @@ model = dict(
         num_iters=3,
         temperature=0.1,
         hard_assignment=False,
-        num_assign_views=2))
+        num_assign_views=2,
+    ),
+)
 
 train_dataloader = dict(
     batch_size=128,
@@ -78,9 +84,12 @@ train_dataloader = dict(
                 jitter_prob=0.8,
                 grayscale_prob=0.2,
                 sigma_range=(0.1, 2.0),
-                blur_prob=0.5),
+                blur_prob=0.5,
+            ),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 
 # AdamW, not LARS: LARS is known to collapse on ViT (stable-pretraining).
 optim_wrapper = dict(
@@ -90,15 +99,18 @@ optim_wrapper = dict(
         lr=5e-4,
         betas=(0.9, 0.999),
         weight_decay=0.05,
-        fused=True),  # for a CPU before torch 2.4 set False
+        fused=True,
+    ),  # for a CPU before torch 2.4 set False
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys={
             'cls_token': dict(decay_mult=0.0),
             'pos_embed': dict(decay_mult=0.0),
-        }),
-    clip_grad=dict(max_norm=3.0))
+        },
+    ),
+    clip_grad=dict(max_norm=3.0),
+)
 
 param_scheduler = [
     dict(
@@ -107,13 +119,15 @@ param_scheduler = [
         begin=0,
         end=10,
         by_epoch=True,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=2e-3,
         begin=10,
         by_epoch=True,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)

@@ -1,4 +1,5 @@
 """Where to look: crops, flips and rotations."""
+
 import math
 
 import numpy as np
@@ -31,24 +32,39 @@ class RandomResizedCrop(RandomTransform):
     def __init__(
         self,
         scale: int,
-        crop_ratio_range: tuple[float, float] = (.14, 1.),
-        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3)
+        crop_ratio_range: tuple[float, float] = (0.14, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     ) -> None:
         super().__init__()
         if not isinstance(scale, (int, np.integer)) or scale < 1:
-            raise ValueError(f'RandomResizedCrop got scale={scale}; give the '
-                             'side of the output in whole pixels, >= 1.')
+            raise ValueError(
+                f'RandomResizedCrop got scale={scale}; give the '
+                'side of the output in whole pixels, >= 1.'
+            )
         tiny = 1e-9
-        check_bounds(self, 'crop_ratio_range', crop_ratio_range, tiny, 1,
-                     'share of the area within (0, 1]')
-        check_bounds(self, 'aspect_ratio_range', aspect_ratio_range, tiny,
-                     1 / tiny, 'width / height, > 0')
+        check_bounds(
+            self,
+            'crop_ratio_range',
+            crop_ratio_range,
+            tiny,
+            1,
+            'share of the area within (0, 1]',
+        )
+        check_bounds(
+            self,
+            'aspect_ratio_range',
+            aspect_ratio_range,
+            tiny,
+            1 / tiny,
+            'width / height, > 0',
+        )
         self.scale = scale
         self.crop_ratio_range = crop_ratio_range
         self.aspect_ratio_range = aspect_ratio_range
 
-    def draw(self, rng: np.random.Generator, height: int,
-             width: int) -> tuple[int, int, int, int]:
+    def draw(
+        self, rng: np.random.Generator, height: int, width: int
+    ) -> tuple[int, int, int, int]:
         """Draw a box: top, left, height, width in pixels."""
         log_aspects = np.log(self.aspect_ratio_range)
         for _ in range(10):
@@ -64,14 +80,18 @@ class RandomResizedCrop(RandomTransform):
         # At least one pixel, whatever the aspects and however thin the image.
         crop_width = max(1, min(width, round(height * aspect)))
         crop_height = max(1, min(height, round(width / aspect)))
-        return ((height - crop_height) // 2, (width - crop_width) // 2,
-                crop_height, crop_width)
+        return (
+            (height - crop_height) // 2,
+            (width - crop_width) // 2,
+            crop_height,
+            crop_width,
+        )
 
     def apply(self, img: np.ndarray, params: tuple) -> np.ndarray:
         """Cut the box (top, left, height, width) out of img and resize it."""
         top, left, height, width = params
         # Sliced before Pillow sees it: only the box is copied.
-        box = Image.fromarray(img[top:top + height, left:left + width])
+        box = Image.fromarray(img[top : top + height, left : left + width])
         size = (self.scale, self.scale)
         return np.asarray(box.resize(size, Image.Resampling.BILINEAR))
 
@@ -92,22 +112,28 @@ class RandomCrop(RandomTransform):
     def __init__(self, crop_size: int, padding: int = 0) -> None:
         super().__init__()
         if crop_size < 1 or padding < 0:
-            raise ValueError(f'RandomCrop got crop_size={crop_size}, '
-                             f'padding={padding}; give crop_size >= 1 and '
-                             'padding >= 0 in pixels.')
+            raise ValueError(
+                f'RandomCrop got crop_size={crop_size}, '
+                f'padding={padding}; give crop_size >= 1 and '
+                'padding >= 0 in pixels.'
+            )
         self.crop_size = crop_size
         self.padding = padding
 
-    def draw(self, rng: np.random.Generator, height: int,
-             width: int) -> tuple[int, int]:
+    def draw(
+        self, rng: np.random.Generator, height: int, width: int
+    ) -> tuple[int, int]:
         """Draw top and left of the square, in the padded image."""
-        places = [side + 2 * self.padding - self.crop_size + 1
-                  for side in (height, width)]
+        places = [
+            side + 2 * self.padding - self.crop_size + 1
+            for side in (height, width)
+        ]
         if min(places) < 1:
             raise ValueError(
                 f'RandomCrop can not cut a square of {self.crop_size} px out '
                 f'of {height}x{width} px with padding={self.padding}; resize '
-                'the image first.')
+                'the image first.'
+            )
         top, left = (int(rng.integers(number)) for number in places)
         return top, left
 
@@ -117,14 +143,14 @@ class RandomCrop(RandomTransform):
         if self.padding:
             sides = (self.padding, self.padding)
             img = np.pad(img, (sides, sides, (0, 0)))
-        return img[top:top + self.crop_size, left:left + self.crop_size]
+        return img[top : top + self.crop_size, left : left + self.crop_size]
 
 
 @TRANSFORMS.register_module()
 class RandomFlip(RandomTransform):
     """Mirror the image left to right with probability `prob`."""
 
-    def __init__(self, prob: float = .5) -> None:
+    def __init__(self, prob: float = 0.5) -> None:
         super().__init__(prob)
 
     def apply(self, img: np.ndarray, params: None) -> np.ndarray:
@@ -151,8 +177,7 @@ class RandomRotation(RandomTransform):
         self.max_angle_rad = max_angle_rad
         self.fill = fill
 
-    def draw(self, rng: np.random.Generator, height: int,
-             width: int) -> float:
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> float:
         """Draw the angle in radians, counter-clockwise."""
         return rng.uniform(-self.max_angle_rad, self.max_angle_rad)
 
@@ -161,5 +186,6 @@ class RandomRotation(RandomTransform):
         turned = Image.fromarray(img).rotate(
             math.degrees(params),
             Image.Resampling.BILINEAR,
-            fillcolor=(self.fill, ) * 3)
+            fillcolor=(self.fill,) * 3,
+        )
         return np.asarray(turned)

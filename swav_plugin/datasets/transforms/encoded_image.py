@@ -1,4 +1,5 @@
 """JPEG files that workers read and the device decodes."""
+
 import io
 import os
 from dataclasses import dataclass
@@ -33,13 +34,17 @@ class EncodedImage:
     def __getattr__(self, name: str) -> Any:
         # Python looks for methods of its own, also before there is a path.
         raise AttributeError(
-            name if name[0] == '_' or 'path' not in vars(self) else
-            self._message())
+            name
+            if name[0] == '_' or 'path' not in vars(self)
+            else self._message()
+        )
 
     def _message(self) -> str:
-        return (f'{self.path} is not decoded yet, since LoadImage has '
-                'decode_on_device=True, but a transform wants its pixels. Set '
-                'on_device=True in MultiCrop, or decode_on_device=False.')
+        return (
+            f'{self.path} is not decoded yet, since LoadImage has '
+            'decode_on_device=True, but a transform wants its pixels. Set '
+            'on_device=True in MultiCrop, or decode_on_device=False.'
+        )
 
 
 def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
@@ -56,7 +61,8 @@ def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
             if not data.endswith(b'\xff\xd9') or not _is_usual(img):
                 return None
             return EncodedImage(
-                os.fspath(path), data, (img.height, img.width, 3))
+                os.fspath(path), data, (img.height, img.width, 3)
+            )
     except Exception:  # anything, on damaged files
         return None
 
@@ -66,5 +72,4 @@ def _is_usual(img: Any) -> bool:
     if img.mode != 'RGB':
         return img.mode == 'L'
     names = [component[0] for component in img.layer]
-    return (img.info.get('adobe_transform', 1) == 1
-            and names != list(b'RGB'))
+    return img.info.get('adobe_transform', 1) == 1 and names != list(b'RGB')

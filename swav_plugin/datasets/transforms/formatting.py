@@ -1,4 +1,5 @@
 """From a sample to what the model takes. V: views."""
+
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,9 @@ class PackViews(BaseTransform):
             metainfo=dict(
                 img_path=results.get('img_path'),
                 sample_idx=results.get('sample_idx'),
-                skipped=results.get('skipped', [])))
+                skipped=results.get('skipped', []),
+            )
+        )
         if results.get('gt_label') is not None:
             data_sample.set_gt_label(results['gt_label'])
         return dict(inputs=inputs, data_samples=data_sample)
@@ -51,4 +54,5 @@ def _view_to_tensor(view: np.ndarray) -> Tensor:
     lets see of the decoded image is read-only, and copied.
     """
     return torch.from_numpy(
-        np.require(view.transpose(2, 0, 1), requirements=['C', 'W']))
+        np.require(view.transpose(2, 0, 1), requirements=['C', 'W'])
+    )

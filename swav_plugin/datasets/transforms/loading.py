@@ -1,4 +1,5 @@
 """Read an image file into RGB, whatever its kind."""
+
 import io
 import os
 import struct
@@ -76,8 +77,8 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
     if _CV2_RGB is None or not _is_plain_jpeg(data):
         return None
     return cv2.imdecode(
-        np.frombuffer(data, np.uint8),
-        _CV2_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        np.frombuffer(data, np.uint8), _CV2_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    )
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
@@ -88,12 +89,16 @@ def _is_plain_jpeg(data: bytes) -> bool:
     if not (data.startswith(b'\xff\xd8') and data.endswith(b'\xff\xd9')):
         return False
     place = 2
-    while data[place:place + 1] == b'\xff' and place + 10 < len(data):
+    while data[place : place + 1] == b'\xff' and place + 10 < len(data):
         marker, length, precision, height, width, components = _SEGMENT.unpack(
-            data[place + 1:place + 10])
-        if marker in (0xc0, 0xc1, 0xc2):  # baseline, extended, progressive
-            return (precision == 8 and components in (1, 3) and
-                    height * width <= (Image.MAX_IMAGE_PIXELS or 2**32))
+            data[place + 1 : place + 10]
+        )
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            return (
+                precision == 8
+                and components in (1, 3)
+                and height * width <= (Image.MAX_IMAGE_PIXELS or 2**32)
+            )
         place += 2 + length
     return False
 

@@ -1,4 +1,5 @@
 """All random views of an image in one go. V: views."""
+
 import functools
 import logging
 import time
@@ -15,8 +16,18 @@ from .crop import RandomFlip, RandomResizedCrop
 from .fused_ops import cut_views
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import FIRST_VIEW, sample_rng
-from .view_params import (AMOUNT, FLIP, GREY, NOTHING, ORDER, SIGMA, TOP,
-                          WIDTH, Recipe, draw_view_params)
+from .view_params import (
+    AMOUNT,
+    FLIP,
+    GREY,
+    NOTHING,
+    ORDER,
+    SIGMA,
+    TOP,
+    WIDTH,
+    Recipe,
+    draw_view_params,
+)
 
 COMPONENT_NAMES = ('brightness', 'contrast', 'saturation', 'hue')
 
@@ -62,59 +73,73 @@ class MultiCrop(BaseTransform):
     [224, 224, 96, 96, 96, 96, 96, 96]
     """
 
-    def __init__(self,
-                 num_views: Sequence[int],
-                 scales: Sequence[int],
-                 crop_ratio_ranges: Sequence[tuple[float, float]],
-                 aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
-                 flip_prob: float = .5,
-                 brightness: float = .8,
-                 contrast: float = .8,
-                 saturation: float = .8,
-                 hue: float = .2,
-                 jitter_prob: float = .8,
-                 grayscale_prob: float = .2,
-                 sigma_range: tuple[float, float] = (.1, 2.),
-                 blur_prob: float = .5,
-                 on_device: bool = False) -> None:
+    def __init__(
+        self,
+        num_views: Sequence[int],
+        scales: Sequence[int],
+        crop_ratio_ranges: Sequence[tuple[float, float]],
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+        flip_prob: float = 0.5,
+        brightness: float = 0.8,
+        contrast: float = 0.8,
+        saturation: float = 0.8,
+        hue: float = 0.2,
+        jitter_prob: float = 0.8,
+        grayscale_prob: float = 0.2,
+        sigma_range: tuple[float, float] = (0.1, 2.0),
+        blur_prob: float = 0.5,
+        on_device: bool = False,
+    ) -> None:
         groups = (num_views, scales, crop_ratio_ranges)
         if not all(isinstance(group, (list, tuple)) for group in groups) or (
-                not len(num_views) == len(scales) == len(crop_ratio_ranges)):
+            not len(num_views) == len(scales) == len(crop_ratio_ranges)
+        ):
             raise ValueError(
                 f'MultiCrop got num_views={num_views}, scales={scales} and '
                 f'crop_ratio_ranges={crop_ratio_ranges}; give lists with one '
                 'of each for each group, e.g. num_views=[2, 6], '
                 'scales=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
-                '(0.05, 0.14)].')
+                '(0.05, 0.14)].'
+            )
         if not num_views or not all(
-                isinstance(num, int) and num >= 1 for num in num_views):
-            raise ValueError(f'MultiCrop got num_views={num_views}; '
-                             'every group needs at least one view.')
+            isinstance(num, int) and num >= 1 for num in num_views
+        ):
+            raise ValueError(
+                f'MultiCrop got num_views={num_views}; '
+                'every group needs at least one view.'
+            )
         # The separate transforms check their arguments, and cut the views
         # where there is no numba.
         self.crops = [
             RandomResizedCrop(scale, ratios, aspect_ratio_range)
-            for num, scale, ratios in zip(
-                num_views, scales, crop_ratio_ranges) for _ in range(num)
+            for num, scale, ratios in zip(num_views, scales, crop_ratio_ranges)
+            for _ in range(num)
         ]
         self.flip = RandomFlip(flip_prob)
         self.jitter = ColorJitter(
-            brightness, contrast, saturation, hue, jitter_prob)
+            brightness, contrast, saturation, hue, jitter_prob
+        )
         self.grayscale = RandomGrayscale(grayscale_prob)
         self.blur = GaussianBlur(sigma_range, blur_prob)
         self.recipe = Recipe(
             sizes=np.array([crop.scale for crop in self.crops], np.int64),
             crop_ratio_ranges=np.array(
-                [crop.crop_ratio_range for crop in self.crops], float),
+                [crop.crop_ratio_range for crop in self.crops], float
+            ),
             aspect_ratio_range=np.array(aspect_ratio_range, float),
             flip_prob=float(flip_prob),
             amount_ranges=np.array(
-                [self.jitter.ranges.get(name, (0., 0.))
-                 for name in COMPONENT_NAMES], float),
+                [
+                    self.jitter.ranges.get(name, (0.0, 0.0))
+                    for name in COMPONENT_NAMES
+                ],
+                float,
+            ),
             jitter_prob=float(jitter_prob),
             grey_prob=float(grayscale_prob),
             sigma_range=np.array(sigma_range, float),
-            blur_prob=float(blur_prob))
+            blur_prob=float(blur_prob),
+        )
         self.on_device = on_device
         self._compile()
 
@@ -123,7 +148,8 @@ class MultiCrop(BaseTransform):
         if jit.NO_NUMBA is not None:
             _warn_once(
                 f'MultiCrop works without numba ({jit.NO_NUMBA}): the same '
-                'views, several times as slow. To get it: pip install numba')
+                'views, several times as slow. To get it: pip install numba'
+            )
             return
         start = time.perf_counter()
         img = np.zeros((8, 8, 3), np.uint8)
@@ -135,24 +161,30 @@ class MultiCrop(BaseTransform):
             _warn_once(
                 'MultiCrop compiles its loops in every run, since they can '
                 f'not be kept: {jit.NO_CACHE}. Set NUMBA_CACHE_DIR to a '
-                'folder that can be written to.')
+                'folder that can be written to.'
+            )
         elif seconds > 3:
             print_log(
                 f'MultiCrop compiled its loops in {seconds:.0f} s; this '
                 'happens once per installation.',
-                logger='current')
+                logger='current',
+            )
 
     def transform(self, results: dict) -> dict:
         """Replace results['img'], (H, W, 3), by a list of V views of it."""
         img = results['img']
         shape: tuple = getattr(img, 'shape', ())
         dtype = getattr(img, 'dtype', None)
-        if dtype != np.uint8 or len(shape) != 3 or (
-                shape[2] != 3 or img.size == 0):
+        if (
+            dtype != np.uint8
+            or len(shape) != 3
+            or (shape[2] != 3 or img.size == 0)
+        ):
             raise ValueError(
                 f'MultiCrop got a {type(img).__name__} of shape {shape} and '
                 f'type {dtype}; expected (H, W, 3) uint8 RGB as LoadImage '
-                'gives it.')
+                'gives it.'
+            )
         rng = sample_rng(results.get('sample_idx'), FIRST_VIEW)
         params = draw_view_params(rng, img.shape[0], img.shape[1], self.recipe)
         if self.on_device:
@@ -169,8 +201,10 @@ class MultiCrop(BaseTransform):
             are planar, so that transposing them to (3, S, S) needs no copy.
         """
         if jit.NO_NUMBA is not None:
-            return [self._cut_with_pillow(img, crop, row)
-                    for crop, row in zip(self.crops, params.tolist())]
+            return [
+                self._cut_with_pillow(img, crop, row)
+                for crop, row in zip(self.crops, params.tolist())
+            ]
         # One type of array for numba: another would be compiled again.
         img = np.ascontiguousarray(img).view()
         img.flags.writeable = False
@@ -178,19 +212,26 @@ class MultiCrop(BaseTransform):
         ends = np.cumsum(3 * sizes**2)
         memory = np.empty(ends[-1], np.uint8)
         cut_views(img, params, memory)
-        return [view.reshape(3, size, size).transpose(1, 2, 0)
-                for view, size in zip(np.split(memory, ends[:-1]), sizes)]
+        return [
+            view.reshape(3, size, size).transpose(1, 2, 0)
+            for view, size in zip(np.split(memory, ends[:-1]), sizes)
+        ]
 
-    def _cut_with_pillow(self, img: np.ndarray, crop: RandomResizedCrop,
-                         row: list[float]) -> np.ndarray:
+    def _cut_with_pillow(
+        self, img: np.ndarray, crop: RandomResizedCrop, row: list[float]
+    ) -> np.ndarray:
         """Cut one view, (S, S, 3), by its row."""
-        view = crop.apply(img, tuple(map(int, row[TOP:WIDTH + 1])))
+        view = crop.apply(img, tuple(map(int, row[TOP : WIDTH + 1])))
         if row[FLIP]:
             view = self.flip.apply(view, None)
         view = self.jitter.apply(
-            view, [(COMPONENT_NAMES[component], row[AMOUNT + component])
-                   for component in map(int, row[ORDER:ORDER + 4])
-                   if component != NOTHING])
+            view,
+            [
+                (COMPONENT_NAMES[component], row[AMOUNT + component])
+                for component in map(int, row[ORDER : ORDER + 4])
+                if component != NOTHING
+            ],
+        )
         if row[GREY]:
             view = self.grayscale.apply(view, None)
         if row[SIGMA]:

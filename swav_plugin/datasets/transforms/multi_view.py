@@ -1,4 +1,5 @@
 """Several random views of one image. V: views."""
+
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -7,8 +8,12 @@ from mmcv.transforms import BaseTransform
 
 from swav_plugin.registry import TRANSFORMS, build_transforms
 
-from .randomness import (FIRST_VIEW, RandomTransform, global_generators_from,
-                         sample_rng)
+from .randomness import (
+    FIRST_VIEW,
+    RandomTransform,
+    global_generators_from,
+    sample_rng,
+)
 
 
 @TRANSFORMS.register_module()
@@ -41,23 +46,30 @@ class MultiView(BaseTransform):
     [224, 224, 96, 96, 96, 96, 96, 96]
     """
 
-    def __init__(self, num_views: int | list[int],
-                 transforms: list[list[dict | Callable]]) -> None:
+    def __init__(
+        self,
+        num_views: int | list[int],
+        transforms: list[list[dict | Callable]],
+    ) -> None:
         if isinstance(num_views, int):
             num_views = [num_views]
         if any(not isinstance(group, (list, tuple)) for group in transforms):
             raise ValueError(
                 'MultiView got a transform where a group of transforms is '
                 'expected; give one list for each group, e.g. '
-                'transforms=[[crop, flip], [small_crop, flip]].')
+                'transforms=[[crop, flip], [small_crop, flip]].'
+            )
         if len(num_views) != len(transforms):
             raise ValueError(
                 f'MultiView got {len(transforms)} crop groups but '
                 f'{len(num_views)} counts; give one count for each group, '
-                'e.g. num_views=[2, 6].')
+                'e.g. num_views=[2, 6].'
+            )
         if min(num_views, default=0) < 1:
-            raise ValueError(f'MultiView got num_views={num_views}; '
-                             'every group needs at least one view.')
+            raise ValueError(
+                f'MultiView got num_views={num_views}; '
+                'every group needs at least one view.'
+            )
         self.num_views = num_views
         self.groups = [build_transforms(group) for group in transforms]
 
@@ -69,13 +81,18 @@ class MultiView(BaseTransform):
         for num_views, group in zip(self.num_views, self.groups):
             # Ours draw from results['rng'], others from global generators.
             has_others = not all(
-                isinstance(transform, RandomTransform) for transform in group)
+                isinstance(transform, RandomTransform) for transform in group
+            )
             for _ in range(num_views):
                 rng = sample_rng(
-                    results.get('sample_idx'), FIRST_VIEW + len(views))
+                    results.get('sample_idx'), FIRST_VIEW + len(views)
+                )
                 view = dict(results, img=img, rng=rng)
-                with (global_generators_from(rng)
-                      if has_others else nullcontext()):
+                with (
+                    global_generators_from(rng)
+                    if has_others
+                    else nullcontext()
+                ):
                     for transform in group:
                         view = transform(view)
                 views.append(view['img'])
@@ -83,5 +100,7 @@ class MultiView(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(num_views={self.num_views}, '
-                f'transforms={self.groups})')
+        return (
+            f'{type(self).__name__}(num_views={self.num_views}, '
+            f'transforms={self.groups})'
+        )

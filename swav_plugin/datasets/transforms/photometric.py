@@ -1,4 +1,5 @@
 """How it looks: colour, greyscale and blur, with Pillow's arithmetic."""
+
 from numbers import Real
 
 import numpy as np
@@ -11,15 +12,21 @@ from .randomness import RandomTransform, check_bounds
 
 # Of the colours of ImageNet: eigenvalues of the covariance of (R, G, B) in
 # 0..1, and an eigenvector in each column. The numbers of fb.resnet.torch.
-_EIGENVALUES = np.array([.2175, .0188, .0045])
-_EIGENVECTORS = np.array([[-.5675, .7192, .4009], [-.5808, -.0045, -.8140],
-                          [-.5836, -.6948, .4203]])
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+_EIGENVECTORS = np.array(
+    [
+        [-0.5675, 0.7192, 0.4009],
+        [-0.5808, -0.0045, -0.8140],
+        [-0.5836, -0.6948, 0.4203],
+    ]
+)
 
 _ADJUST = dict(
     brightness=F.adjust_brightness,
     contrast=F.adjust_contrast,
     saturation=F.adjust_saturation,
-    hue=F.adjust_hue)
+    hue=F.adjust_hue,
+)
 
 
 @TRANSFORMS.register_module()
@@ -41,38 +48,50 @@ class ColorJitter(RandomTransform):
     the same numbers.
     """
 
-    def __init__(self,
-                 brightness: float = 0.,
-                 contrast: float = 0.,
-                 saturation: float = 0.,
-                 hue: float = 0.,
-                 prob: float = 1.) -> None:
+    def __init__(
+        self,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        prob: float = 1.0,
+    ) -> None:
         super().__init__(prob)
         strengths = (brightness, contrast, saturation, hue)
-        if not all(isinstance(strength, Real) and 0 <= strength <= limit
-                   for strength, limit in zip(strengths, (1e6, 1e6, 1e6, .5))):
+        if not all(
+            isinstance(strength, Real) and 0 <= strength <= limit
+            for strength, limit in zip(strengths, (1e6, 1e6, 1e6, 0.5))
+        ):
             raise ValueError(
                 f'ColorJitter got brightness={brightness}, '
                 f'contrast={contrast}, saturation={saturation}, hue={hue}; '
-                'each is one number: the first three >= 0 and hue in [0, .5].')
+                'each is one number: the first three >= 0 and hue in [0, .5].'
+            )
         self.ranges = {
-            name: (max(0., 1 - strength), 1 + strength)
-            for name, strength in (('brightness', brightness),
-                                   ('contrast', contrast),
-                                   ('saturation', saturation)) if strength
+            name: (max(0.0, 1 - strength), 1 + strength)
+            for name, strength in (
+                ('brightness', brightness),
+                ('contrast', contrast),
+                ('saturation', saturation),
+            )
+            if strength
         }
         if hue:
             self.ranges['hue'] = (-hue, hue)
 
-    def draw(self, rng: np.random.Generator, height: int,
-             width: int) -> list[tuple[str, float]]:
+    def draw(
+        self, rng: np.random.Generator, height: int, width: int
+    ) -> list[tuple[str, float]]:
         """Draw (component, factor) pairs in the order to apply them."""
-        factors = [(name, rng.uniform(*bounds))
-                   for name, bounds in self.ranges.items()]
+        factors = [
+            (name, rng.uniform(*bounds))
+            for name, bounds in self.ranges.items()
+        ]
         return [factors[i] for i in rng.permutation(len(factors))]
 
-    def apply(self, img: np.ndarray,
-              params: list[tuple[str, float]]) -> np.ndarray:
+    def apply(
+        self, img: np.ndarray, params: list[tuple[str, float]]
+    ) -> np.ndarray:
         """Change the components of img by the given factors in turn."""
         pil_img = Image.fromarray(img)
         for name, factor in params:
@@ -97,15 +116,17 @@ class Lighting(RandomTransform):
     Neural Networks (2012), section 4.1.
     """
 
-    def __init__(self, alphastd: float = .1) -> None:
+    def __init__(self, alphastd: float = 0.1) -> None:
         super().__init__()
         if alphastd < 0:
-            raise ValueError(f'Lighting got alphastd={alphastd}; it must '
-                             'be >= 0.')
+            raise ValueError(
+                f'Lighting got alphastd={alphastd}; it must be >= 0.'
+            )
         self.alphastd = alphastd
 
-    def draw(self, rng: np.random.Generator, height: int,
-             width: int) -> np.ndarray:
+    def draw(
+        self, rng: np.random.Generator, height: int, width: int
+    ) -> np.ndarray:
         """Draw the shift of (R, G, B), in 0..255."""
         alphas = rng.normal(0, self.alphastd, 3)
         return 255 * _EIGENVECTORS @ (alphas * _EIGENVALUES)
@@ -125,7 +146,7 @@ class RandomGrayscale(RandomTransform):
     All three channels become the luma of ITU-R 601-2, rounded as Pillow does.
     """
 
-    def __init__(self, prob: float = .2) -> None:
+    def __init__(self, prob: float = 0.2) -> None:
         super().__init__(prob)
 
     def apply(self, img: np.ndarray, params: None) -> np.ndarray:
@@ -146,17 +167,22 @@ class GaussianBlur(RandomTransform):
         prob: Probability to touch an image.
     """
 
-    def __init__(self,
-                 sigma_range: tuple[float, float] = (.1, 2.),
-                 prob: float = .5) -> None:
+    def __init__(
+        self, sigma_range: tuple[float, float] = (0.1, 2.0), prob: float = 0.5
+    ) -> None:
         super().__init__(prob)
         # More than any view has pixels, and the work grows with sigma.
-        check_bounds(self, 'sigma_range', sigma_range, 0, 1000,
-                     'in pixels, within [0, 1000]')
+        check_bounds(
+            self,
+            'sigma_range',
+            sigma_range,
+            0,
+            1000,
+            'in pixels, within [0, 1000]',
+        )
         self.sigma_range = sigma_range
 
-    def draw(self, rng: np.random.Generator, height: int,
-             width: int) -> float:
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> float:
         """Draw sigma in pixels."""
         return rng.uniform(*self.sigma_range)
 

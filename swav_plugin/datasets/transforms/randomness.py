@@ -1,4 +1,5 @@
 """Where random numbers come from: one generator for each sample and view."""
+
 import functools
 import random
 import warnings
@@ -36,7 +37,8 @@ def sample_rng(sample_idx: int | None, stream: int) -> np.random.Generator:
     """
     if isinstance(sample_idx, SampleKey):
         return np.random.default_rng(
-            (sample_idx.seed, sample_idx.epoch, int(sample_idx), stream))
+            (sample_idx.seed, sample_idx.epoch, int(sample_idx), stream)
+        )
     worker = get_worker_info()
     if worker is None or worker.id == 0:
         _warn_not_keyed()
@@ -44,7 +46,8 @@ def sample_rng(sample_idx: int | None, stream: int) -> np.random.Generator:
     # only the seed that the loader gave the worker changes with the epoch.
     loader_seed = 0 if worker is None else worker.seed
     return np.random.default_rng(
-        (loader_seed, int(torch.randint(2**62, ()).item())))
+        (loader_seed, int(torch.randint(2**62, ()).item()))
+    )
 
 
 @functools.cache
@@ -56,7 +59,8 @@ def _warn_not_keyed() -> None:
         "sampler=dict(type='KeyedSampler') in the dataloader and do not "
         'renumber its indices (RepeatDataset and ConcatDataset do; '
         'ImageFolder takes several roots itself).',
-        stacklevel=3)
+        stacklevel=3,
+    )
 
 
 class RandomTransform(BaseTransform):
@@ -69,10 +73,12 @@ class RandomTransform(BaseTransform):
         prob: Probability to touch an image, in [0, 1].
     """
 
-    def __init__(self, prob: float = 1.) -> None:
+    def __init__(self, prob: float = 1.0) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f'{type(self).__name__} got prob={prob}; '
-                             'give a probability between 0 and 1.')
+            raise ValueError(
+                f'{type(self).__name__} got prob={prob}; '
+                'give a probability between 0 and 1.'
+            )
         self.prob = prob
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Any:
@@ -89,7 +95,8 @@ class RandomTransform(BaseTransform):
             # Kept for the transforms that follow: they must not start again
             # from the same numbers.
             results['rng'] = sample_rng(
-                results.get('sample_idx'), OUTSIDE_VIEWS)
+                results.get('sample_idx'), OUTSIDE_VIEWS
+            )
         rng, img = results['rng'], results['img']
         if rng.random() < self.prob:
             params = self.draw(rng, *img.shape[:2])
@@ -98,8 +105,14 @@ class RandomTransform(BaseTransform):
         return results
 
 
-def check_bounds(owner: object, name: str, bounds: Any, low: float,
-                 high: float, meaning: str) -> None:
+def check_bounds(
+    owner: object,
+    name: str,
+    bounds: Any,
+    low: float,
+    high: float,
+    meaning: str,
+) -> None:
     """Raise unless `bounds` are two numbers, low <= least <= largest <= high.
 
     Raises:
@@ -112,8 +125,10 @@ def check_bounds(owner: object, name: str, bounds: Any, low: float,
     except (TypeError, ValueError):
         is_right = False
     if not is_right:
-        raise ValueError(f'{type(owner).__name__} got {name}={bounds}; give '
-                         f'(least, largest) {meaning}.')
+        raise ValueError(
+            f'{type(owner).__name__} got {name}={bounds}; give '
+            f'(least, largest) {meaning}.'
+        )
 
 
 @contextmanager

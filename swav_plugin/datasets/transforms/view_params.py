@@ -4,6 +4,7 @@ The rows of a sample are drawn at once, from numbers that its key gives.
 Cutting the views by them, on the CPU or on the device, leaves no more to
 chance.
 """
+
 import math
 from typing import NamedTuple
 
@@ -49,8 +50,9 @@ class Recipe(NamedTuple):
     blur_prob: float
 
 
-def draw_view_params(rng: np.random.Generator, height: int, width: int,
-                     recipe: Recipe) -> np.ndarray:
+def draw_view_params(
+    rng: np.random.Generator, height: int, width: int, recipe: Recipe
+) -> np.ndarray:
     """Draw (V, NUM_PARAMS) float64 rows for an image of this size.
 
     Row v depends on the state of `rng` and v, not on how many views there are
@@ -64,32 +66,52 @@ def draw_view_params(rng: np.random.Generator, height: int, width: int,
 
 
 @jit
-def _fill(params: np.ndarray, uniforms: np.ndarray, height: int, width: int,
-          recipe: Recipe) -> None:
+def _fill(
+    params: np.ndarray,
+    uniforms: np.ndarray,
+    height: int,
+    width: int,
+    recipe: Recipe,
+) -> None:
     """Turn (V, _NUM_UNIFORMS) numbers in [0, 1) into (V, NUM_PARAMS) rows."""
     for view in range(len(params)):
         row, numbers = params[view], uniforms[view]
         row[SIZE] = recipe.sizes[view]
-        _fill_box(row, numbers, height, width, recipe.crop_ratio_ranges[view],
-                  recipe.aspect_ratio_range)
-        numbers = numbers[4 * _NUM_TRIES:]
+        _fill_box(
+            row,
+            numbers,
+            height,
+            width,
+            recipe.crop_ratio_ranges[view],
+            recipe.aspect_ratio_range,
+        )
+        numbers = numbers[4 * _NUM_TRIES :]
         row[FLIP] = numbers[0] < recipe.flip_prob
-        _fill_colours(row, numbers[2:9], numbers[1] < recipe.jitter_prob,
-                      recipe.amount_ranges)
+        _fill_colours(
+            row,
+            numbers[2:9],
+            numbers[1] < recipe.jitter_prob,
+            recipe.amount_ranges,
+        )
         row[GREY] = numbers[9] < recipe.grey_prob
-        row[SIGMA] = 0.
+        row[SIGMA] = 0.0
         if numbers[10] < recipe.blur_prob:
             row[SIGMA] = _within(recipe.sigma_range, numbers[11])
 
 
 @jit
-def _fill_box(row: np.ndarray, numbers: np.ndarray, height: int, width: int,
-              crop_ratio_range: np.ndarray,
-              aspect_ratio_range: np.ndarray) -> None:
+def _fill_box(
+    row: np.ndarray,
+    numbers: np.ndarray,
+    height: int,
+    width: int,
+    crop_ratio_range: np.ndarray,
+    aspect_ratio_range: np.ndarray,
+) -> None:
     """Set TOP, LEFT, HEIGHT and WIDTH as `RandomResizedCrop` does."""
     low, high = aspect_ratio_range
     for attempt in range(_NUM_TRIES):
-        share, log_aspect, top, left = numbers[4 * attempt:4 * attempt + 4]
+        share, log_aspect, top, left = numbers[4 * attempt : 4 * attempt + 4]
         area = height * width * _within(crop_ratio_range, share)
         aspect = low * math.exp(log_aspect * math.log(high / low))
         crop_width = round(math.sqrt(area * aspect))
@@ -111,13 +133,18 @@ def _fill_box(row: np.ndarray, numbers: np.ndarray, height: int, width: int,
 
 
 @jit
-def _fill_colours(row: np.ndarray, numbers: np.ndarray, is_jittered: bool,
-                  amount_ranges: np.ndarray) -> None:
+def _fill_colours(
+    row: np.ndarray,
+    numbers: np.ndarray,
+    is_jittered: bool,
+    amount_ranges: np.ndarray,
+) -> None:
     """Set ORDER and AMOUNT of the four components."""
     for component in range(4):
         row[ORDER + component] = NOTHING
-        row[AMOUNT + component] = _within(amount_ranges[component],
-                                          numbers[3 + component])
+        row[AMOUNT + component] = _within(
+            amount_ranges[component], numbers[3 + component]
+        )
     order = np.arange(4)
     for last in range(3, 0, -1):  # Fisher-Yates
         other = math.floor(numbers[last - 1] * (last + 1))

@@ -1,4 +1,5 @@
 """Whole images on their way to the device that cuts their views. V: views."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,9 @@ class WholeImage:
     params: np.ndarray  # (V, NUM_PARAMS), see `view_params`
 
 
-def whole_image(img: np.ndarray | EncodedImage,
-                params: np.ndarray) -> WholeImage:
+def whole_image(
+    img: np.ndarray | EncodedImage, params: np.ndarray
+) -> WholeImage:
     """Put an image and the rows of its views together, shrunk if it is huge.
 
     Several pixels are averaged into one as far as every box keeps at least

@@ -1,4 +1,5 @@
 """Which files the device may decode, and what happens to the others."""
+
 import copy
 import pickle
 from pathlib import Path
@@ -8,10 +9,16 @@ import pytest
 from PIL import Image
 
 from swav_plugin.datasets.transforms import LoadImage, PackViews, read_rgb
-from swav_plugin.datasets.transforms.encoded_image import (EncodedImage,
-                                                           read_encoded)
-from swav_plugin.datasets.transforms.view_params import (HEIGHT, NUM_PARAMS,
-                                                         SIZE, WIDTH)
+from swav_plugin.datasets.transforms.encoded_image import (
+    EncodedImage,
+    read_encoded,
+)
+from swav_plugin.datasets.transforms.view_params import (
+    HEIGHT,
+    NUM_PARAMS,
+    SIZE,
+    WIDTH,
+)
 from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.registry import TRANSFORMS
 
@@ -27,10 +34,12 @@ def jpeg(path: Path, mode: str = 'RGB', **options: bool) -> Path:
     return path
 
 
-@pytest.mark.parametrize('mode, options', [
-    ('RGB', {}), ('L', {}), ('RGB', dict(progressive=True))])
-def test_usual_files_stay_as_they_are(tmp_path: Path, mode: str,
-                                      options: dict) -> None:
+@pytest.mark.parametrize(
+    'mode, options', [('RGB', {}), ('L', {}), ('RGB', dict(progressive=True))]
+)
+def test_usual_files_stay_as_they_are(
+    tmp_path: Path, mode: str, options: dict
+) -> None:
     path = jpeg(tmp_path / 'a.jpg', mode, **options)
     results = LoadImage(decode_on_device=True)(dict(img_path=str(path)))
     img = results['img']
@@ -45,8 +54,9 @@ def test_photographs_stay_as_they_are(test_data: Path) -> None:
     assert shapes == [read_rgb(path).shape for path in paths]
 
 
-@pytest.mark.parametrize('kind', [
-    'cmyk', 'rgb inside', 'cut off', 'bytes behind the end', 'png'])
+@pytest.mark.parametrize(
+    'kind', ['cmyk', 'rgb inside', 'cut off', 'bytes behind the end', 'png']
+)
 def test_unusual_files_are_decoded_at_once(tmp_path: Path, kind: str) -> None:
     path = jpeg(tmp_path / 'a.jpg', 'CMYK' if kind == 'cmyk' else 'RGB')
     if kind == 'rgb inside':
@@ -66,8 +76,9 @@ def test_unusual_files_are_decoded_at_once(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize('content', [None, b'', b'\xff\xd8\xff\xd9', b'GIF'])
-def test_unreadable_files_are_told_as_ever(tmp_path: Path,
-                                           content: bytes | None) -> None:
+def test_unreadable_files_are_told_as_ever(
+    tmp_path: Path, content: bytes | None
+) -> None:
     path = tmp_path / 'a.jpg'
     if content is not None:
         path.write_bytes(content)
@@ -91,20 +102,32 @@ def test_huge_file_is_decoded_to_be_shrunk(tmp_path: Path) -> None:
     assert shrunk.params[0, HEIGHT] == 20
 
 
-@pytest.mark.parametrize('transform', [
-    dict(type='MultiCrop', num_views=[1], scales=[8],
-         crop_ratio_ranges=[(.5, 1.)]),
-    dict(type='MultiView', num_views=1,
-         transforms=[[dict(type='RandomResizedCrop', scale=8)]]),
-    dict(type='RandomFlip', prob=1.),
-    dict(type='PackViews'),
-])
-def test_who_needs_pixels_says_what_to_do(tmp_path: Path,
-                                          transform: dict) -> None:
+@pytest.mark.parametrize(
+    'transform',
+    [
+        dict(
+            type='MultiCrop',
+            num_views=[1],
+            scales=[8],
+            crop_ratio_ranges=[(0.5, 1.0)],
+        ),
+        dict(
+            type='MultiView',
+            num_views=1,
+            transforms=[[dict(type='RandomResizedCrop', scale=8)]],
+        ),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='PackViews'),
+    ],
+)
+def test_who_needs_pixels_says_what_to_do(
+    tmp_path: Path, transform: dict
+) -> None:
     path = jpeg(tmp_path / 'a.jpg')
     results = LoadImage(decode_on_device=True)(dict(img_path=str(path)))
     with pytest.raises(
-            Exception, match='a.jpg is not decoded yet.*on_device=True'):
+        Exception, match='a.jpg is not decoded yet.*on_device=True'
+    ):
         PackViews()(TRANSFORMS.build(transform)(results))
 
 

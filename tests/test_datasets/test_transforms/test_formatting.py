@@ -1,4 +1,5 @@
 """PackViews: views become tensors, the rest goes into the DataSample."""
+
 import numpy as np
 import torch
 
@@ -9,22 +10,35 @@ from swav_plugin.datasets.transforms.view_params import NUM_PARAMS
 
 def test_views_and_meta_information() -> None:
     rng = np.random.default_rng(0)
-    views = [rng.integers(256, size=(size, size + 1, 3), dtype=np.uint8)
-             for size in (8, 8, 4)]
+    views = [
+        rng.integers(256, size=(size, size + 1, 3), dtype=np.uint8)
+        for size in (8, 8, 4)
+    ]
     views[1] = views[1][:, ::-1]  # as RandomFlip leaves it
     packed = PackViews()(
-        dict(img=list(views), img_path='a.jpg', gt_label=3, other=1,
-             sample_idx=SampleKey(7, 2, 31), skipped=['b.jpg: empty']))
+        dict(
+            img=list(views),
+            img_path='a.jpg',
+            gt_label=3,
+            other=1,
+            sample_idx=SampleKey(7, 2, 31),
+            skipped=['b.jpg: empty'],
+        )
+    )
     assert set(packed) == {'inputs', 'data_samples'}
-    assert [view.shape for view in packed['inputs']] == [(3, 8, 9), (3, 8, 9),
-                                                         (3, 4, 5)]
+    assert [view.shape for view in packed['inputs']] == [
+        (3, 8, 9),
+        (3, 8, 9),
+        (3, 4, 5),
+    ]
     for tensor, view in zip(packed['inputs'], views):
         assert tensor.dtype == torch.uint8 and tensor.is_contiguous()
         for channel in range(3):
             np.testing.assert_array_equal(tensor[channel], view[..., channel])
     sample = packed['data_samples']
     assert sample.metainfo == dict(
-        img_path='a.jpg', sample_idx=7, skipped=['b.jpg: empty'])
+        img_path='a.jpg', sample_idx=7, skipped=['b.jpg: empty']
+    )
     assert sample.gt_label.tolist() == [3]
 
 

@@ -3,6 +3,7 @@
 The references are Pillow's and torchvision's own functions, not the
 transforms of this package.
 """
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,31 +15,57 @@ from PIL import Image, ImageFilter
 
 from swav_plugin.compat import jit
 from swav_plugin.datasets.transforms import MultiCrop, read_rgb
-from swav_plugin.datasets.transforms.fused_ops import (adjust_brightness,
-                                                       adjust_contrast,
-                                                       adjust_hue,
-                                                       adjust_saturation,
-                                                       crop_and_resize,
-                                                       cut_views,
-                                                       gaussian_blur,
-                                                       make_grey,
-                                                       resize_weights)
-from swav_plugin.datasets.transforms.view_params import (AMOUNT, FLIP, GREY,
-                                                         NOTHING, ORDER, SIGMA,
-                                                         SIZE, TOP, WIDTH,
-                                                         draw_view_params)
+from swav_plugin.datasets.transforms.fused_ops import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    crop_and_resize,
+    cut_views,
+    gaussian_blur,
+    make_grey,
+    resize_weights,
+)
+from swav_plugin.datasets.transforms.view_params import (
+    AMOUNT,
+    FLIP,
+    GREY,
+    NOTHING,
+    ORDER,
+    SIGMA,
+    SIZE,
+    TOP,
+    WIDTH,
+    draw_view_params,
+)
 
 pytestmark = pytest.mark.skipif(
-    jit.NO_NUMBA is not None, reason=f'no numba: {jit.NO_NUMBA}')
+    jit.NO_NUMBA is not None, reason=f'no numba: {jit.NO_NUMBA}'
+)
 
 # Older ones resize horizontally first, always; values differ by one.
 IS_PILLOW_13 = int(PIL.__version__.split('.')[0]) >= 13
 
 RNG = np.random.default_rng(0)
-FACTORS = [0., 1e-6, .2, .5, .999, 1., 1.001, 1.8, 3.7, 1e6,
-           *RNG.uniform(0, 3, 8).tolist()]
-COMPONENTS: list[Callable] = [F.adjust_brightness, F.adjust_contrast,
-                              F.adjust_saturation, F.adjust_hue]
+FACTORS = [
+    0.0,
+    1e-6,
+    0.2,
+    0.5,
+    0.999,
+    1.0,
+    1.001,
+    1.8,
+    3.7,
+    1e6,
+    *RNG.uniform(0, 3, 8).tolist(),
+]
+COMPONENTS: list[Callable] = [
+    F.adjust_brightness,
+    F.adjust_contrast,
+    F.adjust_saturation,
+    F.adjust_hue,
+]
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -49,10 +76,13 @@ def noise(height: int, width: int) -> np.ndarray:
 def images(size: int) -> list[np.ndarray]:
     """Noise, a smooth picture, greys, black and white of (size, size, 3)."""
     smooth = Image.fromarray(noise(3, 3)).resize((size, size))
-    return [noise(size, size), np.asarray(smooth),
-            np.repeat(noise(size, size)[..., :1], 3, axis=2),
-            np.zeros((size, size, 3), np.uint8),
-            np.full((size, size, 3), 255, np.uint8)]
+    return [
+        noise(size, size),
+        np.asarray(smooth),
+        np.repeat(noise(size, size)[..., :1], 3, axis=2),
+        np.zeros((size, size, 3), np.uint8),
+        np.full((size, size, 3), 255, np.uint8),
+    ]
 
 
 def planar(img: np.ndarray) -> np.ndarray:
@@ -60,11 +90,12 @@ def planar(img: np.ndarray) -> np.ndarray:
     return img.transpose(2, 0, 1).copy()
 
 
-def resized(img: np.ndarray, box: tuple[int, int, int, int],
-            size: int) -> np.ndarray:
+def resized(
+    img: np.ndarray, box: tuple[int, int, int, int], size: int
+) -> np.ndarray:
     """Resize a box as Pillow 13 does: directions in its order."""
     top, left, height, width = box
-    crop = Image.fromarray(img[top:top + height, left:left + width])
+    crop = Image.fromarray(img[top : top + height, left : left + width])
     is_vertical_first = height - size > max(0, 2 * (width - size))
     between = (width, size) if is_vertical_first else (size, height)
     for shape in (between, (size, size)):
@@ -72,17 +103,27 @@ def resized(img: np.ndarray, box: tuple[int, int, int, int],
     return np.asarray(crop)
 
 
-def check_resize(img: np.ndarray, box: tuple[int, int, int, int],
-                 size: int, is_flipped: bool = False) -> None:
+def check_resize(
+    img: np.ndarray,
+    box: tuple[int, int, int, int],
+    size: int,
+    is_flipped: bool = False,
+) -> None:
     """Compare with Pillow in one call, and direction after direction."""
     view = np.full((3, size, size), 77, np.uint8)
     crop_and_resize(img, *box, is_flipped, view)
-    ours = view.transpose(1, 2, 0)[:, ::-1 if is_flipped else 1]
+    ours = view.transpose(1, 2, 0)[:, :: -1 if is_flipped else 1]
     np.testing.assert_array_equal(ours, resized(img, box, size))
     top, left, height, width = box
     whole = F.resized_crop(
-        Image.fromarray(img), top, left, height, width, [size, size],
-        F.InterpolationMode.BILINEAR)
+        Image.fromarray(img),
+        top,
+        left,
+        height,
+        width,
+        [size, size],
+        F.InterpolationMode.BILINEAR,
+    )
     difference = abs(ours.astype(int) - np.asarray(whole))
     assert difference.max() <= (0 if IS_PILLOW_13 else 1)
 
@@ -93,18 +134,32 @@ def test_resize(size: int) -> None:
     for number in range(40):
         height, width = RNG.integers(1, [151, 181]).tolist()
         if number % 4 == 0:  # about where the order of the directions changes
-            height = int(np.clip(size + 2 * (width - size) +
-                                 RNG.integers(-1, 2), 1, 150))
+            height = int(
+                np.clip(
+                    size + 2 * (width - size) + RNG.integers(-1, 2), 1, 150
+                )
+            )
         elif number % 4 == 1:  # tiny, or one direction stays
             height, width = RNG.permutation(
-                [min(size, 150), RNG.integers(1, 9)]).tolist()
+                [min(size, 150), RNG.integers(1, 9)]
+            ).tolist()
         top, left = RNG.integers([151 - height, 181 - width]).tolist()
         check_resize(img, (top, left, height, width), size, number % 2 == 1)
 
 
-@pytest.mark.parametrize('height, width', [
-    (1, 1), (1, 700), (700, 1), (2, 3), (96, 96), (12000, 9), (9, 12000),
-    (3000, 4000)])
+@pytest.mark.parametrize(
+    'height, width',
+    [
+        (1, 1),
+        (1, 700),
+        (700, 1),
+        (2, 3),
+        (96, 96),
+        (12000, 9),
+        (9, 12000),
+        (3000, 4000),
+    ],
+)
 def test_resize_whole_images_of_any_shape(height: int, width: int) -> None:
     check_resize(noise(height, width), (0, 0, height, width), 96)
 
@@ -117,10 +172,14 @@ def test_white_is_never_exceeded(new: int) -> None:
         assert (weights.sum(axis=1) * 255 + 2**21 < 2**30).all()
 
 
-@pytest.mark.parametrize('ours, theirs', [
-    (adjust_brightness, F.adjust_brightness),
-    (adjust_contrast, F.adjust_contrast),
-    (adjust_saturation, F.adjust_saturation)])
+@pytest.mark.parametrize(
+    'ours, theirs',
+    [
+        (adjust_brightness, F.adjust_brightness),
+        (adjust_contrast, F.adjust_contrast),
+        (adjust_saturation, F.adjust_saturation),
+    ],
+)
 @pytest.mark.parametrize('size', [1, 2, 7, 96])
 def test_factors(ours: Callable, theirs: Callable, size: int) -> None:
     for img in images(size):
@@ -128,36 +187,73 @@ def test_factors(ours: Callable, theirs: Callable, size: int) -> None:
             view = planar(img)
             ours(view, factor)
             np.testing.assert_array_equal(
-                view.transpose(1, 2, 0), theirs(Image.fromarray(img), factor))
+                view.transpose(1, 2, 0), theirs(Image.fromarray(img), factor)
+            )
 
 
-@pytest.mark.parametrize('turns', [
-    -.5, -.2, -.1234, -1 / 255, -.001, 0., .001, 1 / 255, .0777, .2, .5])
+@pytest.mark.parametrize(
+    'turns',
+    [
+        -0.5,
+        -0.2,
+        -0.1234,
+        -1 / 255,
+        -0.001,
+        0.0,
+        0.001,
+        1 / 255,
+        0.0777,
+        0.2,
+        0.5,
+    ],
+)
 def test_hue(turns: float) -> None:
     for img in images(96) + images(1):
         view = planar(img)
         adjust_hue(view, turns)
         np.testing.assert_array_equal(
-            view.transpose(1, 2, 0), F.adjust_hue(Image.fromarray(img), turns))
+            view.transpose(1, 2, 0), F.adjust_hue(Image.fromarray(img), turns)
+        )
 
 
 def test_hue_and_grey_of_all_colours() -> None:
-    colours = np.arange(2**24, dtype='<u4').view(np.uint8).reshape(
-        4096, 4096, 4)[..., :3]
-    expected = F.adjust_hue(Image.fromarray(colours), .15)
+    colours = (
+        np.arange(2**24, dtype='<u4')
+        .view(np.uint8)
+        .reshape(4096, 4096, 4)[..., :3]
+    )
+    expected = F.adjust_hue(Image.fromarray(colours), 0.15)
     view = planar(colours)
-    adjust_hue(view, .15)
+    adjust_hue(view, 0.15)
     np.testing.assert_array_equal(view.transpose(1, 2, 0), expected)
 
     view = planar(colours)
     make_grey(view)
     for channel in view:
         np.testing.assert_array_equal(
-            channel, Image.fromarray(colours).convert('L'))
+            channel, Image.fromarray(colours).convert('L')
+        )
 
 
-@pytest.mark.parametrize('sigma', [
-    1e-8, 1e-3, .1, .5, 1., 2**.5, 2., 6**.5, 2.45, 3., 5., 10., 30., 100.])
+@pytest.mark.parametrize(
+    'sigma',
+    [
+        1e-8,
+        1e-3,
+        0.1,
+        0.5,
+        1.0,
+        2**0.5,
+        2.0,
+        6**0.5,
+        2.45,
+        3.0,
+        5.0,
+        10.0,
+        30.0,
+        100.0,
+    ],
+)
 def test_blur(sigma: float) -> None:
     for size in (1, 2, 3, 7, 96):
         for img in images(size)[:3]:
@@ -165,7 +261,8 @@ def test_blur(sigma: float) -> None:
             gaussian_blur(view, sigma)
             np.testing.assert_array_equal(
                 view.transpose(1, 2, 0),
-                Image.fromarray(img).filter(ImageFilter.GaussianBlur(sigma)))
+                Image.fromarray(img).filter(ImageFilter.GaussianBlur(sigma)),
+            )
 
 
 def test_blur_of_any_sigma() -> None:
@@ -175,29 +272,32 @@ def test_blur_of_any_sigma() -> None:
         gaussian_blur(view, sigma)
         np.testing.assert_array_equal(
             view.transpose(1, 2, 0),
-            Image.fromarray(img).filter(ImageFilter.GaussianBlur(sigma)))
+            Image.fromarray(img).filter(ImageFilter.GaussianBlur(sigma)),
+        )
 
 
 def test_photos_through_the_whole_chain(test_data: Path) -> None:
-    multi_crop = MultiCrop([2, 6], [224, 96], [(.14, 1.), (.05, .14)])
+    multi_crop = MultiCrop([2, 6], [224, 96], [(0.14, 1.0), (0.05, 0.14)])
     paths = sorted((test_data / 'photos').iterdir())[:128]
     assert len(paths) * 8 >= 1000
     for number, path in enumerate(paths):
         img = read_rgb(path)
         params = draw_view_params(
-            np.random.default_rng(number), *img.shape[:2], multi_crop.recipe)
+            np.random.default_rng(number), *img.shape[:2], multi_crop.recipe
+        )
         for view, row in zip(multi_crop.cut(img, params), params.tolist()):
             np.testing.assert_array_equal(view, torchvisions(img, row))
 
 
 def torchvisions(img: np.ndarray, row: list[float]) -> np.ndarray:
     """Cut one view, (S, S, 3), with torchvision's functional operations."""
-    top, left, height, width = map(int, row[TOP:WIDTH + 1])
+    top, left, height, width = map(int, row[TOP : WIDTH + 1])
     view = Image.fromarray(
-        resized(img, (top, left, height, width), int(row[SIZE])))
+        resized(img, (top, left, height, width), int(row[SIZE]))
+    )
     if row[FLIP]:
         view = F.hflip(view)
-    for component in map(int, row[ORDER:ORDER + 4]):
+    for component in map(int, row[ORDER : ORDER + 4]):
         if component != NOTHING:
             view = COMPONENTS[component](view, row[AMOUNT + component])
     if row[GREY]:
@@ -208,15 +308,18 @@ def torchvisions(img: np.ndarray, row: list[float]) -> np.ndarray:
 
 
 def test_one_type_of_image_is_compiled() -> None:
-    multi_crop = MultiCrop([1], [8], [(.5, 1.)])
+    multi_crop = MultiCrop([1], [8], [(0.5, 1.0)])
     num_compiled = len(cut_views.signatures)  # type: ignore[attr-defined]
     img = noise(20, 30)
     img.flags.writeable = False
     for other in (img, img[:, ::-1], img[::2], np.asfortranarray(img)):
         params = draw_view_params(
-            np.random.default_rng(0), *other.shape[:2], multi_crop.recipe)
-        view, = multi_crop.cut(other, params)
+            np.random.default_rng(0), *other.shape[:2], multi_crop.recipe
+        )
+        (view,) = multi_crop.cut(other, params)
         np.testing.assert_array_equal(
-            view, torchvisions(other, params[0].tolist()))
+            view, torchvisions(other, params[0].tolist())
+        )
     assert len(cut_views.signatures) == (  # type: ignore[attr-defined]
-        num_compiled)
+        num_compiled
+    )

@@ -1,4 +1,5 @@
 """Right pixels for every kind of file, and a clear word for broken ones."""
+
 import pickle
 import subprocess
 import sys
@@ -9,8 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swav_plugin.datasets.transforms import (LoadImage, UnreadableImage,
-                                             loading, read_rgb)
+from swav_plugin.datasets.transforms import (
+    LoadImage,
+    UnreadableImage,
+    loading,
+    read_rgb,
+)
 
 from ..conftest import write_image
 
@@ -30,8 +35,9 @@ def test_colour_png_and_results_keys(tmp_path: Path) -> None:
     pixels = write_image(path, seed=0, height=40, width=60)
     results = LoadImage()(dict(img_path=str(path), gt_label=3))
     np.testing.assert_array_equal(results.pop('img'), pixels)
-    assert results == dict(img_path=str(path), gt_label=3,
-                           ori_shape=(40, 60), img_shape=(40, 60))
+    assert results == dict(
+        img_path=str(path), gt_label=3, ori_shape=(40, 60), img_shape=(40, 60)
+    )
 
 
 def test_photos_equal_pillows_rgb(test_data: Path) -> None:
@@ -56,16 +62,19 @@ def test_greyscale(tmp_path: Path, name: str) -> None:
 def test_one_bit(tmp_path: Path) -> None:
     Image.fromarray(ramp() > 127).save(tmp_path / 'a.png')
     np.testing.assert_array_equal(
-        read_rgb(tmp_path / 'a.png'), grey((ramp() > 127) * np.uint8(255)))
+        read_rgb(tmp_path / 'a.png'), grey((ramp() > 127) * np.uint8(255))
+    )
 
 
 @pytest.mark.parametrize('name', ['a.png', 'a.tif', 'a.pgm'])
-def test_16_bit_greyscale_keeps_the_high_byte(tmp_path: Path,
-                                              name: str) -> None:
+def test_16_bit_greyscale_keeps_the_high_byte(
+    tmp_path: Path, name: str
+) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(values).save(tmp_path / name)
     np.testing.assert_array_equal(
-        read_rgb(tmp_path / name), grey((values // 256).astype(np.uint8)))
+        read_rgb(tmp_path / name), grey((values // 256).astype(np.uint8))
+    )
 
 
 def test_16_bit_colour_keeps_the_high_byte(tmp_path: Path) -> None:
@@ -75,7 +84,8 @@ def test_16_bit_colour_keeps_the_high_byte(tmp_path: Path) -> None:
     values = rng.integers(65536, size=(20, 30, 3), dtype=np.uint16)
     cv2.imwrite(str(tmp_path / 'a.png'), values[..., ::-1])
     np.testing.assert_array_equal(
-        read_rgb(tmp_path / 'a.png'), (values // 256).astype(np.uint8))
+        read_rgb(tmp_path / 'a.png'), (values // 256).astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize('transparency', [None, 3, bytes(range(256))])
@@ -114,20 +124,29 @@ def test_exif_orientation_is_not_applied(tmp_path: Path, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to view
     pixels = write_image(tmp_path / 'a.png', seed=0, height=40, width=60)
-    Image.fromarray(pixels).save(tmp_path / name, exif=exif, quality=100,
-                                 subsampling=0)
+    Image.fromarray(pixels).save(
+        tmp_path / name, exif=exif, quality=100, subsampling=0
+    )
     found = read_rgb(tmp_path / name)
     assert abs(found.astype(int) - pixels).max() <= (
-        4 if name == 'b.jpg' else 0)
+        4 if name == 'b.jpg' else 0
+    )
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(progressive=True), dict(keep_rgb=True), dict(restart_marker_rows=1),
-    dict(optimize=True)])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(progressive=True),
+        dict(keep_rgb=True),
+        dict(restart_marker_rows=1),
+        dict(optimize=True),
+    ],
+)
 def test_kinds_of_jpeg(tmp_path: Path, arguments: dict) -> None:
     pixels = write_image(tmp_path / 'a.png', seed=0, height=40, width=60)
     Image.fromarray(pixels).save(
-        tmp_path / 'a.jpg', quality=100, subsampling=0, **arguments)
+        tmp_path / 'a.jpg', quality=100, subsampling=0, **arguments
+    )
     difference = read_rgb(tmp_path / 'a.jpg').astype(int) - pixels
     assert abs(difference).max() <= 4  # JPEG's rounding
 
@@ -144,7 +163,8 @@ def test_greyscale_jpeg(tmp_path: Path) -> None:
 def test_one_pixel(tmp_path: Path, name: str) -> None:
     Image.new('RGB', (1, 1), (200, 200, 200)).save(tmp_path / name)
     np.testing.assert_array_equal(
-        read_rgb(tmp_path / name), np.full((1, 1, 3), 200))
+        read_rgb(tmp_path / name), np.full((1, 1, 3), 200)
+    )
 
 
 def test_what_follows_the_image_is_ignored(tmp_path: Path) -> None:
@@ -152,12 +172,14 @@ def test_what_follows_the_image_is_ignored(tmp_path: Path) -> None:
     content = (tmp_path / 'a.jpg').read_bytes()
     (tmp_path / 'b.jpg').write_bytes(content + b'\xff\xd8\xffgarbage' * 99)
     np.testing.assert_array_equal(
-        read_rgb(tmp_path / 'b.jpg'), read_rgb(tmp_path / 'a.jpg'))
+        read_rgb(tmp_path / 'b.jpg'), read_rgb(tmp_path / 'a.jpg')
+    )
 
 
 @pytest.mark.parametrize('arguments', [{}, dict(progressive=True)])
-def test_jpeg_cut_anywhere_is_never_half_an_image(tmp_path: Path,
-                                                  arguments: dict) -> None:
+def test_jpeg_cut_anywhere_is_never_half_an_image(
+    tmp_path: Path, arguments: dict
+) -> None:
     pixels = write_image(tmp_path / 'a.png', seed=0)
     Image.fromarray(pixels).save(tmp_path / 'a.jpg', **arguments)
     content = (tmp_path / 'a.jpg').read_bytes()
@@ -170,8 +192,11 @@ def test_jpeg_cut_anywhere_is_never_half_an_image(tmp_path: Path,
 
 @pytest.mark.parametrize('arguments', [{}, dict(progressive=True)])
 def test_damaged_jpeg_is_what_pillow_makes_of_it(
-        test_data: Path, tmp_path: Path, arguments: dict,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    test_data: Path,
+    tmp_path: Path,
+    arguments: dict,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # OpenCV fills up with grey where Pillow raises; the end tells them apart.
     rng = np.random.default_rng(0)
     photo = sorted((test_data / 'imagenette160/train').rglob('*.*'))[0]
@@ -207,7 +232,7 @@ def test_header_that_claims_a_giant_image(tmp_path: Path) -> None:
     write_image(tmp_path / 'a.jpg', seed=0)
     content = bytearray((tmp_path / 'a.jpg').read_bytes())
     frame = content.index(b'\xff\xc0')
-    content[frame + 5:frame + 9] = b'\xff' * 4  # 65535 x 65535 pixels
+    content[frame + 5 : frame + 9] = b'\xff' * 4  # 65535 x 65535 pixels
     (tmp_path / 'a.jpg').write_bytes(content)
     with pytest.raises(UnreadableImage, match='exceeds limit'):
         read_rgb(tmp_path / 'a.jpg')
@@ -234,8 +259,12 @@ for view in views:
     assert (view == img[0, 0]).all()
 print(after - before)
 """
-    output = subprocess.run([sys.executable, '-c', code], check=True,
-                            stdout=subprocess.PIPE, text=True).stdout
+    output = subprocess.run(
+        [sys.executable, '-c', code],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
     unit = 1 if sys.platform == 'darwin' else 1024
     # Pillow's image has 4 bytes for each pixel, two copies 3 each.
     used = int(output.splitlines()[-1]) * unit  # after what MultiCrop logs
@@ -252,28 +281,31 @@ def broken_file(folder: Path, kind: str) -> Path:
     elif kind == 'folder':
         path.mkdir()
     elif kind == 'float':
-        Image.fromarray(np.full((4, 4), .5, np.float32)).save(path, 'TIFF')
+        Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(path, 'TIFF')
     elif kind == 'integers':
         Image.fromarray(np.full((4, 4), 10**6, np.int32)).save(path, 'TIFF')
     elif kind.startswith('truncated'):
         source = folder / f'whole.{kind[-3:]}'
         write_image(source, seed=0, height=200, width=200)
         content = source.read_bytes()
-        path.write_bytes(content[:len(content) // 2])
+        path.write_bytes(content[: len(content) // 2])
     return path
 
 
-@pytest.mark.parametrize('kind, reason', [
-    ('text', 'not an image of a format that Pillow knows'),
-    ('empty', 'the file is empty'),
-    ('missing', 'No such file or directory'),
-    ('folder', 'Is a directory'),
-    ('float', 'floating point values have no known range'),
-    ('integers', r'integer values outside 0 \.\.\. 65535'),
-    ('truncated jpg', 'truncated'),
-    ('truncated png', 'truncated|broken'),
-    ('truncated bmp', 'truncated'),
-])
+@pytest.mark.parametrize(
+    'kind, reason',
+    [
+        ('text', 'not an image of a format that Pillow knows'),
+        ('empty', 'the file is empty'),
+        ('missing', 'No such file or directory'),
+        ('folder', 'Is a directory'),
+        ('float', 'floating point values have no known range'),
+        ('integers', r'integer values outside 0 \.\.\. 65535'),
+        ('truncated jpg', 'truncated'),
+        ('truncated png', 'truncated|broken'),
+        ('truncated bmp', 'truncated'),
+    ],
+)
 def test_broken_files(tmp_path: Path, kind: str, reason: str) -> None:
     path = broken_file(tmp_path, kind)
     with pytest.raises(UnreadableImage, match=reason) as caught:
@@ -284,7 +316,8 @@ def test_broken_files(tmp_path: Path, kind: str, reason: str) -> None:
 
 @pytest.mark.filterwarnings('ignore::UserWarning:PIL')
 def test_every_cut_and_every_flipped_byte_is_reported_or_read(
-        tmp_path: Path) -> None:
+    tmp_path: Path,
+) -> None:
     # Whatever Pillow's decoders raise on damage comes out as one class.
     path = tmp_path / 'a'
     rng = np.random.default_rng(0)
@@ -294,8 +327,8 @@ def test_every_cut_and_every_flipped_byte_is_reported_or_read(
         write_image(source, seed=0)
         content = source.read_bytes()
         for _ in range(40):
-            damaged = bytearray(content[:rng.integers(1, len(content))])
-            damaged[rng.integers(min(len(damaged), 60))] ^= 0xff
+            damaged = bytearray(content[: rng.integers(1, len(content))])
+            damaged[rng.integers(min(len(damaged), 60))] ^= 0xFF
             path.write_bytes(damaged)
             try:
                 assert read_rgb(path).ndim == 3

@@ -1,4 +1,5 @@
 """MultiCrop: the views of the separate transforms, of a key and no other."""
+
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,21 @@ from PIL import Image
 
 from swav_plugin.compat import jit
 from swav_plugin.datasets import SampleKey
-from swav_plugin.datasets.transforms import (MultiCrop, PackViews, multi_crop,
-                                             sample_rng)
+from swav_plugin.datasets.transforms import (
+    MultiCrop,
+    PackViews,
+    multi_crop,
+    sample_rng,
+)
 from swav_plugin.datasets.transforms.randomness import FIRST_VIEW
-from swav_plugin.datasets.transforms.view_params import (FLIP, GREY,
-                                                         NUM_PARAMS, ORDER,
-                                                         SIGMA,
-                                                         draw_view_params)
+from swav_plugin.datasets.transforms.view_params import (
+    FLIP,
+    GREY,
+    NUM_PARAMS,
+    ORDER,
+    SIGMA,
+    draw_view_params,
+)
 from swav_plugin.registry import TRANSFORMS
 
 KEY = SampleKey(7, epoch=2, seed=31)
@@ -28,7 +37,8 @@ def swav_crops(**arguments: object) -> MultiCrop:
         type='MultiCrop',
         num_views=[2, 6],
         scales=[224, 96],
-        crop_ratio_ranges=[(.14, 1.), (.05, .14)])
+        crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
+    )
     return TRANSFORMS.build(dict(recipe, **arguments))
 
 
@@ -38,23 +48,38 @@ def photo(height: int = 120, width: int = 160) -> np.ndarray:
     return rng.integers(256, size=(height, width, 3), dtype=np.uint8)
 
 
-def views_of(transform: MultiCrop, img: np.ndarray,
-             key: SampleKey = KEY) -> list[np.ndarray]:
+def views_of(
+    transform: MultiCrop, img: np.ndarray, key: SampleKey = KEY
+) -> list[np.ndarray]:
     """Cut the views of a sample."""
     return transform(dict(img=img, sample_idx=key))['img']
 
 
-@pytest.mark.parametrize('arguments', [
-    {},
-    dict(jitter_prob=1., grayscale_prob=1., blur_prob=1., flip_prob=1.),
-    dict(jitter_prob=0., grayscale_prob=0., blur_prob=0., flip_prob=0.),
-    dict(brightness=0., hue=.5, jitter_prob=1.),
-    dict(contrast=3., saturation=3., sigma_range=(0., 10.), blur_prob=1.),
-    dict(aspect_ratio_range=(.1, 10.), crop_ratio_ranges=[(1., 1.)] * 2),
-])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {},
+        dict(
+            jitter_prob=1.0, grayscale_prob=1.0, blur_prob=1.0, flip_prob=1.0
+        ),
+        dict(
+            jitter_prob=0.0, grayscale_prob=0.0, blur_prob=0.0, flip_prob=0.0
+        ),
+        dict(brightness=0.0, hue=0.5, jitter_prob=1.0),
+        dict(
+            contrast=3.0,
+            saturation=3.0,
+            sigma_range=(0.0, 10.0),
+            blur_prob=1.0,
+        ),
+        dict(
+            aspect_ratio_range=(0.1, 10.0), crop_ratio_ranges=[(1.0, 1.0)] * 2
+        ),
+    ],
+)
 def test_views_with_and_without_numba_are_equal(
-        photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch,
-        arguments: dict) -> None:
+    photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, arguments: dict
+) -> None:
     transform = swav_crops(**arguments)
     for index, img in enumerate([*photos[:4], photo(1, 1), photo(3, 400)]):
         key = SampleKey(index, epoch=0, seed=31)
@@ -63,7 +88,8 @@ def test_views_with_and_without_numba_are_equal(
             patch.setattr(jit, 'NO_NUMBA', 'not installed')
             expected = views_of(transform, img, key)
         assert [view.shape for view in views] == (
-            [(224, 224, 3)] * 2 + [(96, 96, 3)] * 6)
+            [(224, 224, 3)] * 2 + [(96, 96, 3)] * 6
+        )
         for ours, theirs in zip(views, expected):
             np.testing.assert_array_equal(ours, theirs)
 
@@ -73,28 +99,31 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What MultiCrop logs, as if nothing had been logged before."""
     messages: list[str] = []
     monkeypatch.setattr(
-        multi_crop, 'print_log', lambda message, **_: messages.append(message))
+        multi_crop, 'print_log', lambda message, **_: messages.append(message)
+    )
     multi_crop._warn_once.cache_clear()
     return messages
 
 
-def test_without_numba_it_says_so_once(monkeypatch: pytest.MonkeyPatch,
-                                       logged: list[str]) -> None:
+def test_without_numba_it_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
     monkeypatch.setattr(jit, 'NO_NUMBA', "No module named 'numba'")
     swav_crops()
     swav_crops()
-    message, = logged
+    (message,) = logged
     assert "(No module named 'numba')" in message
     assert 'pip install numba' in message
 
 
 @pytest.mark.skipif(jit.NO_NUMBA is not None, reason='nothing is compiled')
-def test_code_that_cannot_be_kept_is_told(monkeypatch: pytest.MonkeyPatch,
-                                          logged: list[str]) -> None:
+def test_code_that_cannot_be_kept_is_told(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
     monkeypatch.setattr(jit, 'NO_CACHE', 'no locator available')
     swav_crops()
     swav_crops()
-    message, = logged
+    (message,) = logged
     assert 'no locator available' in message
     assert 'NUMBA_CACHE_DIR' in message
 
@@ -113,8 +142,16 @@ def test_views_depend_on_the_key_and_the_view() -> None:
 def test_views_own_their_memory_and_are_not_copied_again() -> None:
     img = photo(8, 8)
     # The whole image, at its size, untouched: the view could be the image.
-    transform = MultiCrop([2], [8], [(1., 1.)], (1., 1.), flip_prob=0.,
-                          jitter_prob=0., grayscale_prob=0., blur_prob=0.)
+    transform = MultiCrop(
+        [2],
+        [8],
+        [(1.0, 1.0)],
+        (1.0, 1.0),
+        flip_prob=0.0,
+        jitter_prob=0.0,
+        grayscale_prob=0.0,
+        blur_prob=0.0,
+    )
     views = views_of(transform, img)
     for view in views:
         np.testing.assert_array_equal(view, img)
@@ -134,7 +171,7 @@ def test_one_pixel_of_the_image_is_not_shared() -> None:
     packed[:] = 0
     read_only = img.view()
     read_only.flags.writeable = False
-    packed, = PackViews()(dict(img=[read_only]))['inputs']
+    (packed,) = PackViews()(dict(img=[read_only]))['inputs']
     packed[:] = 0
     np.testing.assert_array_equal(img, photo(1, 1))
 
@@ -155,7 +192,8 @@ def test_rows_are_those_of_the_first_stream() -> None:
     transform = swav_crops(on_device=True)
     rows = transform(dict(img=photo(), sample_idx=KEY))['view_params']
     expected = draw_view_params(
-        sample_rng(KEY, FIRST_VIEW), 120, 160, transform.recipe)
+        sample_rng(KEY, FIRST_VIEW), 120, 160, transform.recipe
+    )
     np.testing.assert_array_equal(rows, expected)
 
 
@@ -165,12 +203,17 @@ def test_every_probability_reaches_its_column(prob: int) -> None:
     columns = (FLIP, ORDER, GREY, SIGMA)
     for name in names:
         transform = swav_crops(
-            on_device=True, **{other: 1 - prob for other in names if
-                               other != name}, **{name: prob})
+            on_device=True,
+            **{other: 1 - prob for other in names if other != name},
+            **{name: prob},
+        )
         rows = transform(dict(img=photo(), sample_idx=KEY))['view_params']
         for other, column in zip(names, columns):
-            done = rows[:, column] >= 0 if column == ORDER else (
-                rows[:, column] > 0)
+            done = (
+                rows[:, column] >= 0
+                if column == ORDER
+                else (rows[:, column] > 0)
+            )
             assert (done == (prob if other == name else 1 - prob)).all()
 
 
@@ -185,8 +228,7 @@ def test_threads_side_by_side_cut_the_same_views() -> None:
     transform, img = swav_crops(), photo()
     keys = [SampleKey(index, 0, 0) for index in range(64)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(
-            lambda key: views_of(transform, img, key), keys))
+        found = list(pool.map(lambda key: views_of(transform, img, key), keys))
     for key, views in zip(keys, found):
         for a, b in zip(views, views_of(transform, img, key)):
             np.testing.assert_array_equal(a, b)
@@ -196,40 +238,62 @@ def test_no_warnings() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         for img in (photo(), photo(1, 1), photo(1, 300)):
-            views_of(swav_crops(jitter_prob=1., blur_prob=1.), img)
+            views_of(swav_crops(jitter_prob=1.0, blur_prob=1.0), img)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(scales=[224]), r'scales=\[224\] and .* one of each for each group'),
-    (dict(num_views=[]), r'num_views=\[\], .* one of each for each group'),
-    (dict(num_views=8, scales=224), 'num_views=8, scales=224 and'),
-    (dict(num_views=[2., 6.]), r'num_views=\[2.0, 6.0\]; every group'),
-    (dict(num_views=[2, 0]), 'every group needs at least one view'),
-    (dict(num_views=[], scales=[], crop_ratio_ranges=[]), 'at least one view'),
-    (dict(scales=[224, 0]), 'scale=0'),
-    (dict(scales=[(224, 224), 96]), r'scale=\(224, 224\)'),
-    (dict(crop_ratio_ranges=[.14, 1.]), 'crop_ratio_range=0.14'),
-    (dict(crop_ratio_ranges=[(.1, .2, .3), (0., .1)]), 'least, largest'),
-    (dict(aspect_ratio_range=1.), 'aspect_ratio_range=1.0'),
-    (dict(brightness=(.5, 1.5)), r'brightness=\(0.5, 1.5\)'),
-    (dict(contrast=float('nan')), 'contrast=nan'),
-    (dict(sigma_range=(.1, float('inf'))), 'within .0, 1000.'),
-    (dict(sigma_range=2.), 'sigma_range=2.0'),
-    (dict(crop_ratio_ranges=[(.14, 1.), (0., .1)]), 'crop_ratio_range='),
-    (dict(aspect_ratio_range=(2., 1.)), 'width / height'),
-    (dict(flip_prob=1.5), 'RandomFlip got prob=1.5'),
-    (dict(hue=.6), r'hue in \[0, .5\]'),
-    (dict(sigma_range=(2., .1)), 'sigma_range='),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (
+            dict(scales=[224]),
+            r'scales=\[224\] and .* one of each for each group',
+        ),
+        (dict(num_views=[]), r'num_views=\[\], .* one of each for each group'),
+        (dict(num_views=8, scales=224), 'num_views=8, scales=224 and'),
+        (dict(num_views=[2.0, 6.0]), r'num_views=\[2.0, 6.0\]; every group'),
+        (dict(num_views=[2, 0]), 'every group needs at least one view'),
+        (
+            dict(num_views=[], scales=[], crop_ratio_ranges=[]),
+            'at least one view',
+        ),
+        (dict(scales=[224, 0]), 'scale=0'),
+        (dict(scales=[(224, 224), 96]), r'scale=\(224, 224\)'),
+        (dict(crop_ratio_ranges=[0.14, 1.0]), 'crop_ratio_range=0.14'),
+        (
+            dict(crop_ratio_ranges=[(0.1, 0.2, 0.3), (0.0, 0.1)]),
+            'least, largest',
+        ),
+        (dict(aspect_ratio_range=1.0), 'aspect_ratio_range=1.0'),
+        (dict(brightness=(0.5, 1.5)), r'brightness=\(0.5, 1.5\)'),
+        (dict(contrast=float('nan')), 'contrast=nan'),
+        (dict(sigma_range=(0.1, float('inf'))), 'within .0, 1000.'),
+        (dict(sigma_range=2.0), 'sigma_range=2.0'),
+        (
+            dict(crop_ratio_ranges=[(0.14, 1.0), (0.0, 0.1)]),
+            'crop_ratio_range=',
+        ),
+        (dict(aspect_ratio_range=(2.0, 1.0)), 'width / height'),
+        (dict(flip_prob=1.5), 'RandomFlip got prob=1.5'),
+        (dict(hue=0.6), r'hue in \[0, .5\]'),
+        (dict(sigma_range=(2.0, 0.1)), 'sigma_range='),
+    ],
+)
 def test_arguments(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         swav_crops(**arguments)
 
 
-@pytest.mark.parametrize('img', [
-    np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8),
-    np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8),
-    Image.new('RGB', (8, 8)), None])
+@pytest.mark.parametrize(
+    'img',
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+        Image.new('RGB', (8, 8)),
+        None,
+    ],
+)
 def test_images_that_are_none(img: Any) -> None:
     with pytest.raises(ValueError, match=r'expected \(H, W, 3\) uint8 RGB'):
         views_of(swav_crops(), img)

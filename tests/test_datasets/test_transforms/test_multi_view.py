@@ -1,4 +1,5 @@
 """Views: decoded once, never copied, the same on any machine."""
+
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,11 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from swav_plugin.datasets import ImageFolder, SampleKey
-from swav_plugin.datasets.transforms import (MultiView, RandomResizedCrop,
-                                             loading)
+from swav_plugin.datasets.transforms import (
+    MultiView,
+    RandomResizedCrop,
+    loading,
+)
 from swav_plugin.registry import TRANSFORMS
 
 from ..conftest import write_image
@@ -26,8 +30,14 @@ def crops(scale: int) -> list[dict | Callable]:
     return [
         dict(type='RandomResizedCrop', scale=scale),
         dict(type='RandomFlip'),
-        dict(type='ColorJitter', brightness=.8, contrast=.8, saturation=.8,
-             hue=.2, prob=.8),
+        dict(
+            type='ColorJitter',
+            brightness=0.8,
+            contrast=0.8,
+            saturation=0.8,
+            hue=0.2,
+            prob=0.8,
+        ),
         dict(type='RandomGrayscale'),
         dict(type='GaussianBlur'),
     ]
@@ -47,19 +57,30 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> ImageFolder:
         write_image(root / f'{i}.png', seed=i)
     for name in ('2.png', '6.png'):
         (root / name).write_bytes(b'')
-    return ImageFolder(root, pipeline=[
-        dict(type='LoadImage'),
-        dict(type='MultiView', num_views=[2, 3],
-             transforms=[crops(16), crops(8)]),
-        dict(type='PackViews'),
-    ])
+    return ImageFolder(
+        root,
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(
+                type='MultiView',
+                num_views=[2, 3],
+                transforms=[crops(16), crops(8)],
+            ),
+            dict(type='PackViews'),
+        ],
+    )
 
 
 Views = dict[int, tuple[list[Tensor], str, list[str]]]
 
 
-def epochs(dataset: ImageFolder, numbers: list[int], num_workers: int = 0,
-           persistent_workers: bool = False, seed: int = 31) -> list[Views]:
+def epochs(
+    dataset: ImageFolder,
+    numbers: list[int],
+    num_workers: int = 0,
+    persistent_workers: bool = False,
+    seed: int = 31,
+) -> list[Views]:
     """Run epochs; position in the epoch -> (views, path, skipped)."""
     with DefaultScope.overwrite_default_scope('swav_plugin'):
         loader = Runner.build_dataloader(
@@ -69,16 +90,21 @@ def epochs(dataset: ImageFolder, numbers: list[int], num_workers: int = 0,
                 batch_size=2,
                 num_workers=num_workers,
                 persistent_workers=persistent_workers,
-                collate_fn=dict(type='default_collate')),
-            seed=seed)
+                collate_fn=dict(type='default_collate'),
+            ),
+            seed=seed,
+        )
     found = []
     for number in numbers:
         loader.sampler.set_epoch(number)
         views: Views = {}
         for batch in loader:
             for i, sample in enumerate(batch['data_samples']):
-                views[len(views)] = ([view[i] for view in batch['inputs']],
-                                     sample.img_path, sample.skipped)
+                views[len(views)] = (
+                    [view[i] for view in batch['inputs']],
+                    sample.img_path,
+                    sample.skipped,
+                )
         found.append(views)
     return found
 
@@ -93,26 +119,30 @@ def assert_same(first: Views, second: Views) -> None:
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize('num_workers, persistent', [(1, False), (2, False),
-                                                     (2, True)])
-def test_views_do_not_depend_on_workers(dataset: ImageFolder,
-                                        num_workers: int,
-                                        persistent: bool) -> None:
+@pytest.mark.parametrize(
+    'num_workers, persistent', [(1, False), (2, False), (2, True)]
+)
+def test_views_do_not_depend_on_workers(
+    dataset: ImageFolder, num_workers: int, persistent: bool
+) -> None:
     one_process = epochs(dataset, [0, 1])
     assert sum(len(skip) > 0 for *_, skip in one_process[0].values()) == 2
     for views, expected in zip(
-            epochs(dataset, [0, 1], num_workers, persistent), one_process):
+        epochs(dataset, [0, 1], num_workers, persistent), one_process
+    ):
         assert_same(views, expected)
 
 
-def test_views_do_not_depend_on_ranks(dataset: ImageFolder,
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    one_rank, = epochs(dataset, [4])
+def test_views_do_not_depend_on_ranks(
+    dataset: ImageFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one_rank,) = epochs(dataset, [4])
     together: Views = {}
     for rank in range(2):
-        monkeypatch.setattr(mmengine.dataset.sampler, 'get_dist_info',
-                            lambda: (rank, 2))
-        views, = epochs(dataset, [4])
+        monkeypatch.setattr(
+            mmengine.dataset.sampler, 'get_dist_info', lambda: (rank, 2)
+        )
+        (views,) = epochs(dataset, [4])
         together.update({2 * i + rank: view for i, view in views.items()})
     # Nine samples for two ranks: the tenth is the first once more.
     assert_same({9: together.pop(9)}, {9: one_rank[0]})
@@ -121,14 +151,15 @@ def test_views_do_not_depend_on_ranks(dataset: ImageFolder,
 
 def test_resumed_epoch_is_the_uninterrupted_one(dataset: ImageFolder) -> None:
     uninterrupted = epochs(dataset, [0, 1, 2])
-    resumed, = epochs(dataset, [2])
+    (resumed,) = epochs(dataset, [2])
     assert_same(resumed, uninterrupted[2])
 
 
 def test_epochs_and_seeds_give_other_views(dataset: ImageFolder) -> None:
     def first_views(views: Views) -> dict[str, Tensor]:
-        return {path: view[0] for view, path, skip in views.values()
-                if not skip}
+        return {
+            path: view[0] for view, path, skip in views.values() if not skip
+        }
 
     zero, one = (first_views(views) for views in epochs(dataset, [0, 1]))
     other_seed = first_views(epochs(dataset, [0], seed=32)[0])
@@ -148,7 +179,10 @@ def test_views_differ_from_each_other() -> None:
 def test_a_view_does_not_depend_on_the_number_of_views() -> None:
     few, many = (
         MultiView(n, [crops(16)] + [crops(8)] * (len(n) - 1))(
-            dict(img=image(), sample_idx=KEY))['img'] for n in ([2], [2, 6]))
+            dict(img=image(), sample_idx=KEY)
+        )['img']
+        for n in ([2], [2, 6])
+    )
     assert len(many) == 8
     assert [view.shape for view in many[1:3]] == [(16, 16, 3), (8, 8, 3)]
     for a, b in zip(few, many):
@@ -164,13 +198,15 @@ class Record:
 
     def __call__(self, results: dict) -> dict:
         self.images.append(results['img'])
-        self.numbers.append((random.getrandbits(63), np.random.rand(),
-                             torch.rand(()).item()))
+        self.numbers.append(
+            (random.getrandbits(63), np.random.rand(), torch.rand(()).item())
+        )
         return results
 
 
 def test_image_is_decoded_once_and_never_copied(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_image(tmp_path / '0.png', seed=0)
     decoded = []
 
@@ -180,10 +216,13 @@ def test_image_is_decoded_once_and_never_copied(
 
     monkeypatch.setattr(loading, 'read_rgb', read_rgb)
     record = Record()
-    ImageFolder(tmp_path, [
-        dict(type='LoadImage'),
-        MultiView([2, 6], [[record], [record]]),
-    ])[0]
+    ImageFolder(
+        tmp_path,
+        [
+            dict(type='LoadImage'),
+            MultiView([2, 6], [[record], [record]]),
+        ],
+    )[0]
     assert len(decoded) == 1
     assert len(record.images) == 8
     for seen in record.images:
@@ -200,10 +239,16 @@ def test_writing_into_the_shared_image_is_an_error() -> None:
         MultiView(2, [[blacken]])(dict(img=img, sample_idx=KEY))
     np.testing.assert_array_equal(img, image())
     # After a crop the pixels are the view's own.
-    views = MultiView(2, [[dict(type='RandomFlip', prob=0.),
-                           lambda results: dict(
-                               results, img=results['img'].copy()),
-                           blacken]])(dict(img=img, sample_idx=KEY))['img']
+    views = MultiView(
+        2,
+        [
+            [
+                dict(type='RandomFlip', prob=0.0),
+                lambda results: dict(results, img=results['img'].copy()),
+                blacken,
+            ]
+        ],
+    )(dict(img=img, sample_idx=KEY))['img']
     assert not np.stack(views).any()
 
 
@@ -222,8 +267,11 @@ def test_other_keys_of_a_view_do_not_reach_the_others() -> None:
 
 def test_global_generators_are_keyed_for_other_packages() -> None:
     first, second, other = Record(), Record(), Record()
-    for record, key in ((first, KEY), (second, KEY),
-                        (other, SampleKey(7, epoch=3, seed=31))):
+    for record, key in (
+        (first, KEY),
+        (second, KEY),
+        (other, SampleKey(7, epoch=3, seed=31)),
+    ):
         random.seed(0)
         np.random.seed(len(other.numbers))
         MultiView(2, [[record, record]])(dict(img=image(), sample_idx=key))
@@ -243,27 +291,44 @@ def test_transforms_of_mmcv_and_mmpretrain_by_name() -> None:
         dict(
             type='MultiView',
             num_views=2,
-            transforms=[[
-                dict(type='EfficientNetRandomCrop', scale=24),
-                dict(type='Normalize', mean=[0] * 3, std=[255] * 3,
-                     to_rgb=False)
-            ]]))
-    first, second = (multi_view(dict(img=image(), sample_idx=KEY))['img']
-                     for _ in range(2))
+            transforms=[
+                [
+                    dict(type='EfficientNetRandomCrop', scale=24),
+                    dict(
+                        type='Normalize',
+                        mean=[0] * 3,
+                        std=[255] * 3,
+                        to_rgb=False,
+                    ),
+                ]
+            ],
+        )
+    )
+    first, second = (
+        multi_view(dict(img=image(), sample_idx=KEY))['img'] for _ in range(2)
+    )
     for a, b in zip(first, second):
         np.testing.assert_array_equal(a, b)
         assert a.shape == (24, 24, 3) and a.max() <= 1
     assert not np.array_equal(first[0], first[1])
 
 
-@pytest.mark.parametrize('num_views, groups, message', [
-    ([2, 6], 1, 'got 1 crop groups but 2 counts; give one count for each '),
-    (2, 2, 'got 2 crop groups but 1 counts'),
-    ([2, 0], 2, 'every group needs at least one view'),
-    ([], 0, 'every group needs at least one view'),
-])
-def test_counts_must_fit_groups(num_views: int | list[int], groups: int,
-                                message: str) -> None:
+@pytest.mark.parametrize(
+    'num_views, groups, message',
+    [
+        (
+            [2, 6],
+            1,
+            'got 1 crop groups but 2 counts; give one count for each ',
+        ),
+        (2, 2, 'got 2 crop groups but 1 counts'),
+        ([2, 0], 2, 'every group needs at least one view'),
+        ([], 0, 'every group needs at least one view'),
+    ],
+)
+def test_counts_must_fit_groups(
+    num_views: int | list[int], groups: int, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         MultiView(num_views, [crops(16)] * groups)
 

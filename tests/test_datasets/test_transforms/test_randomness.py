@@ -1,4 +1,5 @@
 """The numbers of a sample depend on its key, and on nothing else."""
+
 import functools
 import random
 import warnings
@@ -10,15 +11,17 @@ from mmengine.dataset import worker_init_fn
 from torch.utils.data import DataLoader
 
 from swav_plugin.datasets import SampleKey
-from swav_plugin.datasets.transforms import (RandomTransform, randomness,
-                                             sample_rng)
+from swav_plugin.datasets.transforms import (
+    RandomTransform,
+    randomness,
+    sample_rng,
+)
 
 
 class AddNoise(RandomTransform):
     """Put one random number into an image of one pixel."""
 
-    def draw(self, rng: np.random.Generator, height: int,
-             width: int) -> float:
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> float:
         return rng.random()
 
     def apply(self, img: np.ndarray, params: float) -> np.ndarray:
@@ -32,9 +35,13 @@ def forget_warning() -> None:
 
 
 def test_every_part_of_the_key_counts() -> None:
-    keys = [(SampleKey(index, epoch, seed), stream) for index in range(4)
-            for epoch in range(4) for seed in range(4)
-            for stream in (0, 1, 2, 3, 9)]
+    keys = [
+        (SampleKey(index, epoch, seed), stream)
+        for index in range(4)
+        for epoch in range(4)
+        for seed in range(4)
+        for stream in (0, 1, 2, 3, 9)
+    ]
     first = [sample_rng(*key).integers(2**63) for key in keys]
     again = [sample_rng(*key).integers(2**63) for key in reversed(keys)]
     assert first == again[::-1]
@@ -68,10 +75,12 @@ class PlainSamples(torch.utils.data.Dataset):
             return sample_rng(index, randomness.FIRST_VIEW).random()
 
 
-@pytest.mark.parametrize('num_workers, persistent', [(0, False), (2, False),
-                                                     (2, True)])
+@pytest.mark.parametrize(
+    'num_workers, persistent', [(0, False), (2, False), (2, True)]
+)
 def test_plain_index_differs_in_epochs_and_workers(
-        num_workers: int, persistent: bool) -> None:
+    num_workers: int, persistent: bool
+) -> None:
     # mmengine's worker_init_fn seeds torch alike at the start of each epoch.
     loader = DataLoader(
         PlainSamples(),
@@ -79,7 +88,9 @@ def test_plain_index_differs_in_epochs_and_workers(
         num_workers=num_workers,
         persistent_workers=persistent,
         worker_init_fn=functools.partial(
-            worker_init_fn, num_workers=num_workers, rank=0, seed=31))
+            worker_init_fn, num_workers=num_workers, rank=0, seed=31
+        ),
+    )
     drawn = [number for _ in range(3) for number in loader]
     assert len(set(drawn)) == 12
 
@@ -88,7 +99,8 @@ def test_transforms_outside_multi_view_are_keyed() -> None:
     key = SampleKey(7, epoch=2, seed=31)
     pixel = np.zeros((1, 1, 3))
     first, second = (
-        AddNoise()(dict(img=pixel, sample_idx=key)) for _ in range(2))
+        AddNoise()(dict(img=pixel, sample_idx=key)) for _ in range(2)
+    )
     assert first['img'][0, 0, 0] == second['img'][0, 0, 0] != 0
     other = AddNoise()(dict(img=pixel, sample_idx=SampleKey(7, 3, 31)))
     assert other['img'][0, 0, 0] != first['img'][0, 0, 0]
@@ -96,7 +108,8 @@ def test_transforms_outside_multi_view_are_keyed() -> None:
 
 def test_one_transform_after_another_gets_new_numbers() -> None:
     results = dict(
-        img=np.zeros((1, 1, 3)), sample_idx=SampleKey(7, epoch=2, seed=31))
+        img=np.zeros((1, 1, 3)), sample_idx=SampleKey(7, epoch=2, seed=31)
+    )
     first = AddNoise()(results)['img'][0, 0, 0]
     both = AddNoise()(results)['img'][0, 0, 0]
     assert both - first != first
@@ -106,11 +119,11 @@ def test_prob_zero_and_one() -> None:
     pixel = np.zeros((1, 1, 3))
     for index in range(50):
         results = dict(img=pixel, sample_idx=SampleKey(index, 0, 0))
-        assert AddNoise(prob=0.)(dict(results))['img'] is pixel
-        assert AddNoise(prob=1.)(dict(results))['img'][0, 0, 0] > 0
+        assert AddNoise(prob=0.0)(dict(results))['img'] is pixel
+        assert AddNoise(prob=1.0)(dict(results))['img'][0, 0, 0] > 0
 
 
-@pytest.mark.parametrize('prob', [-.1, 50, float('nan')])
+@pytest.mark.parametrize('prob', [-0.1, 50, float('nan')])
 def test_prob_must_be_a_probability(prob: float) -> None:
     with pytest.raises(ValueError, match='AddNoise got prob='):
         AddNoise(prob)

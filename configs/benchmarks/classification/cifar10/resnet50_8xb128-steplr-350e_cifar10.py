@@ -16,6 +16,7 @@ Differences: mean and std are CIFAR-10's and colours stay RGB. mmselfsup 1.0
 means that too, but in effect takes ImageNet's numbers and swaps red and blue.
 Time: 350 epochs of 50,000 images of 32 px.
 """
+
 _base_ = [
     '../../_base_/finetune_resnet50.py',
     '../../_base_/train_runtime.py',
@@ -25,8 +26,10 @@ model = dict(
     data_preprocessor=dict(
         mean=[125.307, 122.961, 113.8575],
         std=[51.5865, 50.847, 51.255],
-        to_rgb=False),
-    head=dict(num_classes=10))
+        to_rgb=False,
+    ),
+    head=dict(num_classes=10),
+)
 
 train_dataloader = dict(
     batch_size=128,  # per GPU
@@ -45,7 +48,9 @@ train_dataloader = dict(
             dict(type='RandomCrop', crop_size=32, padding=4),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 val_dataloader = dict(
     batch_size=128,  # per GPU
     num_workers=4,
@@ -60,17 +65,19 @@ val_dataloader = dict(
         split='test',
         test_mode=True,
         download=False,
-        pipeline=[dict(type='PackViews')]))
+        pipeline=[dict(type='PackViews')],
+    ),
+)
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4),
+)
 param_scheduler = [
     dict(type='MultiStepLR', milestones=[150, 250], gamma=0.1, by_epoch=True)
 ]
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=350, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=350, val_interval=10)
 default_hooks = dict(checkpoint=dict(interval=50, max_keep_ckpts=3))
 
 # --cfg-options auto_scale_lr.enable=True scales lr by the batch you run.

@@ -18,6 +18,7 @@ Upstream's --use_bn: model.head.batch_norm=True.
 Differences: none known from upstream. mmselfsup takes .229 for red's std.
 Time: forward passes of 100 epochs.
 """
+
 _base_ = [
     '../../_base_/linear_resnet50.py',
     '../../_base_/imagenet_224.py',
@@ -25,9 +26,10 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(out_indices=(4, )),
+    backbone=dict(out_indices=(4,)),
     features=['avgpool'],
-    head=dict(num_classes=1000, learning_rates=[0.3], batch_norm=False))
+    head=dict(num_classes=1000, learning_rates=[0.3], batch_norm=False),
+)
 
 train_dataloader = dict(batch_size=32)  # per GPU
 
@@ -35,13 +37,14 @@ optim_wrapper = dict(
     type='OptimWrapper',
     constructor='ProbeOptimConstructor',
     optimizer=dict(
-        type='SGD', momentum=0.9, nesterov=False, weight_decay=1e-6))
+        type='SGD', momentum=0.9, nesterov=False, weight_decay=1e-6
+    ),
+)
 # No `end`: mmengine takes max_epochs.
 param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0.0, begin=0, by_epoch=True)
 ]
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=100, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=10)
 
 # --cfg-options auto_scale_lr.enable=True scales lr by the batch you run.
 auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -17,6 +17,7 @@ Several rates in one run, 'best' chosen on the validation set:
 Differences: the rate stays outside LARS' momentum, as in SwAV's pretraining.
 Time: forward passes of 90 epochs.
 """
+
 _base_ = [
     '../../_base_/linear_resnet50.py',
     '../../_base_/imagenet_224.py',
@@ -24,9 +25,10 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(out_indices=(4, )),
+    backbone=dict(out_indices=(4,)),
     features=['avgpool'],
-    head=dict(num_classes=1000, learning_rates=[1.6], batch_norm=False))
+    head=dict(num_classes=1000, learning_rates=[1.6], batch_norm=False),
+)
 
 train_dataloader = dict(batch_size=512)  # per GPU
 
@@ -39,13 +41,14 @@ optim_wrapper = dict(
         weight_decay=0.0,
         trust_coefficient=1e-3,
         clip=False,
-        eps=1e-8))
+        eps=1e-8,
+    ),
+)
 # No `end`: mmengine takes max_epochs.
 param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0.0, begin=0, by_epoch=True)
 ]
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=90, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=90, val_interval=10)
 
 # --cfg-options auto_scale_lr.enable=True scales lr by the batch you run.
 auto_scale_lr = dict(enable=False, base_batch_size=4096)

@@ -22,6 +22,7 @@ fall after 60 and 80, and can not run it. 0.x lights images in floats, this in
 whole numbers.
 Time: forward passes of 90 epochs.
 """
+
 _base_ = [
     '../../_base_/linear_resnet50.py',
     '../../_base_/imagenet_224.py',
@@ -30,40 +31,44 @@ _base_ = [
 
 train_dataloader = dict(
     batch_size=32,  # per GPU
-    dataset=dict(pipeline=[
-        dict(type='LoadImage'),
-        dict(
-            type='RandomResizedCrop',
-            scale=224,
-            crop_ratio_range=(0.08, 1.0),
-            aspect_ratio_range=(3 / 4, 4 / 3)),
-        dict(type='RandomFlip', prob=0.5),
-        dict(
-            type='ColorJitter',
-            brightness=0.4,
-            contrast=0.4,
-            saturation=0.4,
-            hue=0.0),
-        dict(type='Lighting', alphastd=0.1),
-        dict(type='PackViews'),
-    ]))
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(
+                type='RandomResizedCrop',
+                scale=224,
+                crop_ratio_range=(0.08, 1.0),
+                aspect_ratio_range=(3 / 4, 4 / 3),
+            ),
+            dict(type='RandomFlip', prob=0.5),
+            dict(
+                type='ColorJitter',
+                brightness=0.4,
+                contrast=0.4,
+                saturation=0.4,
+                hue=0.0,
+            ),
+            dict(type='Lighting', alphastd=0.1),
+            dict(type='PackViews'),
+        ]
+    ),
+)
 
 model = dict(
     features=['feature1', 'feature2', 'feature3', 'feature4', 'feature5'],
     windows='page',
-    head=dict(num_classes=1000, learning_rates=[0.01], batch_norm=True))
+    head=dict(num_classes=1000, learning_rates=[0.01], batch_norm=True),
+)
 
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='ProbeOptimConstructor',
-    optimizer=dict(
-        type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-4))
+    optimizer=dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-4),
+)
 param_scheduler = [
-    dict(
-        type='MultiStepLR', milestones=[30, 60, 90], gamma=0.1, by_epoch=True)
+    dict(type='MultiStepLR', milestones=[30, 60, 90], gamma=0.1, by_epoch=True)
 ]
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=90, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=90, val_interval=10)
 
 # --cfg-options auto_scale_lr.enable=True scales lr by the batch you run.
 auto_scale_lr = dict(enable=False, base_batch_size=256)

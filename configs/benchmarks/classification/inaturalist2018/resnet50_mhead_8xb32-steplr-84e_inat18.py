@@ -17,6 +17,7 @@ resnet50_mhead_8xb32-steplr-84e_inat18.py 8 --pretrained CHECKPOINT
 Differences: mmselfsup 1.0 did not bring this recipe along.
 Time: forward passes of 84 epochs of 437,513 images.
 """
+
 _base_ = [
     '../../_base_/linear_resnet50.py',
     '../../_base_/imagenet_224.py',
@@ -26,28 +27,27 @@ _base_ = [
 model = dict(
     features=['feature1', 'feature2', 'feature3', 'feature4', 'feature5'],
     windows='page',
-    head=dict(num_classes=8142, learning_rates=[0.01], batch_norm=True))
+    head=dict(num_classes=8142, learning_rates=[0.01], batch_norm=True),
+)
 
 train_dataloader = dict(
     batch_size=32,  # per GPU
-    dataset=dict(
-        data_root='data/inaturalist2018', ann_file='meta/train.txt'))
+    dataset=dict(data_root='data/inaturalist2018', ann_file='meta/train.txt'),
+)
 val_dataloader = dict(
-    dataset=dict(
-        data_root='data/inaturalist2018', ann_file='meta/val.txt'))
+    dataset=dict(data_root='data/inaturalist2018', ann_file='meta/val.txt')
+)
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='ProbeOptimConstructor',
-    optimizer=dict(
-        type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-4))
+    optimizer=dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-4),
+)
 param_scheduler = [
-    dict(
-        type='MultiStepLR', milestones=[24, 48, 72], gamma=0.1, by_epoch=True)
+    dict(type='MultiStepLR', milestones=[24, 48, 72], gamma=0.1, by_epoch=True)
 ]
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=84, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=84, val_interval=10)
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3))
 
 # --cfg-options auto_scale_lr.enable=True scales lr by the batch you run.

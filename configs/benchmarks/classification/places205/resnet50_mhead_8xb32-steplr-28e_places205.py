@@ -18,6 +18,7 @@ Differences: mmselfsup 1.0 inherits lr 0.1 and 100 epochs here, squashes
 images, and can not run it.
 Time: forward passes of 28 epochs of 2.4 million images.
 """
+
 _base_ = [
     '../../_base_/linear_resnet50.py',
     '../../_base_/imagenet_224.py',
@@ -27,7 +28,8 @@ _base_ = [
 model = dict(
     features=['feature1', 'feature2', 'feature3', 'feature4', 'feature5'],
     windows='page',
-    head=dict(num_classes=205, learning_rates=[0.01], batch_norm=True))
+    head=dict(num_classes=205, learning_rates=[0.01], batch_norm=True),
+)
 
 train_dataloader = dict(
     batch_size=32,  # per GPU
@@ -36,27 +38,28 @@ train_dataloader = dict(
         ann_file='meta/train.txt',
         pipeline=[
             dict(type='LoadImage'),
-            dict(
-                type='ResizeEdge', scale=256, edge='short', backend='pillow'),
+            dict(type='ResizeEdge', scale=256, edge='short', backend='pillow'),
             dict(type='CenterCrop', crop_size=256),
             dict(type='RandomCrop', crop_size=224),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)
 val_dataloader = dict(
-    dataset=dict(data_root='data/places205', ann_file='meta/val.txt'))
+    dataset=dict(data_root='data/places205', ann_file='meta/val.txt')
+)
 test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='ProbeOptimConstructor',
-    optimizer=dict(
-        type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-4))
+    optimizer=dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-4),
+)
 param_scheduler = [
     dict(type='MultiStepLR', milestones=[7, 14, 21], gamma=0.1, by_epoch=True)
 ]
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=28, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=28, val_interval=10)
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3))
 
 # --cfg-options auto_scale_lr.enable=True scales lr by the batch you run.

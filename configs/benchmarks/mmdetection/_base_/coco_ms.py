@@ -1,4 +1,5 @@
 """COCO 2017 with boxes and masks; short side of 640 to 800 in training."""
+
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 
 train_pipeline = [
@@ -7,11 +8,13 @@ train_pipeline = [
     dict(
         type='RandomChoiceResize',
         scales=[(1333, short) for short in range(640, 801, 32)],
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
     batch_size=2,  # per GPU
     num_workers=2,
-    dataset=dict(pipeline=train_pipeline))
+    dataset=dict(pipeline=train_pipeline),
+)

@@ -1,10 +1,12 @@
 """What the benchmarks of detection share: scope, seed, checkpoints, loops."""
+
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 # For commands other than ours, such as mmdet's own: registers what is ours.
 custom_imports = dict(
     imports=['swav_plugin.engine', 'swav_plugin.models'],
-    allow_failed_imports=False)
+    allow_failed_imports=False,
+)
 
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
@@ -13,7 +15,9 @@ default_hooks = dict(
     checkpoint=dict(
         max_keep_ckpts=3,
         # A checkpoint cut short by a crash never has the final name.
-        backend_args=dict(backend='atomic')))
+        backend_args=dict(backend='atomic'),
+    )
+)
 
 # Never train from a random backbone by mistake: see --pretrained.
 custom_hooks = [

@@ -14,6 +14,7 @@ Differences: red is divided by 58.14, as in the pretraining; mmselfsup has
 58.395 here. The warm-up of 500 iterations is mmselfsup 1.0's; 0.x, whose
 numbers the page has, took 1,000.
 """
+
 _base_ = [
     '../_base_/mask-rcnn_r50-c4.py',
     '../_base_/coco_ms.py',
@@ -25,12 +26,14 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 
 param_scheduler = [
     dict(
-        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500
+    ),
     dict(
         type='MultiStepLR',
         by_epoch=True,
         begin=0,
         end=12,
         milestones=[8, 11],
-        gamma=0.1),
+        gamma=0.1,
+    ),
 ]

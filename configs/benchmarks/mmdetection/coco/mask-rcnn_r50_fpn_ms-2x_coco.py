@@ -13,6 +13,7 @@ Data: data/coco/{annotations,train2017,val2017}.
 Differences: red is divided by 58.14, as in the pretraining; mmselfsup has
 58.395 here.
 """
+
 _base_ = [
     '../_base_/mask-rcnn_r50_fpn.py',
     '../_base_/coco_ms.py',
@@ -24,16 +25,14 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24, val_interval=1)
 
 param_scheduler = [
     dict(
-        type='LinearLR',
-        start_factor=0.001,
-        by_epoch=False,
-        begin=0,
-        end=1000),
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000
+    ),
     dict(
         type='MultiStepLR',
         by_epoch=True,
         begin=0,
         end=24,
         milestones=[16, 22],
-        gamma=0.1),
+        gamma=0.1,
+    ),
 ]

@@ -21,6 +21,7 @@ Differences: images are RGB and divided by the pretraining's std; mmselfsup's
 1.0 feeds BGR divided by 1, though 0.x, which measured the above, did not. AP
 and AP75 are new.
 """
+
 _base_ = [
     '../_base_/faster-rcnn_r50-c4.py',
     'mmdet::_base_/datasets/voc0712.py',
@@ -34,7 +35,8 @@ train_pipeline = [
     dict(
         type='RandomChoiceResize',
         scales=[(1333, short) for short in range(480, 801, 32)],
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
@@ -45,8 +47,15 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'instances')),
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'instances',
+        ),
+    ),
 ]
 
 
@@ -59,7 +68,8 @@ def trainval(year: str) -> dict:
         data_prefix=dict(sub_data_root=f'{year}/'),
         # mmdet's base also has bbox_min_size: objects below would be ignored.
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline)
+        pipeline=train_pipeline,
+    )
 
 
 train_dataloader = dict(
@@ -71,7 +81,9 @@ train_dataloader = dict(
         type='ConcatDataset',
         # Each says which year it is, and must not here.
         ignore_keys=['dataset_type'],
-        datasets=[trainval('VOC2007'), trainval('VOC2012')]))
+        datasets=[trainval('VOC2007'), trainval('VOC2012')],
+    ),
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
@@ -80,25 +92,27 @@ val_evaluator = [
         type='VOCMetric',
         metric='mAP',
         eval_mode='11points',
-        iou_thrs=[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]),
+        iou_thrs=[0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95],
+    ),
     # Without ann_file it takes the boxes of the dataset.
     dict(type='CocoMetric', metric='bbox'),
 ]
 test_evaluator = val_evaluator
 
-train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=24000, val_interval=2000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=24000, val_interval=2000)
 
 param_scheduler = [
     dict(
-        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100),
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=100
+    ),
     dict(
         type='MultiStepLR',
         by_epoch=False,
         begin=0,
         end=24000,
         milestones=[18000, 22000],
-        gamma=0.1),
+        gamma=0.1,
+    ),
 ]
 
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000))

@@ -1,9 +1,11 @@
 """What the benchmarks of segmentation share: scope, seed."""
+
 _base_ = 'mmseg::_base_/default_runtime.py'
 
 # For commands other than ours, such as mmseg's own: registers what is ours.
 custom_imports = dict(
-    imports=['swav_plugin.engine'], allow_failed_imports=False)
+    imports=['swav_plugin.engine'], allow_failed_imports=False
+)
 
 # Never train from a random backbone by mistake: see --pretrained.
 custom_hooks = [

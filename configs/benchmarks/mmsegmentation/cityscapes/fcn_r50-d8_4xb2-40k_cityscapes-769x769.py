@@ -14,6 +14,7 @@ tools/dataset_converters/cityscapes.py.
 Differences: the network is the plain ResNet-50 of mmselfsup 0.x, not the deep
 stem of its 1.0; red is divided by 58.14, as in the pretraining.
 """
+
 _base_ = [
     '../_base_/fcn_r50-d8.py',
     'mmseg::_base_/datasets/cityscapes_769x769.py',
@@ -27,14 +28,16 @@ model = dict(
     data_preprocessor=data_preprocessor,
     decode_head=dict(num_classes=19, align_corners=True),
     auxiliary_head=dict(num_classes=19, align_corners=True),
-    test_cfg=dict(mode='slide', crop_size=crop_size, stride=(513, 513)))
+    test_cfg=dict(mode='slide', crop_size=crop_size, stride=(513, 513)),
+)
 
 train_dataloader = dict(batch_size=2, num_workers=2)  # per GPU
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 
 train_cfg = dict(max_iters=40000, val_interval=4000)
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4))
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
+)
 param_scheduler = [
     dict(
         type='PolyLR',
@@ -42,7 +45,8 @@ param_scheduler = [
         eta_min=1e-4,
         begin=0,
         end=40000,
-        by_epoch=False)
+        by_epoch=False,
+    )
 ]
 
 default_hooks = dict(
@@ -50,4 +54,6 @@ default_hooks = dict(
         interval=4000,
         max_keep_ckpts=3,
         # A checkpoint cut short by a crash never has the final name.
-        backend_args=dict(backend='atomic')))
+        backend_args=dict(backend='atomic'),
+    )
+)

@@ -16,6 +16,7 @@ Differences: the network is the plain ResNet-50 of mmselfsup 0.x, which
 measured the above, not the deep stem of its 1.0; red is divided by 58.14, as
 in the pretraining.
 """
+
 _base_ = [
     '../_base_/fcn_r50-d8.py',
     'mmseg::_base_/datasets/pascal_voc12_aug.py',
@@ -28,14 +29,16 @@ data_preprocessor = dict(size=crop_size)
 model = dict(
     data_preprocessor=data_preprocessor,
     decode_head=dict(num_classes=21),
-    auxiliary_head=dict(num_classes=21))
+    auxiliary_head=dict(num_classes=21),
+)
 
 train_dataloader = dict(batch_size=4, num_workers=4)  # per GPU
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 train_cfg = dict(max_iters=20000, val_interval=2000)
 optim_wrapper = dict(
-    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4))
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)
+)
 param_scheduler = [
     dict(
         type='PolyLR',
@@ -43,7 +46,8 @@ param_scheduler = [
         eta_min=1e-4,
         begin=0,
         end=20000,
-        by_epoch=False)
+        by_epoch=False,
+    )
 ]
 
 default_hooks = dict(
@@ -51,4 +55,6 @@ default_hooks = dict(
         interval=2000,
         max_keep_ckpts=3,
         # A checkpoint cut short by a crash never has the final name.
-        backend_args=dict(backend='atomic')))
+        backend_args=dict(backend='atomic'),
+    )
+)

@@ -28,6 +28,9 @@ train_dataloader = dict(
                 jitter_prob=0.8,
                 grayscale_prob=0.2,
                 sigma_range=(0.1, 2.0),
-                blur_prob=0.5),
+                blur_prob=0.5,
+            ),
             dict(type='PackViews'),
-        ]))
+        ],
+    ),
+)

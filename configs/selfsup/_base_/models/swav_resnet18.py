@@ -1,4 +1,5 @@
 """SwAV with ResNet-18, for sets of some thousand images."""
+
 model = dict(
     type='SwAV',
     # Tensor cores read this layout. On a CPU 1.1 to 1.3 times as fast with 8
@@ -7,18 +8,21 @@ model = dict(
     data_preprocessor=dict(
         type='MultiViewPreprocessor',
         mean=[123.675, 116.28, 103.53],
-        std=[58.14, 57.12, 57.375]),  # as for ResNet-50: .228, not .229
+        std=[58.14, 57.12, 57.375],
+    ),  # as for ResNet-50: .228, not .229
     backbone=dict(
         type='ResNet',
         depth=18,
         norm_cfg=dict(type='BN'),  # SyncBN on several GPUs: see sync_bn
-        zero_init_residual=False),
+        zero_init_residual=False,
+    ),
     neck=dict(
         type='SwAVNeck',
         in_channels=512,
         hid_channels=2048,
         out_channels=128,
-        norm_cfg=dict(type='BN1d')),
+        norm_cfg=dict(type='BN1d'),
+    ),
     head=dict(
         type='SwAVHead',
         num_prototypes=100,
@@ -27,4 +31,6 @@ model = dict(
         num_iters=3,
         temperature=0.1,
         hard_assignment=False,
-        num_assign_views=2))
+        num_assign_views=2,
+    ),
+)

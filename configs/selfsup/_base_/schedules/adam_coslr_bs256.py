@@ -1,4 +1,5 @@
 """Small sets: Adam, cosine from 0.001 to 0, batch 256."""
+
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
@@ -9,7 +10,9 @@ optim_wrapper = dict(
         weight_decay=1e-6,
         # One kernel, the same numbers: 9 times as fast on a CPU, and no wait
         # for a GPU with float16. For a CPU before torch 2.4 set False.
-        fused=True))
+        fused=True,
+    ),
+)
 
 # No `end`: mmengine takes max_epochs.
 param_scheduler = [
@@ -18,7 +21,8 @@ param_scheduler = [
         eta_min_ratio=0.0,
         begin=0,
         by_epoch=True,
-        convert_to_iter_based=True)
+        convert_to_iter_based=True,
+    )
 ]
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800)

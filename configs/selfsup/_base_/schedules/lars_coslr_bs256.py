@@ -1,4 +1,5 @@
 """Upstream's schedule for batch 256: LARS, cosine from 0.6 to 0.0006."""
+
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
@@ -12,7 +13,9 @@ optim_wrapper = dict(
         # learning rate outside the momentum buffer. mmselfsup keeps it
         # inside, so a falling rate leaves old steps too large.
         clip=False,
-        eps=1e-8))
+        eps=1e-8,
+    ),
+)
 
 # No `end`: mmengine takes max_epochs. The ratio makes the last rate follow
 # `auto_scale_lr` as the first does.
@@ -22,7 +25,8 @@ param_scheduler = [
         eta_min_ratio=1e-3,
         begin=0,
         by_epoch=True,
-        convert_to_iter_based=True)
+        convert_to_iter_based=True,
+    )
 ]
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)

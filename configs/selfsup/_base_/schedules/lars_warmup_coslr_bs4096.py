@@ -1,4 +1,5 @@
 """Upstream's schedule for batch 4096: 0.3 to 4.8 in 10 epochs, to 0.0048."""
+
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
@@ -11,7 +12,9 @@ optim_wrapper = dict(
         # False: the rule of apex LARC(clip=False) around SGD, with the
         # learning rate outside the momentum buffer.
         clip=False,
-        eps=1e-8))
+        eps=1e-8,
+    ),
+)
 
 # 4.8 occurs twice, last of the warm-up and first of the cosine, as upstream.
 # No `end` for the cosine: mmengine takes max_epochs.
@@ -22,13 +25,15 @@ param_scheduler = [
         begin=0,
         end=10,
         by_epoch=True,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
     dict(
         type='CosineAnnealingLR',
         eta_min_ratio=1e-3,
         begin=10,
         by_epoch=True,
-        convert_to_iter_based=True),
+        convert_to_iter_based=True,
+    ),
 ]
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100)

@@ -21,6 +21,7 @@ relative to data/imagenet/train.
 Differences: one file instead of nine.
 Time: 20 epochs of 128,116 images, and 4 validations of 50,000.
 """
+
 _base_ = [
     '../../../_base_/finetune_resnet50.py',
     '../../../_base_/imagenet_224.py',
@@ -32,19 +33,20 @@ train_dataloader = dict(
     dataset=dict(
         data_root='data/imagenet/train',
         # Relative to data_root.
-        ann_file='../meta/train_10percent.txt'))
+        ann_file='../meta/train_10percent.txt',
+    ),
+)
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(
-        type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4),
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4),
     # The head learns at lr x lr_mult.
-    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=1))))
+    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=1))),
+)
 param_scheduler = [
     dict(type='MultiStepLR', milestones=[12, 16], gamma=0.2, by_epoch=True)
 ]
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
 
 # --cfg-options auto_scale_lr.enable=True scales lr by the batch you run.
 auto_scale_lr = dict(enable=False, base_batch_size=256)
