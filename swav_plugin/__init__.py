@@ -6,6 +6,7 @@ read afterwards; the classes are imported when a config first names one. And
 mmdet, imported afterwards, runs on mmcv without compiled operators.
 """
 
+from swav_plugin.compat.moved import setup_moved
 from swav_plugin.compat.stack import (
     check_distributions,
     setup_configs,
@@ -17,3 +18,4 @@ __version__ = '0.1.0'
 check_distributions()
 setup_configs()
 setup_operators()
+setup_moved()

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 import mmpretrain.registry
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
 
-from swav_plugin.compat.stack import setup_stack
+from swav_plugin.checkpoints.safe_load import use_in_mmengine
 
-setup_stack()
+# Whatever builds our classes reads checkpoints safely.
+use_in_mmengine()
 
 
 def _child(parent: Registry, *locations: str) -> Registry:

@@ -17,7 +17,8 @@ from mmengine.runner import Runner, load_checkpoint
 from torch.distributed.elastic.multiprocessing.errors import record
 
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
-from swav_plugin.compat.checkpoint_keys import load_backbone, load_model
+from swav_plugin.checkpoints.keys import load_backbone, load_model
+from swav_plugin.engine.hooks.pretrained import RANDOM
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,
@@ -30,7 +31,6 @@ from swav_plugin.engine.launch import (
     run_command,
     set_common,
 )
-from swav_plugin.engine.pretrained_hook import RANDOM
 from swav_plugin.models import LinearProbe, SwAV
 
 

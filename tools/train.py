@@ -15,6 +15,8 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from swav_plugin.engine.hooks.pretrained import RANDOM
+
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
 from swav_plugin.engine.launch import (
     UsageError,
@@ -34,7 +36,6 @@ from swav_plugin.engine.launch import (
     set_common,
     set_mixed_precision,
 )
-from swav_plugin.engine.pretrained_hook import RANDOM
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

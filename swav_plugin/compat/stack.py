@@ -103,16 +103,6 @@ def setup_operators() -> None:
         sys.meta_path.append(OperatorFinder)
 
 
-def setup_stack() -> None:
-    """Make every checkpoint that mmengine reads be read safely.
-
-    Called by `swav_plugin.registry`, so by whatever uses our classes.
-    """
-    from swav_plugin.compat.safe_load import use_in_mmengine
-
-    use_in_mmengine()
-
-
 def _replace_pkg_resources() -> None:
     """Give mmengine <= 0.10.7 what setuptools >= 81 took away."""
     from mmengine.utils import package_utils

@@ -1,16 +1,20 @@
 """Everything that happens around the model while it trains."""
 
-from .atomic_backend import AtomicBackend
+from swav_plugin.checkpoints.atomic import AtomicBackend
+
 from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
+from .hooks import (
+    DeferredRuntimeInfoHook,
+    PicturesHook,
+    PretrainedHook,
+    ResultsHook,
+    ScalarHistory,
+    SkippedImagesHook,
+    SwAVHook,
+)
 from .lars import LARS
 from .log_processor import SwAVLogProcessor
-from .pictures_hook import PicturesHook
-from .pretrained_hook import PretrainedHook
 from .probe_optim import ProbeOptimConstructor
-from .results_hook import ResultsHook
-from .runtime_info_hook import DeferredRuntimeInfoHook, ScalarHistory
-from .skipped_images_hook import SkippedImagesHook
-from .swav_hook import SwAVHook
 
 __all__ = [
     'LARS',

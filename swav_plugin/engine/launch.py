@@ -29,12 +29,12 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from swav_plugin.compat.checkpoint_keys import read_checkpoint
-from swav_plugin.compat.safe_load import load_from_local
+from swav_plugin.checkpoints.keys import read_checkpoint
+from swav_plugin.checkpoints.safe_load import load_from_local
+from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
 from swav_plugin.compat.stack import downstream_hint
-from swav_plugin.zoo import checkpoint_name, checkpoint_path
 
-from .pretrained_hook import PretrainedHook
+from .hooks.pretrained import PretrainedHook
 
 # What Runner, its loops and the config reader look up in a config.
 _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {

@@ -11,10 +11,9 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from swav_plugin.datasets.collate import ImageBatch
+from swav_plugin.datasets.transforms.device_decode import decode_images
+from swav_plugin.datasets.transforms.device_ops import cut_views
 from swav_plugin.registry import MODELS
-
-from .batch_augment import cut_views
-from .batch_decode import decode_images
 
 
 @MODELS.register_module()

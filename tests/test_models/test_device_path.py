@@ -21,8 +21,8 @@ from swav_plugin.datasets import (
     KeyedSampler,
     collate_views,
 )
+from swav_plugin.datasets.transforms.device_ops import cut_views
 from swav_plugin.models import MultiViewPreprocessor
-from swav_plugin.models.batch_augment import cut_views
 from swav_plugin.registry import TRANSFORMS
 
 NUM_IMAGES = 20

@@ -11,7 +11,8 @@ from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from swav_plugin.datasets import ImageBatch, collate_views
-from swav_plugin.datasets.transforms import LoadImage
+from swav_plugin.datasets.transforms import LoadImage, device_ops
+from swav_plugin.datasets.transforms.device_decode import decode_images
 from swav_plugin.datasets.transforms.view_params import (
     NUM_PARAMS,
     Recipe,
@@ -19,8 +20,7 @@ from swav_plugin.datasets.transforms.view_params import (
 )
 from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.engine import LARS
-from swav_plugin.models import MultiViewPreprocessor, SwAVHead, batch_augment
-from swav_plugin.models.batch_decode import decode_images
+from swav_plugin.models import MultiViewPreprocessor, SwAVHead
 from swav_plugin.registry import MODELS
 
 pytestmark = [
@@ -180,7 +180,7 @@ def image_batch(num_images: int) -> ImageBatch:
 def test_views_cut_on_the_device_equal_those_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch_augment, 'MAX_PIXELS', 2**20)
+    monkeypatch.setattr(device_ops, 'MAX_PIXELS', 2**20)
     batch = image_batch(12)
     preprocessor = MultiViewPreprocessor([0.0] * 3, [1.0] * 3)
     expected = preprocessor(dict(inputs=batch))['inputs']

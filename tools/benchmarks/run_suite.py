@@ -31,11 +31,12 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from swav_plugin.compat.checkpoint_keys import (
+from swav_plugin.checkpoints.download import hash_file
+from swav_plugin.checkpoints.keys import (
     convert_state_dict,
     read_checkpoint,
 )
-from swav_plugin.compat.download import hash_file
+from swav_plugin.checkpoints.zoo import checkpoint_name
 from swav_plugin.compat.stack import downstream_hint
 from swav_plugin.datasets.check import check, read_coco
 from swav_plugin.engine.launch import (
@@ -46,12 +47,11 @@ from swav_plugin.engine.launch import (
     load_config,
     parse_options,
 )
-from swav_plugin.evaluation.report import heading, to_markdown
-from swav_plugin.evaluation.report_html import to_html
 from swav_plugin.evaluation.svm import draw_samples
 from swav_plugin.models.resnet import resnet_arguments
 from swav_plugin.registry import DATASETS
-from swav_plugin.zoo import checkpoint_name
+from swav_plugin.suite.report import heading, to_markdown
+from swav_plugin.suite.report_html import to_html
 
 TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = TOOLS.parent / 'configs/benchmarks'

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from swav_plugin.engine.atomic_backend import AtomicBackend
+from swav_plugin.checkpoints.atomic import AtomicBackend
 
 # Ids of the 19 classes that are evaluated, in the order of their train ids;
 # all others are 255 (cityscapesScripts, helpers/labels.py).

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from swav_plugin.datasets import ImageFolder
-from swav_plugin.datasets.export import write_list
+from swav_plugin.datasets.list_file import write_list
 
 # SimCLR's lists (google-research/simclr, imagenet_subsets), by the checksums
 # that tensorflow/datasets keeps of them, and how many images they name.

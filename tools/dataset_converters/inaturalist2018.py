@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from swav_plugin.datasets.check import read_coco
-from swav_plugin.datasets.export import write_list
+from swav_plugin.datasets.list_file import write_list
 
 
 def read_annotations(path: Path) -> list[tuple[str, int]]:

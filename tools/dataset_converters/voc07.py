@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from swav_plugin.checkpoints.atomic import AtomicBackend
 from swav_plugin.datasets.voc07 import CLASSES, VOC07
-from swav_plugin.engine.atomic_backend import AtomicBackend
 from swav_plugin.evaluation.svm import draw_samples
 
 LOW_SHOT_K = (1, 2, 4, 8, 16, 32, 64, 96)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from swav_plugin.datasets.export import new_folder
-from swav_plugin.engine.atomic_backend import AtomicBackend
+from swav_plugin.checkpoints.atomic import AtomicBackend
+from swav_plugin.datasets.list_file import new_folder
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from swav_plugin.compat.checkpoint_keys import (
+from swav_plugin.checkpoints.atomic import AtomicBackend
+from swav_plugin.checkpoints.keys import (
     convert_state_dict,
     read_checkpoint,
 )
-from swav_plugin.engine.atomic_backend import AtomicBackend
 
 _PREFIX = 'backbone.'
 # Ends of names of a ResNet, and what detectron2 calls them.

@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from swav_plugin.compat import jit
 from swav_plugin.registry import TRANSFORMS
 
+from .cpu_ops import cut_views
 from .crop import RandomFlip, RandomResizedCrop
-from .fused_ops import cut_views
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import FIRST_VIEW, sample_rng
 from .view_params import (

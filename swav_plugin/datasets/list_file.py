@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from swav_plugin.engine.atomic_backend import AtomicBackend
+from swav_plugin.checkpoints.atomic import AtomicBackend
 
 from .image_folder import find_missing
 

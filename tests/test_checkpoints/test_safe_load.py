@@ -13,8 +13,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 import swav_plugin.registry  # noqa: F401  installs the safe loader
-from swav_plugin.compat import safe_load as module
-from swav_plugin.compat.safe_load import safe_load
+from swav_plugin.checkpoints import safe_load as module
+from swav_plugin.checkpoints.safe_load import safe_load
 
 
 class _Attack:

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swav_plugin.compat.safe_load import safe_load
+from swav_plugin.checkpoints.safe_load import safe_load
 from swav_plugin.engine import ScalarHistory
 
 NUM_ITERS, INTERVAL = 7, 3

@@ -22,7 +22,15 @@ from swav_plugin.datasets.transforms import (
     GaussianBlur,
     RandomGrayscale,
     RandomResizedCrop,
+    device_ops,
     read_rgb,
+)
+from swav_plugin.datasets.transforms.device_ops import (
+    blur,
+    cut_views,
+    jitter_colours,
+    luma,
+    shift_hue,
 )
 from swav_plugin.datasets.transforms.view_params import (
     AMOUNT,
@@ -42,14 +50,6 @@ from swav_plugin.datasets.transforms.view_params import (
     draw_view_params,
 )
 from swav_plugin.datasets.transforms.whole_image import whole_image
-from swav_plugin.models import batch_augment
-from swav_plugin.models.batch_augment import (
-    blur,
-    cut_views,
-    jitter_colours,
-    luma,
-    shift_hue,
-)
 
 NAMES = ('brightness', 'contrast', 'saturation', 'hue')
 # SwAV's views, with sides that make a test fast.
@@ -195,9 +195,9 @@ def test_images_do_not_see_each_other(
         for v, view in enumerate(alone):
             # Sums over more zeros are added up in another order.
             assert distance(view[0], together[v][i]) < 0.01
-    monkeypatch.setattr(batch_augment, 'MAX_PIXELS', 600_000)
+    monkeypatch.setattr(device_ops, 'MAX_PIXELS', 600_000)
     chunks = list(
-        batch_augment._chunks(
+        device_ops._chunks(
             [img.shape[:2] for img in images], view_pixels=11264
         )
     )
@@ -210,13 +210,13 @@ def test_chunks_cover_the_batch_within_bounds() -> None:
     rng = np.random.default_rng(0)
     sizes = [tuple(rng.integers(1, 3000, size=2).tolist()) for _ in range(99)]
     sizes[7] = (12000, 9000)
-    chunks = list(batch_augment._chunks(sizes, view_pixels=1000))
+    chunks = list(device_ops._chunks(sizes, view_pixels=1000))
     assert [i for chunk in chunks for i in range(99)[chunk]] == list(range(99))
     for chunk in chunks:
         height, width = (max(sides) for sides in zip(*sizes[chunk]))
         num = chunk.stop - chunk.start
         assert num == 1 or (
-            num * (height * width + 1000) <= batch_augment.MAX_PIXELS
+            num * (height * width + 1000) <= device_ops.MAX_PIXELS
         )
     assert len(chunks) < 50
 
@@ -231,8 +231,8 @@ def test_half_precision_is_near(
     # What CUDA computes, here on the CPU.
     images = photos[::3]
     rows = rows_for(images, RECIPE)
-    pad = batch_augment._pad
-    monkeypatch.setattr(batch_augment, '_pad', lambda *args: pad(*args).half())
+    pad = device_ops._pad
+    monkeypatch.setattr(device_ops, '_pad', lambda *args: pad(*args).half())
     difference = errors(cut_views(batch_of(images, rows)), images, rows)
     assert difference.mean() < 0.5 and difference.max() < 1.5
 
@@ -389,7 +389,7 @@ def test_blur_is_pillows(photos: list[np.ndarray], sigma: float) -> None:
 def test_box_filter_is_pillows(radius: float) -> None:
     rng = np.random.default_rng(0)
     img = rng.integers(256, size=(40, 40, 3), dtype=np.uint8)
-    box = batch_augment._box_filter(torch.tensor([radius]), 40)
+    box = device_ops._box_filter(torch.tensor([radius]), 40)
     found = (box @ as_batch(img)[0] @ box.transpose(1, 2)).numpy()
     expected = planar(
         np.asarray(Image.fromarray(img).filter(ImageFilter.BoxBlur(radius)))

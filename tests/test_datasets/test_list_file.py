@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from swav_plugin.datasets import ImageFolder
-from swav_plugin.datasets.export import (
+from swav_plugin.datasets.image_folder import read_list
+from swav_plugin.datasets.list_file import (
     new_folder,
     write_class_folders,
     write_list,
 )
-from swav_plugin.datasets.image_folder import read_list
 
 
 def test_lists_are_read_as_they_were_written(tmp_path: Path) -> None:

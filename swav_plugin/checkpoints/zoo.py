@@ -11,9 +11,9 @@ from urllib.request import url2pathname
 
 import mmengine
 
-from swav_plugin.compat.download import download
+from .download import download
 
-_INDEX = Path(__file__).parent / '.mim/model-index.yml'
+_INDEX = Path(__file__).parents[1] / '.mim/model-index.yml'
 
 
 def checkpoint_path(source: str | Path) -> Path:

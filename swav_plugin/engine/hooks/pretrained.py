@@ -7,10 +7,10 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from swav_plugin.compat.checkpoint_keys import load_backbone, load_shared_head
-from swav_plugin.compat.download import hash_file
+from swav_plugin.checkpoints.download import hash_file
+from swav_plugin.checkpoints.keys import load_backbone, load_shared_head
+from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
 from swav_plugin.registry import HOOKS
-from swav_plugin.zoo import checkpoint_name, checkpoint_path
 
 RANDOM = 'random'
 
@@ -25,7 +25,7 @@ class PretrainedHook(Hook):
 
     Args:
         checkpoint: File in any layout that
-            ``swav_plugin.compat.checkpoint_keys`` knows, its URL, or the name
+            ``swav_plugin.checkpoints.keys`` knows, its URL, or the name
             of a model of the zoo. 'random' for a backbone as initialised.
             None where the command line is to name one.
     """

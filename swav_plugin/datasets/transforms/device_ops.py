@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from swav_plugin.datasets.collate import ImageBatch
-from swav_plugin.datasets.transforms.view_params import (
+from ..collate import ImageBatch
+from .view_params import (
     AMOUNT,
     BRIGHTNESS,
     CONTRAST,

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from swav_plugin.compat import jit
 from swav_plugin.datasets.transforms import MultiCrop, read_rgb
-from swav_plugin.datasets.transforms.fused_ops import (
+from swav_plugin.datasets.transforms.cpu_ops import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,

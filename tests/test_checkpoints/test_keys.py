@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from swav_plugin.compat.checkpoint_keys import (
+from swav_plugin.checkpoints.keys import (
     convert_state_dict,
     load_backbone,
     load_model,

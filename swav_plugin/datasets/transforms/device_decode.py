@@ -7,7 +7,7 @@ import torchvision
 from mmengine.utils import digit_version
 from torch import Tensor
 
-from swav_plugin.datasets.collate import ImageBatch
+from ..collate import ImageBatch
 
 
 def decode_images(batch: ImageBatch) -> ImageBatch:

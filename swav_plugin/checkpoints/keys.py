@@ -11,9 +11,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from swav_plugin.zoo import checkpoint_path
-
 from .safe_load import safe_load
+from .zoo import checkpoint_path
 
 # The first rule that matches a key renames it.
 _RULES = [
@@ -51,7 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     Args:
         path: A file written by `torch.save`: a state dict, or a dict that
             holds one under 'state_dict'. Also its URL, or the name of a model
-            of the zoo, as for `swav_plugin.zoo.checkpoint_path`.
+            of the zoo, as for `swav_plugin.checkpoints.zoo.checkpoint_path`.
 
     Returns:
         Names to tensors, as they stand in the file, on the CPU.

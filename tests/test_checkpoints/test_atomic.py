@@ -16,7 +16,7 @@ from swav_plugin.engine import AtomicBackend
 # Writes the new checkpoint slowly, so that there is time to kill it.
 WRITER = """
 import io, os, sys, time
-import swav_plugin.engine.atomic_backend as module
+import swav_plugin.checkpoints.atomic as module
 
 class SlowFile(io.FileIO):
     def write(self, data):

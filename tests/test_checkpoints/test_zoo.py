@@ -12,10 +12,10 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 import swav_plugin.registry  # noqa: F401  installs the safe loader
-from swav_plugin import zoo
-from swav_plugin.compat.checkpoint_keys import load_backbone
-from swav_plugin.compat.download import download
-from swav_plugin.zoo import checkpoint_path, zoo_models
+from swav_plugin.checkpoints import zoo
+from swav_plugin.checkpoints.download import download
+from swav_plugin.checkpoints.keys import load_backbone
+from swav_plugin.checkpoints.zoo import checkpoint_path, zoo_models
 
 NAME = 'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96'
 

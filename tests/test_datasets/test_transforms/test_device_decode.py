@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from swav_plugin.datasets import ImageBatch, collate_views
-from swav_plugin.datasets.transforms import LoadImage, read_rgb
+from swav_plugin.datasets.transforms import LoadImage, device_decode, read_rgb
+from swav_plugin.datasets.transforms.device_decode import decode_images
 from swav_plugin.datasets.transforms.view_params import (
     HEIGHT,
     HUE,
@@ -21,8 +22,7 @@ from swav_plugin.datasets.transforms.view_params import (
     WIDTH,
 )
 from swav_plugin.datasets.transforms.whole_image import whole_image
-from swav_plugin.models import MultiViewPreprocessor, batch_decode
-from swav_plugin.models.batch_decode import decode_images
+from swav_plugin.models import MultiViewPreprocessor
 
 
 @pytest.fixture
@@ -144,6 +144,6 @@ def test_header_that_is_wrong(paths: list[Path]) -> None:
 def test_old_torchvision(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_decode.torchvision, '__version__', '0.19.1+cpu')
+    monkeypatch.setattr(device_decode.torchvision, '__version__', '0.19.1+cpu')
     with pytest.raises(RuntimeError, match='torchvision >= 0.20 .*0.19.1'):
         decode_images(batch_of(paths))

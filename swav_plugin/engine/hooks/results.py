@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
-from .pretrained_hook import PretrainedHook
+from .pretrained import PretrainedHook
 
 
 @HOOKS.register_module()

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from swav_plugin.evaluation.report import (
+from swav_plugin.suite.report import (
     TABLES,
     compare,
     find_result,
     table_rows,
     to_markdown,
 )
-from swav_plugin.evaluation.report_html import draw, to_html
+from swav_plugin.suite.report_html import draw, to_html
 
 PAGE = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96, mmselfsup'
 

@@ -1,0 +1,1 @@
+"""One module for each command: `python -m swav_plugin.commands.NAME`."""

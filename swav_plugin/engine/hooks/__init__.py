@@ -1,0 +1,18 @@
+"""Hooks: when something happens during training or evaluation."""
+
+from .pictures import PicturesHook
+from .pretrained import PretrainedHook
+from .results import ResultsHook
+from .runtime_info import DeferredRuntimeInfoHook, ScalarHistory
+from .skipped_images import SkippedImagesHook
+from .swav import SwAVHook
+
+__all__ = [
+    'DeferredRuntimeInfoHook',
+    'PicturesHook',
+    'PretrainedHook',
+    'ResultsHook',
+    'ScalarHistory',
+    'SkippedImagesHook',
+    'SwAVHook',
+]
