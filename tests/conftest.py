@@ -1,6 +1,8 @@
 """Fixtures for all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,18 @@ def test_data() -> Path:
             f'no test images in {path}; set SWAV_TEST_DATA to their folder'
         )
     return path.resolve()
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Paths of the files that this process opens, in that order."""
+    paths: list[str] = []
+    is_on = True
+
+    def note(event: str, args: tuple) -> None:
+        if is_on and event == 'open':
+            paths.append(str(args[0]))
+
+    sys.addaudithook(note)  # cannot be removed
+    yield paths
+    is_on = False

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from mmpretrain.models import ResNet
 from torch import nn
 
-from swav_plugin.checkpoints.keys import load_backbone
+from swav_plugin.checkpoints import load_backbone
 from swav_plugin.engine.launch import load_config
 from tests.conftest import REPO_ROOT
 from tests.upstream import changed, without_scopes

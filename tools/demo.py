@@ -26,8 +26,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from swav_plugin.checkpoints.atomic import new_folder
 from swav_plugin.datasets import ImageFolder
-from swav_plugin.datasets.list_file import new_folder, write_class_folders
+from swav_plugin.datasets.list_file import write_class_folders
 from swav_plugin.engine.launch import UsageError, leave_cores_to_workers
 from swav_plugin.evaluation import knn_predict
 from swav_plugin.models import SwAV

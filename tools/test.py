@@ -17,8 +17,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch.distributed.elastic.multiprocessing.errors import record
 
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
-from swav_plugin.checkpoints.keys import load_backbone, load_model
-from swav_plugin.engine.hooks.pretrained import RANDOM
+from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,

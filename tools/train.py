@@ -15,9 +15,8 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from swav_plugin.engine.hooks.pretrained import RANDOM
-
 # Also makes `_base_ = 'swav_plugin::...'` resolve in configs.
+from swav_plugin.checkpoints import RANDOM
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,

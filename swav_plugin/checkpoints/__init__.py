@@ -1,17 +1,15 @@
-"""Checkpoint files: finding, reading, converting and writing them."""
+"""Checkpoint files: find, read, convert, load and write them."""
 
 from .atomic import AtomicBackend
-from .keys import (
-    convert_state_dict,
-    load_backbone,
-    load_model,
-    load_shared_head,
-    read_checkpoint,
-)
-from .zoo import checkpoint_name, checkpoint_path
+from .checkpoint import Checkpoint, read_checkpoint
+from .keys import convert_state_dict
+from .load import load_backbone, load_model, load_shared_head
+from .zoo import RANDOM, checkpoint_name, checkpoint_path
 
 __all__ = [
+    'RANDOM',
     'AtomicBackend',
+    'Checkpoint',
     'checkpoint_name',
     'checkpoint_path',
     'convert_state_dict',

@@ -1,43 +1,115 @@
-"""Write checkpoints so that an interrupted write never leaves half a file."""
+"""Write files and folders whole or not at all."""
 
 import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
+
+# A process that was killed leaves its unfinished file. One that nobody has
+# touched for this long is removed by the next write into its folder.
+_DEAD_AFTER_S = 3600
+
+
+@contextmanager
+def open_atomic(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears complete or not at all.
+
+    The bytes go to a hidden file of a unique name in the same folder, are
+    flushed to the disk, and only then take the name. On any error, or if the
+    process dies, an older file of that name stays as it was. If two processes
+    write the same file, the last one to finish wins.
+
+    Args:
+        path: The file to write. Its folder is made if there is none.
+
+    Yields:
+        A binary file, also readable.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _unfinished(path)
+    try:
+        with open(unfinished, 'xb+') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Write a file whole or not at all; text as UTF-8.
+
+    See `open_atomic`, which this calls.
+    """
+    with open_atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder that appears filled or not at all.
+
+    Yields:
+        The path to fill, which is yet to be made.
+
+    Raises:
+        FileExistsError: There is such a folder already.
+    """
+    if folder.exists():
+        raise FileExistsError(
+            f'{folder} exists already; remove it to make it anew.'
+        )
+    unfinished = _unfinished(folder)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished / folder.name
+        (unfinished / folder.name).rename(folder)
+    finally:
+        shutil.rmtree(unfinished)
+
+
+def _unfinished(path: Path) -> Path:
+    """Return a unique name beside `path`, and remove what the dead left."""
+    for left in path.parent.glob('.*.unfinished'):
+        with suppress(OSError):  # another process may remove it, too
+            touched = max(
+                each.lstat().st_ctime for each in (left, *left.rglob('*'))
+            )
+            if time.time() - touched < _DEAD_AFTER_S:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+    return path.with_name(f'.{path.name}.{uuid.uuid4().hex[:12]}.unfinished')
 
 
 @register_backend('atomic')
 class AtomicBackend(LocalBackend):
-    """Local files that appear complete or not at all.
+    """Local files that mmengine writes whole or not at all.
 
-    A file is written under ``<name>.tmp`` beside its place, flushed to the
-    disk, then renamed. Whenever the process dies, the old file stays as it
-    was; a ``.tmp`` it leaves is overwritten by the next write of that name.
-    One process writes a name at a time (mmengine's rank 0). Use with
-    ``max_keep_ckpts`` of 2 or more: mmengine deletes the oldest checkpoint
-    before it writes the newest.
+    Use with ``max_keep_ckpts`` of 2 or more: mmengine deletes the oldest
+    checkpoint before it writes the newest.
 
     >>> checkpoint = dict(
     ...     type='CheckpointHook', backend_args=dict(backend='atomic'))
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes, creating the folder if needed."""
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f'{path.name}.tmp')
-        try:
-            with open(unfinished, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        """Write bytes; see `open_atomic`."""
+        write_atomic(filepath, obj)
 
     def put_text(
         self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
     ) -> None:
-        """Write text, creating the folder if needed."""
-        self.put(obj.encode(encoding), filepath)
+        """Write text; see `open_atomic`."""
+        write_atomic(filepath, obj.encode(encoding))

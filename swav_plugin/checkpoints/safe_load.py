@@ -1,4 +1,7 @@
-"""Read checkpoints without running code that somebody put into them."""
+"""Read checkpoints without running code that somebody put into them.
+
+A checkpoint is a pickle, and a pickle may name any function to be called.
+"""
 
 import codecs
 import os
@@ -26,24 +29,24 @@ def _history_method(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
-# All that mmengine stores for a resume beside tensors and plain values: the
-# logged numbers, each a HistoryBuffer of two arrays with its four statistics.
+# Everything that mmengine saves for a resume besides tensors and plain values:
+# the logged numbers, each a HistoryBuffer of two arrays and four statistics.
 _ALLOWED = {
     'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
     'builtins.getattr': _history_method,
-    '_codecs.encode': codecs.encode,  # bytes, as pickle protocol 2 has them
+    '_codecs.encode': codecs.encode,  # makes bytes in pickle protocol 2
     'numpy.ndarray': np.ndarray,
     'numpy.dtype': np.dtype,
 }
 for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-    # Files written with numpy 1 are read with numpy 2 and the other way.
+    # Files written with numpy 1 are read with numpy 2, and vice versa.
     _ALLOWED[f'{_module}._reconstruct'] = np.empty(0).__reduce__()[0]
     _ALLOWED[f'{_module}.scalar'] = np.float64(0).__reduce__()[0]
 
-# Before 2.6, torch cannot allow a name that is not the object's own.
+# Before 2.6, torch cannot allow an object under a name that is not its own.
 _TORCH_ALLOWS_NAMES = torch.__version__ >= '2.6'
 if _TORCH_ALLOWS_NAMES:
-    # For the whole process: mmengine has more loaders than we replace.
+    # For the whole process: mmengine has more loaders than those we replace.
     torch.serialization.add_safe_globals(
         [
             *((value, name) for name, value in _ALLOWED.items()),
@@ -53,10 +56,10 @@ if _TORCH_ALLOWS_NAMES:
 
 
 class _RestrictedPickle:
-    """A `pickle_module` for older torch that knows the same few names."""
+    """A `pickle_module` for older torch that allows the same few names."""
 
     class Unpickler(pickle.Unpickler):
-        """Refuses every global that is not listed."""
+        """Refuses every global that is not listed above."""
 
         def find_class(self, module: str, name: str) -> Any:
             """Look up an allowed global."""
@@ -76,18 +79,18 @@ class _RestrictedPickle:
 
 
 def safe_load(file: Any, map_location: Any = None) -> Any:
-    """Read what `torch.save` wrote, if it is weights or a training state.
+    """Read weights or a training state that `torch.save` wrote.
 
     With the environment variable SWAV_ALLOW_UNSAFE_CHECKPOINTS=1 any file is
-    read, and may run any code: for files whose origin you trust.
+    read, and may run any code: use it for files whose origin you trust.
 
     Args:
         file: Path or binary file.
         map_location: As for `torch.load`.
 
     Raises:
-        ValueError: The file wants a function or class that neither needs;
-            the message names it. Or it is cut off.
+        ValueError: The file wants a function or class that neither needs,
+            which the message names; or the file is cut off.
     """
     if os.environ.get(OVERRIDE) == '1':
         return torch.load(file, map_location, weights_only=False)
@@ -103,15 +106,15 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
         ):
             raise
         raise ValueError(
-            f'{file} can not be read: it is cut off, or no checkpoint.'
+            f'{file} cannot be read: it is cut off, or not a checkpoint.'
         ) from error
     except pickle.UnpicklingError as error:
         wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
         reason = f'it wants {wanted[0]}' if wanted else str(error)
         raise ValueError(
             f'{file} was not loaded: {reason}. Weights and training states '
-            'need no such thing, and loading it may run any code. If you '
-            f'trust the file, set the environment variable {OVERRIDE}=1.'
+            'need nothing of the kind, and loading it may run any code. If '
+            f'you trust the file, set the environment variable {OVERRIDE}=1.'
         ) from error
 
 
@@ -119,7 +122,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     """Read a checkpoint file for mmengine's `load_checkpoint` and resume."""
     path = Path(filename).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f'{path} can not be found.')
+        raise FileNotFoundError(f'there is no checkpoint {path}.')
     return safe_load(path, map_location)
 
 
@@ -139,10 +142,10 @@ def load_url(
 
 
 def use_in_mmengine() -> None:
-    """Make mmengine read files and URLs through `safe_load`."""
+    """Make mmengine read files and URLs with `safe_load`."""
     mmengine_checkpoint.CheckpointLoader.register_scheme(
         '', load_from_local, force=True
     )
     mmengine_checkpoint.load_url = load_url
-    # onedl's, for its other schemes: falls back to an unsafe load on its own.
+    # onedl's own, for its other schemes, falls back to an unsafe load.
     mmengine_checkpoint._safe_torch_load = safe_load

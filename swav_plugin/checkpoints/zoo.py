@@ -1,4 +1,4 @@
-"""Models with published weights, by the names of their configs."""
+"""Find a checkpoint by path, URL or its name in the model zoo."""
 
 import difflib
 import functools
@@ -13,11 +13,14 @@ import mmengine
 
 from .download import download
 
+# In place of a checkpoint: the network as it is initialised.
+RANDOM = 'random'
+
 _INDEX = Path(__file__).parents[1] / '.mim/model-index.yml'
 
 
 def checkpoint_path(source: str | Path) -> Path:
-    """Find the file of a checkpoint; fetch it first if it lies elsewhere.
+    """Return the file of a checkpoint, after downloading it if need be.
 
     Args:
         source: A path, a URL (http, https or file), or the name of a model
@@ -26,8 +29,8 @@ def checkpoint_path(source: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: There is no such file, nor a model of that name.
-        ValueError: The model has no weights, or others were downloaded than
-            those whose hash is recorded.
+        ValueError: The model has no weights, or the hash of those downloaded
+            is not the recorded one.
         ConnectionError: The weights could not be downloaded.
     """
     path = Path(source).expanduser()
@@ -44,7 +47,7 @@ def checkpoint_path(source: str | Path) -> Path:
         named = (
             f'; did you mean {" or ".join(close)}?'
             if close
-            else (': no such file, and no model of that name in the zoo')
+            else ': no such file, and no model of that name in the zoo'
         )
         raise FileNotFoundError(f'there is no checkpoint {source}{named}')
     model = models[str(source)]
@@ -61,10 +64,10 @@ def checkpoint_path(source: str | Path) -> Path:
 
 
 def checkpoint_name(source: str) -> str:
-    """What to call a checkpoint, as short as tells it from others.
+    """Return a short name that tells a checkpoint from others.
 
     Args:
-        source: As for `checkpoint_path`; need not exist.
+        source: As for `checkpoint_path`; it need not exist.
 
     >>> checkpoint_name('http://x.org/v1.0.pth.tar'), checkpoint_name('random')
     ('v1.0', 'random')
@@ -83,7 +86,7 @@ def checkpoint_name(source: str) -> str:
 
 @functools.cache
 def zoo_models() -> dict[str, dict[str, Any]]:
-    """Entries of ``metafile.yml`` files by name, as they stand there."""
+    """Return the entries of all ``metafile.yml`` files, by name."""
     entries: list[dict] = []
     for name in mmengine.load(_INDEX)['Import']:
         entries += mmengine.load(os.path.join(_INDEX.parent, name))['Models']

@@ -1,17 +1,22 @@
-"""Modules that moved since 0.1.0: the old import paths work, and warn."""
+"""What moved or was renamed since 0.1.0: the old names work, and warn."""
 
+import functools
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-# Old name -> new name. An entry goes one version after it came.
+_P = ParamSpec('_P')
+_R = TypeVar('_R')
+
+# Old name -> new name. An entry is removed one version after it was added.
 MOVED = {
     'swav_plugin.zoo': 'swav_plugin.checkpoints.zoo',
-    'swav_plugin.compat.checkpoint_keys': 'swav_plugin.checkpoints.keys',
+    'swav_plugin.compat.checkpoint_keys': 'swav_plugin.checkpoints',
     'swav_plugin.compat.download': 'swav_plugin.checkpoints.download',
     'swav_plugin.compat.safe_load': 'swav_plugin.checkpoints.safe_load',
     'swav_plugin.datasets.export': 'swav_plugin.datasets.list_file',
@@ -40,21 +45,21 @@ MOVED = {
 
 
 class MovedFinder(Loader):
-    """Import the new module where an old name is asked for."""
+    """Import the new module in place of the old one."""
 
     @classmethod
     def find_spec(
         cls, name: str, path: Any = None, target: Any = None
     ) -> ModuleSpec | None:
-        """Answer for the old names only."""
+        """Return a spec for an old name, and None for any other."""
         return ModuleSpec(name, cls()) if name in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module under its new name, itself and not a copy."""
         new = MOVED[spec.name]
         warnings.warn(
-            f'{spec.name} is now {new}; the old name goes in the next '
-            'version.',
+            f'{spec.name} is now {new}; the next version will not have the '
+            'old name.',
             DeprecationWarning,
             stacklevel=2,
         )
@@ -64,7 +69,7 @@ class MovedFinder(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: the module has run under its new name."""
+        """Do nothing: the module has already run under its new name."""
         module.__spec__ = self.spec
 
 
@@ -72,3 +77,35 @@ def setup_moved() -> None:
     """Make the old import paths work."""
     if MovedFinder not in sys.meta_path:
         sys.meta_path.append(MovedFinder)
+
+
+def renamed_argument(
+    old: str, new: str
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Let callers of a function go on using the old name of an argument.
+
+    They get a DeprecationWarning.
+
+    >>> @renamed_argument('colour', 'color')
+    ... def paint(color):
+    ...     return color
+    >>> paint(color='red')
+    'red'
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            if old in kwargs:
+                warnings.warn(
+                    f'{function.__name__}({old}=...) is now {new}=...; the '
+                    'next version will not have the old name.',
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return renamed
+
+    return decorate

@@ -1,13 +1,11 @@
 """Write what `ImageFolder` reads: list files and class folders."""
 
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from swav_plugin.checkpoints.atomic import AtomicBackend
+from swav_plugin.checkpoints.atomic import write_atomic
 
 from .image_folder import find_missing
 
@@ -39,9 +37,7 @@ def write_list(
         )
     text = ''.join(f'{path} {label}\n' for path, label in images)
     # File names may be any bytes, as in os.listdir.
-    AtomicBackend().put(
-        text.encode('utf-8', errors='surrogateescape'), list_file
-    )
+    write_atomic(list_file, text.encode(errors='surrogateescape'))
     num_classes = len({label for _, label in images})
     return f'{list_file}: {len(images):,} images of {num_classes:,} classes'
 
@@ -54,24 +50,3 @@ def write_class_folders(
         path = folder / name / f'{number:05}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill that becomes `folder` when all went well.
-
-    It has to be made first; what lies beside it is removed in the end.
-
-    Raises:
-        FileExistsError: There is such a folder.
-    """
-    if folder.exists():
-        raise FileExistsError(
-            f'{folder} exists already; remove it to make it anew.'
-        )
-    part = folder.with_name(f'{folder.name}.part')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    yield part / folder.name
-    (part / folder.name).rename(folder)
-    shutil.rmtree(part)

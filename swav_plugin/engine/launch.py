@@ -29,9 +29,12 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from swav_plugin.checkpoints.keys import read_checkpoint
+from swav_plugin.checkpoints import (
+    checkpoint_name,
+    checkpoint_path,
+    read_checkpoint,
+)
 from swav_plugin.checkpoints.safe_load import load_from_local
-from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
 from swav_plugin.compat.stack import downstream_hint
 
 from .hooks.pretrained import PretrainedHook
@@ -434,13 +437,16 @@ def check_weights(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, PretrainedHook) and not runner.cfg.get('resume'):
             try:
-                hook.fill(runner)
+                hook.fill(runner, dry_run=True)
             except ValueError as error:
                 raise UsageError(str(error)) from None
 
 
 def check_resume(runner: Runner) -> None:
     """Look whether a training can go on from what is to be resumed.
+
+    The Runner reads the file again: it takes a name only, and reads it after
+    the images were looked for.
 
     Raises:
         UsageError: It holds weights only, or belongs to a training from other
@@ -466,6 +472,8 @@ def check_resume(runner: Runner) -> None:
 
 def check_load_from(runner: Runner) -> None:
     """Look whether `load_from` fills the backbone; the Runner would not mind.
+
+    The Runner reads the file again, as in `check_resume`.
 
     Raises:
         UsageError: A tensor of the backbone, or of the last stage in the

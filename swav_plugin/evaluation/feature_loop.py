@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 import swav_plugin
+from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.models.feature_pooling import (
     GRIDS,
     check_features,
@@ -182,8 +183,9 @@ class FeatureEvalLoop(BaseLoop):
             )
         if is_test and is_main_process():
             path = Path(self.runner.log_dir, 'results.json')
-            path.write_text(
-                json.dumps([result._asdict() for result in results], indent=2)
+            write_atomic(
+                path,
+                json.dumps([result._asdict() for result in results], indent=2),
             )
         metrics = {result.name: result.value for result in results}
         self.runner.call_hook(f'after_{mode}_epoch', metrics=metrics)

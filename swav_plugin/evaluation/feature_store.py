@@ -22,6 +22,8 @@ import torch
 from mmengine.dist import barrier, get_rank, get_world_size
 from torch import Tensor, nn
 
+from swav_plugin.checkpoints.atomic import write_atomic
+
 META = 'meta.json'
 
 
@@ -229,7 +231,7 @@ class ShardWriter:
 def write_meta(folder: Path, num_rows: int, about: dict) -> None:
     """Describe the files of a folder; done last, when all are complete."""
     meta = dict(about, num_rows=num_rows)
-    (folder / META).write_text(json.dumps(meta, indent=2) + '\n')
+    write_atomic(folder / META, json.dumps(meta, indent=2) + '\n')
 
 
 def open_rows(folder: Path) -> ShardedRows:

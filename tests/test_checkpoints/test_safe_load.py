@@ -173,10 +173,10 @@ def test_cut_off_files(share: float, tmp_path: Path) -> None:
     torch.save({'conv1.weight': torch.rand(99)}, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match='w.pth can not be read: it is cut'):
+    with pytest.raises(ValueError, match='w.pth cannot be read: it is cut'):
         safe_load(path)
 
 
 def test_missing_file() -> None:
-    with pytest.raises(FileNotFoundError, match='nowhere.pth can not be'):
+    with pytest.raises(FileNotFoundError, match='no checkpoint nowhere.pth'):
         CheckpointLoader.load_checkpoint('nowhere.pth')

@@ -12,9 +12,8 @@ import torch
 from mmengine.runner import CheckpointLoader
 
 import swav_plugin.registry  # noqa: F401  installs the safe loader
-from swav_plugin.checkpoints import zoo
+from swav_plugin.checkpoints import load_backbone, zoo
 from swav_plugin.checkpoints.download import download
-from swav_plugin.checkpoints.keys import load_backbone
 from swav_plugin.checkpoints.zoo import checkpoint_path, zoo_models
 
 NAME = 'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96'
@@ -171,7 +170,7 @@ def test_no_network(server: Server, tmp_path: Path) -> None:
     server.close()
     with pytest.raises(
         ConnectionError,
-        match=r'can not be reached: .*Without '
+        match=r'cannot be reached: .*Without '
         'a network, download it on another machine',
     ):
         checkpoint_path(f'{server.url}/w.pth')

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
+from swav_plugin.checkpoints import Checkpoint
 from swav_plugin.compat import stack
 from swav_plugin.engine import PretrainedHook, launch
 from swav_plugin.engine.launch import (
@@ -440,7 +441,7 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
     torch.save(checkpoint, path)
     check_resume(runner)
     torch.save({'conv1.weight': torch.zeros(1)}, tmp_path / 'w.pth')
-    hook.checkpoint = str(tmp_path / 'w.pth')
+    hook.checkpoint = Checkpoint(tmp_path / 'w.pth')
     with pytest.raises(ValueError, match='that began with random, not with'):
         check_resume(runner)
     hook.checkpoint = None  # nothing is claimed

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from swav_plugin.checkpoints.keys import load_model
+from swav_plugin.checkpoints import load_model
 from tests import reference
 
 NUM_STEPS, BATCH, NUM_PROTOTYPES, DIM, QUEUE = 10, 16, 24, 16, 32

@@ -684,7 +684,7 @@ def test_a_random_backbone_has_to_be_asked_for(
 ) -> None:
     with pytest.raises(SystemExit):
         run('train', 'run', config(FPN))
-    assert 'add --pretrained CKPT' in capsys.readouterr().err
+    assert 'add --pretrained CHECKPOINT' in capsys.readouterr().err
 
 
 def test_configs_of_mmdet_itself_take_our_weights(

@@ -362,7 +362,7 @@ def test_wrong_weights(
 ) -> None:
     """Before images are looked for: there are none in 'nowhere'."""
     nowhere = [*PROBES, 'train_dataloader.dataset.data_root=nowhere']
-    assert 'add --pretrained CKPT, or --pretrained random' in error(
+    assert 'add --pretrained CHECKPOINT, or --pretrained random' in error(
         '--cfg-options', *nowhere
     )
     assert 'does not fill the ResNetWithStem: ' in error(

@@ -265,6 +265,33 @@ def test_pretrained_fills_the_backbone(
     assert not torch.equal(first[key], second[key])
 
 
+def test_pretrained_weights_are_read_once(
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    opened: list[str],
+) -> None:
+    train_here(config(), tmp_path / 'first')
+    weights = str(tmp_path / 'first/epoch_1.pth')
+    opened.clear()
+    log = train_here(config(), tmp_path / 'second', '--pretrained', weights)
+    # Once for the weights, and once for the hash that checkpoints keep.
+    assert opened.count(weights) == 2
+    assert log.count('backbone tensors from') == 1
+    newest = str(tmp_path / 'second/epoch_1.pth')
+    opened.clear()
+    train_here(
+        config(epochs=2),
+        tmp_path / 'second',
+        '--resume',
+        '--pretrained',
+        weights,
+    )
+    assert opened.count(weights) == 1  # the hash
+    # Once by the check, before images are looked for; once by the Runner.
+    assert opened.count(newest) == 2
+
+
 def test_broken_image_is_counted_in_the_log(
     config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -31,12 +31,10 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
+from swav_plugin.checkpoints import checkpoint_name, read_checkpoint
+from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.download import hash_file
-from swav_plugin.checkpoints.keys import (
-    convert_state_dict,
-    read_checkpoint,
-)
-from swav_plugin.checkpoints.zoo import checkpoint_name
+from swav_plugin.checkpoints.keys import backbone_weights
 from swav_plugin.compat.stack import downstream_hint
 from swav_plugin.datasets.check import check, read_coco
 from swav_plugin.engine.launch import (
@@ -820,9 +818,7 @@ def read(path: Path) -> list[dict]:
 
 def write(path: Path, text: str) -> None:
     """Write a file that is there whole, or not at all."""
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(text, encoding='utf-8')
-    part.replace(path)
+    write_atomic(path, text)
 
 
 def run_suite(args: argparse.Namespace) -> int:
@@ -874,14 +870,7 @@ def read_network(source: str, weights: str) -> dict[str, int]:
         UsageError: There is none.
     """
     try:
-        state = convert_state_dict(read_checkpoint(weights))
-        return resnet_arguments(
-            {
-                key.removeprefix('backbone.'): value
-                for key, value in state.items()
-                if key.startswith('backbone.')
-            }
-        )
+        return resnet_arguments(backbone_weights(read_checkpoint(weights)))
     except ValueError as error:
         raise UsageError(f'{source}: {error}') from None
 

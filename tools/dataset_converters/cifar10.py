@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
-from swav_plugin.datasets.list_file import new_folder, write_class_folders
+from swav_plugin.checkpoints.atomic import new_folder
+from swav_plugin.datasets.list_file import write_class_folders
 
 
 def convert(root: Path, download: bool) -> None:

@@ -7,13 +7,12 @@ polygons. Files that exist already are left as they are.
 """
 
 import argparse
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from swav_plugin.checkpoints.atomic import AtomicBackend
+from swav_plugin.checkpoints.atomic import open_atomic
 
 # Ids of the 19 classes that are evaluated, in the order of their train ids;
 # all others are 255 (cityscapesScripts, helpers/labels.py).
@@ -70,9 +69,8 @@ def convert(root: Path) -> None:
             mask = Image.fromarray(train_ids(ids))
         except ValueError as error:
             raise ValueError(f'{source}: {error}') from error
-        png = io.BytesIO()
-        mask.save(png, 'PNG')
-        AtomicBackend().put(png.getvalue(), target)
+        with open_atomic(target) as file:
+            mask.save(file, 'PNG')
         written += 1
     print(
         f'{root}: {written:,} masks written, {len(sources) - written:,} '

@@ -13,14 +13,13 @@ Labels are 1 present, 0 absent and -1 difficult, or not in the sample.
 """
 
 import argparse
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from swav_plugin.checkpoints.atomic import AtomicBackend
+from swav_plugin.checkpoints.atomic import open_atomic, write_atomic
 from swav_plugin.datasets.voc07 import CLASSES, VOC07
 from swav_plugin.evaluation.svm import draw_samples
 
@@ -29,9 +28,8 @@ LOW_SHOT_K = (1, 2, 4, 8, 16, 32, 64, 96)
 
 def put_array(path: Path, array: np.ndarray) -> None:
     """Write an array, whole or not at all."""
-    content = io.BytesIO()
-    np.save(content, array)
-    AtomicBackend().put(content.getvalue(), path)
+    with open_atomic(path) as file:
+        np.save(file, array)
 
 
 def put_marks(
@@ -43,7 +41,7 @@ def put_marks(
         name: dict(zip(CLASSES, row.tolist()))
         for name, row in zip(names, marks)
     }
-    AtomicBackend().put_text(json.dumps(by_name), json_file)
+    write_atomic(json_file, json.dumps(by_name))
 
 
 def sample_marks(
@@ -99,9 +97,9 @@ def convert(
                 f'{folder}/low_shot/labels: {num_samples} samples with '
                 f'seed {seed} for each k of {k_values}'
             )
-    AtomicBackend().put_text(
-        ''.join(f'{name}\n' for name in listed),
+    write_atomic(
         root / 'Lists/trainvaltest.txt',
+        ''.join(f'{name}\n' for name in listed),
     )
     print(f'{root}/Lists/trainvaltest.txt: {len(listed):,} images')
 

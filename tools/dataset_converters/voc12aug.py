@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from swav_plugin.checkpoints.atomic import AtomicBackend
-from swav_plugin.datasets.list_file import new_folder
+from swav_plugin.checkpoints.atomic import new_folder, write_atomic
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -49,9 +48,7 @@ def convert(voc: Path, sbd: Path) -> None:
         for name in names:
             mask = read_mask(sbd / f'cls/{name}.mat')
             Image.fromarray(mask).save(folder / f'{name}.png')
-    AtomicBackend().put_text(
-        ''.join(f'{name}\n' for name in names), lists / 'aug.txt'
-    )
+    write_atomic(lists / 'aug.txt', ''.join(f'{name}\n' for name in names))
     print(f'{lists / "aug.txt"}: {len(names):,} images')
 
 

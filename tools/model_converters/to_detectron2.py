@@ -9,7 +9,6 @@ RESNETS.STRIDE_IN_1X1 False, BACKBONE.FREEZE_AT 0 and SyncBN; PIXEL_MEAN
 """
 
 import argparse
-import io
 import pickle
 import re
 from collections.abc import Mapping
@@ -19,13 +18,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from swav_plugin.checkpoints.atomic import AtomicBackend
-from swav_plugin.checkpoints.keys import (
-    convert_state_dict,
-    read_checkpoint,
-)
+from swav_plugin.checkpoints import read_checkpoint
+from swav_plugin.checkpoints.atomic import open_atomic
+from swav_plugin.checkpoints.keys import backbone_weights
 
-_PREFIX = 'backbone.'
 # Ends of names of a ResNet, and what detectron2 calls them.
 _LAYERS = {
     r'conv(\d)\.': r'conv\1.',
@@ -56,11 +52,7 @@ def convert_key(key: str) -> str:
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Rename the backbone of a checkpoint of any known layout."""
-    backbone = {
-        key.removeprefix(_PREFIX): value
-        for key, value in convert_state_dict(weights).items()
-        if key.startswith(_PREFIX)
-    }
+    backbone = backbone_weights(weights)
     if 'layer4.0.conv1.weight' not in backbone:
         raise ValueError(
             'the checkpoint has no backbone that is a ResNet of four stages; '
@@ -111,9 +103,8 @@ def main() -> None:
     content = dict(
         model=weights, __author__='swav_plugin', matching_heuristics=True
     )
-    file = io.BytesIO()
-    _Pickler(file, protocol=4).dump(content)
-    AtomicBackend().put(file.getvalue(), args.out)
+    with open_atomic(args.out) as file:
+        _Pickler(file, protocol=4).dump(content)
     print(f'{args.out}: {len(weights)} tensors of the backbone')
 
 

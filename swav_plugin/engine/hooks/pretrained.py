@@ -1,18 +1,19 @@
-"""Start the backbone from somebody's weights."""
+"""Start training from a backbone that somebody has pretrained."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from swav_plugin.checkpoints.download import hash_file
-from swav_plugin.checkpoints.keys import load_backbone, load_shared_head
-from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
+from swav_plugin.checkpoints import (
+    RANDOM,
+    Checkpoint,
+    load_backbone,
+    load_shared_head,
+)
+from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.registry import HOOKS
-
-RANDOM = 'random'
 
 
 @HOOKS.register_module()
@@ -20,64 +21,74 @@ class PretrainedHook(Hook):
     """Fill the backbone from a checkpoint before the first iteration.
 
     In C4 detectors also the last stage, which is in their shared head.
-    Every rank reads the file. A resumed run is left alone: its own checkpoint
-    holds the backbone already, and says which weights it began with.
+    Every rank reads the file, once. A resumed run is left alone: its own
+    checkpoint holds the backbone already, and says which weights it began
+    with.
 
     Args:
-        checkpoint: File in any layout that
-            ``swav_plugin.checkpoints.keys`` knows, its URL, or the name
-            of a model of the zoo. 'random' for a backbone as initialised.
-            None where the command line is to name one.
+        checkpoint: A file in any layout in ``swav_plugin.checkpoints.keys``,
+            its URL, or the name of a model of the zoo. 'random' for a
+            backbone as initialised. None if the command line is to name one.
     """
 
     def __init__(self, checkpoint: str | None = None) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint = (
+            None if checkpoint is None else Checkpoint(checkpoint)
+        )
         self.origin: dict[str, str] | None = None
 
-    def fill(self, runner: Runner) -> None:
-        """Load the weights, also before there are any images.
+    def fill(self, runner: Runner, dry_run: bool = False) -> None:
+        """Load the weights.
+
+        Args:
+            runner: Its model is filled.
+            dry_run: Only check that this would work, before there are any
+                images. The weights are kept in memory until they are loaded.
 
         Raises:
-            ValueError: When no checkpoint is named, or a backbone key is
-                missing from it or has another shape.
+            ValueError: No checkpoint is named, or a tensor of the backbone is
+                not in it or has another shape.
         """
         if self.checkpoint is None and runner.cfg.get('load_from'):
             return  # the Runner has filled the whole model from that
         if self.checkpoint is None:
             raise ValueError(
                 'this config measures a pretrained backbone, but none is '
-                'named; add --pretrained CKPT, or --pretrained random for one '
-                'as initialised.'
+                'named; add --pretrained CHECKPOINT, or --pretrained random '
+                'for one as initialised.'
             )
-        if self.checkpoint == RANDOM:
-            runner.logger.info(
-                'The backbone is as initialised: no weights were loaded.'
-            )
-            return
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        if self.checkpoint.source == RANDOM:
+            filled = 'The backbone is as initialised: no weights were loaded.'
+        else:
+            filled = self._load(unwrap(runner.model), dry_run)
+        if not dry_run:
+            self.checkpoint.drop()
+            runner.logger.info(filled)
+
+    def _load(self, model: Any, dry_run: bool) -> str:
+        """Fill the parts of a model that are pretrained; say which."""
+        assert self.checkpoint is not None
         if not hasattr(model, 'backbone'):
             raise ValueError(
                 'pretrained weights fill model.backbone, which '
                 f'{type(model).__name__} does not have.'
             )
-        count = load_backbone(model.backbone, self.checkpoint)
-        filled = f'{count} backbone tensors'
+        count = load_backbone(model.backbone, self.checkpoint, dry_run)
+        filled = f'Filled {count} backbone tensors'
         # C4 detectors have the last stage there.
-        shared_head = getattr(
-            getattr(model, 'roi_head', None), 'shared_head', None
-        )
+        roi_head = getattr(model, 'roi_head', None)
+        shared_head = getattr(roi_head, 'shared_head', None)
         if shared_head is not None:
-            count = load_shared_head(shared_head, self.checkpoint)
+            count = load_shared_head(shared_head, self.checkpoint, dry_run)
             filled += f' and {count} of the shared head'
-        runner.logger.info(f'Filled {filled} from {self.checkpoint}.')
+        return f'{filled} from {self.checkpoint}.'
 
     def check_origin(self, state: Mapping[str, Any], path: str) -> None:
-        """Look whether a training began with the weights named now.
+        """Check that a training began with the weights named now.
 
         Args:
-            state: The checkpoint that is to be resumed, in `path`.
+            state: The training state that is to be resumed, from `path`.
+            path: For the message.
 
         Raises:
             ValueError: It began with others.
@@ -85,7 +96,7 @@ class PretrainedHook(Hook):
         began = state['meta'].get('pretrained')
         if began is None or self.checkpoint is None:
             return
-        if _describe(self.checkpoint)['sha256'] != began['sha256']:
+        if self._describe()['sha256'] != began['sha256']:
             raise ValueError(
                 f'{path} is of a training that began with {began["name"]}, '
                 f'not with {self.checkpoint}; give another --work-dir for a '
@@ -107,23 +118,20 @@ class PretrainedHook(Hook):
             self.origin = checkpoint['meta'].get('pretrained')
 
     def before_train(self, runner: Runner) -> None:
-        """Load the weights; of a resumed run they are there already."""
+        """Load the weights, except into a resumed run, which has them."""
         if runner.iter == 0:
             self.fill(runner)
             if self.checkpoint is not None:
-                self.origin = _describe(self.checkpoint)
+                self.origin = self._describe()
         elif self.checkpoint is not None:
             runner.logger.info(
                 f'Resumed at iteration {runner.iter}: {self.checkpoint} is '
                 'not loaded again.'
             )
 
-
-def _describe(checkpoint: str) -> dict[str, str]:
-    """Name and hash of weights."""
-    if checkpoint == RANDOM:
-        return dict(name=RANDOM, sha256='')
-    return dict(
-        name=checkpoint_name(checkpoint),
-        sha256=hash_file(checkpoint_path(checkpoint)),
-    )
+    def _describe(self) -> dict[str, str]:
+        """Return name and hash of the checkpoint."""
+        assert self.checkpoint is not None
+        if self.checkpoint.source == RANDOM:
+            return dict(name=RANDOM, sha256='')
+        return dict(name=self.checkpoint.name, sha256=self.checkpoint.sha256)

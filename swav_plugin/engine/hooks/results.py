@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
@@ -60,7 +61,7 @@ class ResultsHook(Hook):
             for name, value in in_percent(metrics).items()
         ]
         path = Path(runner.log_dir, 'results.json')
-        path.write_text(json.dumps(results, indent=2))
+        write_atomic(path, json.dumps(results, indent=2))
 
 
 def _batch_size(runner: Runner) -> int | None:

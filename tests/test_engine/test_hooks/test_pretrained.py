@@ -104,7 +104,7 @@ def test_random_weights_are_asked_for(
 
 
 def test_a_checkpoint_must_be_named() -> None:
-    with pytest.raises(ValueError, match='add --pretrained CKPT, or'):
+    with pytest.raises(ValueError, match='add --pretrained CHECKPOINT, or'):
         PretrainedHook().before_train(runner())
     PretrainedHook().before_train(runner(iteration=40))
     of_load_from = runner()

@@ -1,0 +1,87 @@
+"""A checkpoint that somebody named: found once, read once."""
+
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from swav_plugin.compat.moved import renamed_argument
+
+from .download import hash_file
+from .formats import read_state_dict
+from .zoo import checkpoint_name, checkpoint_path
+
+
+class Checkpoint:
+    """A file with weights.
+
+    It is found, read and hashed when that is first asked for, and only then.
+    Whoever needs the same weights several times makes one of these and hands
+    it on.
+
+    Args:
+        source: A path, a URL or the name of a model of the zoo, as for
+            `checkpoint_path`.
+
+    >>> checkpoint = Checkpoint('work/epoch_8.pth')
+    >>> print(checkpoint, checkpoint.name)
+    work/epoch_8.pth work/epoch_8
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        self.source = str(source)
+
+    def __str__(self) -> str:
+        return self.source
+
+    @property
+    def name(self) -> str:
+        """A short name that tells it from others; see `checkpoint_name`."""
+        return checkpoint_name(self.source)
+
+    @cached_property
+    def path(self) -> Path:
+        """The file, downloaded if need be.
+
+        Raises:
+            FileNotFoundError, ValueError, ConnectionError: As
+                `checkpoint_path`.
+        """
+        return checkpoint_path(self.source)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file, as 64 hexadecimal digits."""
+        return hash_file(self.path)
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """Names to tensors, as they are in the file; kept until `drop`.
+
+        Raises:
+            ValueError: As `read_state_dict`; besides the errors of `path`.
+        """
+        return read_state_dict(self.path)
+
+    def drop(self) -> None:
+        """Free the memory of the weights."""
+        self.__dict__.pop('weights', None)
+
+
+@renamed_argument('path', 'checkpoint')
+def read_checkpoint(checkpoint: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint without running code from it.
+
+    Args:
+        checkpoint: A path, a URL or the name of a model of the zoo, as for
+            `checkpoint_path`.
+
+    Returns:
+        Names to tensors, as they are in the file, on the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConnectionError: It could not be downloaded.
+        ValueError: The file holds no weights, or wants to run code.
+    """
+    return Checkpoint(checkpoint).weights

@@ -1,0 +1,157 @@
+"""Fill models from checkpoints of any known layout, or fail loudly."""
+
+import re
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from swav_plugin.compat.moved import renamed_argument
+
+from .checkpoint import Checkpoint
+from .keys import backbone_weights, convert_state_dict
+
+
+@renamed_argument('path', 'checkpoint')
+def load_model(model: nn.Module, checkpoint: str | Path | Checkpoint) -> int:
+    """Fill every parameter and statistic of a `SwAV` from a checkpoint.
+
+    Queues are not part of it: a checkpoint without one, such as upstream's,
+    leaves the queue of the model empty.
+
+    Returns:
+        The number of tensors filled.
+
+    Raises:
+        ValueError: A tensor of the model is not in the file or has another
+            shape; the message lists both sides.
+    """
+    weights = convert_state_dict(_open(checkpoint).weights)
+    return _load(model, weights, checkpoint, type(model).__name__)
+
+
+@renamed_argument('path', 'checkpoint')
+def load_backbone(
+    backbone: nn.Module,
+    checkpoint: str | Path | Checkpoint,
+    dry_run: bool = False,
+) -> int:
+    """Fill every tensor of a backbone from a checkpoint.
+
+    Args:
+        backbone: A ResNet, say.
+        checkpoint: Of any layout in `swav_plugin.checkpoints.keys`.
+        dry_run: Only check that it would fill the backbone.
+
+    Returns:
+        The number of tensors filled.
+
+    Raises:
+        ValueError: A tensor of the backbone is not in the file or has another
+            shape, or a stage of the file has more tensors; the message lists
+            both sides.
+    """
+    weights = backbone_weights(_open(checkpoint).weights)
+    name = type(backbone).__name__
+    return _load(backbone, weights, checkpoint, name, dry_run)
+
+
+@renamed_argument('path', 'checkpoint')
+def load_shared_head(
+    shared_head: nn.Module,
+    checkpoint: str | Path | Checkpoint,
+    dry_run: bool = False,
+) -> int:
+    """Fill the stages of a C4 detector's head from a checkpoint's backbone.
+
+    A stage is named `layerN`, as in the backbone that it was cut off from.
+    Whatever else the head has, such as one more norm, keeps its values.
+
+    Args, returns and raises are those of `load_backbone`.
+    """
+    stages = nn.ModuleDict(
+        {
+            name: stage
+            for name, stage in shared_head.named_children()
+            if re.fullmatch(r'layer\d', name)
+        }
+    )
+    weights = backbone_weights(_open(checkpoint).weights)
+    name = type(shared_head).__name__
+    return _load(stages, weights, checkpoint, name, dry_run)
+
+
+def _open(checkpoint: str | Path | Checkpoint) -> Checkpoint:
+    """Return a `Checkpoint` as it is, and make one of a source."""
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return Checkpoint(checkpoint)
+
+
+def _load(
+    module: nn.Module,
+    weights: dict[str, Tensor],
+    source: object,
+    name: str,
+    dry_run: bool = False,
+) -> int:
+    """Copy `weights` into `module` if they fill it, else raise."""
+    own = {
+        key: value
+        for key, value in module.state_dict().items()
+        if not key.startswith(('head.queue.', 'data_preprocessor.'))
+    }
+    # Files from before torch 0.4.1 lack this counter, which SwAV never uses.
+    required = {
+        key: value
+        for key, value in own.items()
+        if not key.endswith('num_batches_tracked') or key in weights
+    }
+    missing = sorted(required.keys() - weights.keys())
+    unused = sorted(weights.keys() - own.keys())
+    # Blocks that the model lacks: the file is of a deeper network.
+    stages = {stage for stage in map(_stage, own) if stage is not None}
+    deeper = [
+        key
+        for key in unused
+        if _stage(key) in stages and not key.endswith('num_batches_tracked')
+    ]
+    shapes = [
+        f'{key} is {tuple(weights[key].shape)} in the file and '
+        f'{tuple(value.shape)} in the model'
+        for key, value in required.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    if missing or shapes or deeper:
+        raise ValueError(
+            f'{source} does not fill the {name}: '
+            f'{len(missing)} tensors are not in the file'
+            f'{_some(missing)}, {len(shapes)} have another shape'
+            f'{_some(shapes)}; {len(unused)} tensors of the file are not in '
+            f'the model{_some(deeper or unused)}. Check that the file is of '
+            'this architecture, depth and width.'
+        )
+    if not dry_run:
+        module.load_state_dict({k: weights[k] for k in required}, strict=False)
+    return len(required)
+
+
+def _stage(key: str) -> str | None:
+    """Return the stage of a ResNet that a tensor belongs to.
+
+    >>> _stage('backbone.layer3.22.conv1.weight'), _stage('fc.weight')
+    ('layer3', None)
+    """
+    match = re.match(r'(?:backbone\.)?(layer\d)\.', key)
+    return match[1] if match else None
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+    """Return the first names in brackets, with a count of the rest.
+
+    >>> _some(['conv1', 'bn1', 'fc'], limit=2)
+    ' (conv1, bn1, and 1 more)'
+    """
+    if not names:
+        return ''
+    rest = f', and {len(names) - limit} more' if len(names) > limit else ''
+    return f' ({", ".join(names[:limit])}{rest})'
