@@ -1,7 +1,7 @@
-"""Where swav_plugin's classes are registered, scope ``swav_plugin``.
+"""Register swav_plugin's classes, under the scope ``swav_plugin``.
 
-A name that is not ours is looked up in mmpretrain, then in mmengine, so a
-config with ``default_scope = 'swav_plugin'`` writes ``type='ResNet'`` for
+A name that is not ours is looked up in mmpretrain, then in mmengine. So a
+config with ``default_scope = 'swav_plugin'`` says ``type='ResNet'`` for
 mmpretrain's and ``type='SwAV'`` for ours.
 """
 
@@ -12,13 +12,13 @@ from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
 
 from swav_plugin.checkpoints.safe_load import use_in_mmengine
 
-# Whatever builds our classes reads checkpoints safely.
+# Whoever builds our classes reads checkpoints safely.
 use_in_mmengine()
 
 
 def _child(parent: Registry, *locations: str) -> Registry:
     """Make our child of `parent`; `locations` are imported at first use."""
-    # mmengine imports the locations of the registry it is asked, not those of
+    # mmengine imports the locations of the registry that it asks, not those of
     # its parents: without the parent's, `ResNet` would not be found.
     child = Registry(
         parent.name,
@@ -26,8 +26,8 @@ def _child(parent: Registry, *locations: str) -> Registry:
         scope='swav_plugin',
         locations=[*parent._locations, *locations],
     )
-    # Names such as `swav_plugin.SwAV` are looked for among the direct children
-    # of the root; without this no other scope, such as mmdet, finds ours.
+    # Names such as `swav_plugin.SwAV` are looked up in the direct children of
+    # the root; without this no other scope, such as mmdet's, finds ours.
     root = parent._get_root_registry()
     if root is not parent:
         root._add_child(child)
@@ -57,10 +57,10 @@ LOG_PROCESSORS = _child(
 LOOPS = _child(mmpretrain.registry.LOOPS, 'swav_plugin.evaluation')
 METRICS = _child(mmpretrain.registry.METRICS, 'swav_plugin.evaluation')
 
-# We fill none of these, but mmengine looks for a child of the default scope:
-# without one it warns and searches the root alone, where mmpretrain's
-# Accuracy is not found. An empty list of locations would make mmengine ask
-# for `swav_plugin.utils`, so name a module that is loaded already.
+# We add nothing to these, but mmengine looks for a child of the default scope:
+# without one it warns and searches the root only, and does not find
+# mmpretrain's Accuracy. With an empty list of locations mmengine would import
+# `swav_plugin.utils`, so name a module that is loaded already.
 for _parent in (
     mmpretrain.registry.RUNNERS,
     mmpretrain.registry.RUNNER_CONSTRUCTORS,
@@ -78,9 +78,9 @@ for _parent in (
 
 
 def build_transforms(transforms: Sequence[dict | Callable]) -> list[Callable]:
-    """Build those that are dicts, in swav_plugin's scope.
+    """Build those transforms that are dicts, in swav_plugin's scope.
 
-    mmengine would look for them in its default scope only.
+    mmengine would look them up in its default scope only.
     """
     return [
         TRANSFORMS.build(transform)

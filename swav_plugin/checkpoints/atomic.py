@@ -11,8 +11,8 @@ from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
-# A process that was killed leaves its unfinished file. One that nobody has
-# touched for this long is removed by the next write into its folder.
+# A killed process leaves its unfinished file behind. The next write into that
+# folder removes it if nobody has touched it for this long.
 _DEAD_AFTER_S = 3600
 
 
@@ -26,10 +26,10 @@ def open_atomic(path: str | Path) -> Iterator[IO[bytes]]:
     write the same file, the last one to finish wins.
 
     Args:
-        path: The file to write. Its folder is made if there is none.
+        path: The file to write; its folder is made if there is none.
 
     Yields:
-        A binary file, also readable.
+        A binary file, which can also be read.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,20 +46,17 @@ def open_atomic(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
-    """Write a file whole or not at all; text as UTF-8.
-
-    See `open_atomic`, which this calls.
-    """
+    """Write a file whole or not at all, as `open_atomic`; text in UTF-8."""
     with open_atomic(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder that appears filled or not at all.
+    """Make a folder that appears complete or not at all.
 
     Yields:
-        The path to fill, which is yet to be made.
+        A path that does not exist yet: make that folder and fill it.
 
     Raises:
         FileExistsError: There is such a folder already.
@@ -78,9 +75,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _unfinished(path: Path) -> Path:
-    """Return a unique name beside `path`, and remove what the dead left."""
+    """Return a unique name beside `path`; remove what dead processes left."""
     for left in path.parent.glob('.*.unfinished'):
-        with suppress(OSError):  # another process may remove it, too
+        with suppress(OSError):  # another process may be removing it, too
             touched = max(
                 each.lstat().st_ctime for each in (left, *left.rglob('*'))
             )

@@ -66,7 +66,7 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
                     'changed the file, or something on the way did. If you '
                     'trust it, download it yourself and give its path.'
                 )
-    print_log(f'{url} is now {path}', 'current')
+    print_log(f'downloaded {url} to {path}', 'current')
     return path
 
 

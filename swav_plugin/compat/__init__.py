@@ -1,1 +1,1 @@
-"""What other versions of our dependencies and of SwAV need to fit in."""
+"""Adapt to the versions of our dependencies, and to our own last version."""

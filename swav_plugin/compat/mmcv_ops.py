@@ -1,16 +1,17 @@
-"""The compiled operators of mmcv that detectors need, by torchvision.
+"""The compiled operators of mmcv that detectors need, from torchvision.
 
-`pip install mmcv-lite` and onedl-mmcv's wheel bring `mmcv.ops` without
-`mmcv._ext`, its compiled part, and without that part mmdet cannot be
-imported. `swav_plugin.compat.stack` lets Python run this file as
-`mmcv._ext` where there is none; where there is one, that one is used.
+`pip install mmcv-lite` and onedl-mmcv's wheel install `mmcv.ops` without its
+compiled part, `mmcv._ext`, and mmdet cannot be imported without that.
+`swav_plugin.compat.stack` makes Python run this file as `mmcv._ext` if there
+is no compiled one.
 
-Each function takes what the compiled one of its name takes, and like it
-writes its result into a tensor of the caller's. On CPU and CUDA, also under
-autocast; half precision is computed in float32.
+Each function takes the arguments of the compiled one of its name and, like
+it, writes its result into a tensor of the caller. All run on CPU and CUDA,
+also under autocast; half precision is computed in float32.
 
-Letters: R boxes (RoIs) · C channels · H, W feature map · P, Q bins of a box.
-A row of `rois` (R, 5) is the number of the image, then x1, y1, x2, y2.
+Letters: R boxes (RoIs) · C channels · H, W feature map · P, Q bins of a box
+· Y classes · N any rows. A row of `rois` (R, 5) is the index of the image,
+then x1, y1, x2, y2.
 """
 
 import functools
@@ -35,7 +36,7 @@ _INSTALL = (
 
 @functools.cache
 def _announce() -> None:
-    """Say once in a process that these operators are in use."""
+    """Log once in a process that these operators are in use."""
     print_log(
         f'mmcv {_mmcv_version()} has no compiled operators: nms, soft_nms, '
         'roi_align, roi_pool and sigmoid_focal_loss are computed by '
@@ -46,29 +47,29 @@ def _announce() -> None:
 
 
 def _mmcv_version() -> str:
-    """Version of the mmcv that lacks operators."""
+    """Return the version of the mmcv that lacks operators."""
     import mmcv
 
     return mmcv.__version__
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Stand for any other operator of mmcv: there, until it is called."""
-    # Others look for names of their own in modules, such as pytest.
+    """Return any other operator of mmcv, which raises when it is called."""
+    # Tools such as pytest look for names of their own in modules.
     if __name__ != 'mmcv._ext' or name.startswith('__'):
         raise AttributeError(f'module {__name__!r} has no {name!r}')
 
     def missing(*args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
-            f"mmcv's operator '{name}' exists compiled only, and this mmcv "
-            f'was installed without compiled operators. {_INSTALL}'
+            f"mmcv's operator '{name}' exists in compiled form only, and this "
+            f'mmcv was installed without compiled operators. {_INSTALL}'
         )
 
     return missing
 
 
 def _wide(values: Tensor) -> Tensor:
-    """Half precision as float32; torchvision's operators on CPU need it."""
+    """Return half precision as float32, which torchvision's CPU code needs."""
     is_wide = values.dtype in (torch.float32, torch.float64)
     return values if is_wide else values.float()
 
@@ -76,7 +77,7 @@ def _wide(values: Tensor) -> Tensor:
 def nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
 ) -> Tensor:
-    """Drop boxes that overlap one of a higher score.
+    """Drop boxes that overlap a box with a higher score.
 
     Args:
         boxes: (N, 4) x1, y1, x2, y2.
@@ -85,7 +86,7 @@ def nms(
         offset: 1 if a box from x1 to x2 is x2 - x1 + 1 wide, else 0.
 
     Returns:
-        int64 indices of the boxes that stay, highest score first.
+        int64 indices of the boxes that are kept, highest score first.
     """
     _announce()
     boxes = _wide(boxes)
@@ -106,24 +107,24 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Lower the scores of boxes that overlap one of a higher score.
+    """Lower the scores of boxes that overlap a box with a higher score.
 
     mmcv calls it on the CPU only.
 
     Args:
         boxes: (N, 4) x1, y1, x2, y2.
         scores: (N,). Of equal scores the first wins.
-        dets: (N, 5), gets boxes and new scores, highest first.
-        iou_threshold: Of methods 0 and 1, which lower scores from it on.
-        sigma: Of method 2.
-        min_score: A box whose score was lowered below it is dropped.
+        dets: (N, 5), gets the boxes and their new scores, highest first.
+        iou_threshold: For methods 0 and 1: scores are lowered at or above it.
+        sigma: For method 2.
+        min_score: A box is dropped when its score falls below it.
         method: 0 drops (naive), 1 scales by 1 - IoU (linear), 2 by
             exp(-IoU^2 / sigma) (gaussian).
         offset: As for `nms`.
 
     Returns:
-        (M,) int64 indices of the boxes that stay, M <= N; rows of `dets`
-        from M on are not written.
+        (M,) int64 indices of the M boxes that are kept; only the first M rows
+        of `dets` are written.
 
     Source: Soft-NMS (arXiv:1704.04503).
     """
@@ -152,7 +153,7 @@ def softnms(
 
 
 def _ious(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
-    """(4,), (N, 4) -> (N,) overlaps; 0 for two boxes without area."""
+    """Return overlaps: (4,), (N, 4) -> (N,); 0 for two boxes without area."""
     sizes = boxes[:, 2:] - boxes[:, :2] + offset
     size = box[2:] - box[:2] + offset
     shared = (
@@ -183,20 +184,20 @@ def roi_align_forward(
     Args:
         input: (N, C, H, W) feature maps.
         rois: (R, 5) in pixels of the image.
-        output: (R, C, P, Q), is written.
-        argmax_y: Of the mode 'max' only.
-        argmax_x: Of the mode 'max' only.
+        output: (R, C, P, Q), gets the result.
+        argmax_y: Unused: for the mode 'max' only.
+        argmax_x: Likewise.
         aligned_height: P.
         aligned_width: Q.
         spatial_scale: Feature map pixels for each pixel of the image.
-        sampling_ratio: Samples to a side of a bin; 0 takes one for each
-            started pixel of the feature map.
+        sampling_ratio: Samples along each side of a bin; 0 for its size in
+            pixels of the feature map, rounded up.
         pool_mode: 1, the average.
-        aligned: Whether pixel centres lie at .5; else boxes are at least 1
+        aligned: True if pixel centres are at .5; else boxes are at least 1
             wide and high.
 
     Raises:
-        NotImplementedError: If asked for the maximum.
+        NotImplementedError: `pool_mode` asks for the maximum.
 
     Source: Mask R-CNN (arXiv:1703.06870), section 3.
     """
@@ -247,11 +248,11 @@ def roi_align_backward(
 
 
 def _check_average(pool_mode: int) -> None:
-    """Raise if a RoIAlign takes the maximum, which torchvision cannot."""
+    """Raise if RoIAlign is to take the maximum, which torchvision cannot."""
     if pool_mode != 1:
         raise NotImplementedError(
-            "RoIAlign(pool_mode='max') exists compiled only, and this mmcv "
-            'was installed without compiled operators; use the average. '
+            "RoIAlign(pool_mode='max') exists in compiled form only, and this "
+            'mmcv was installed without compiled operators; use the average. '
             f'{_INSTALL}'
         )
 
@@ -267,15 +268,15 @@ def roi_pool_forward(
 ) -> None:
     """Take the maximum of each bin of each box; 0 where a bin is empty.
 
-    mmcv does not round boxes to whole pixels of the feature map as
-    torchvision and Caffe do, but each bin on its own, outwards. So each bin
-    goes to torchvision as a box.
+    torchvision and Caffe round boxes to whole pixels of the feature map; mmcv
+    rounds each bin, outwards. So torchvision gets each bin as a box.
 
     Args:
         input: (N, C, H, W) feature maps.
         rois: (R, 5) in pixels of the image, x2 and y2 inside the box.
-        output: (R, C, P, Q), is written.
-        argmax: (R, C, P, Q) int32, gets where in H * W the maximum is, or -1.
+        output: (R, C, P, Q), gets the result.
+        argmax: (R, C, P, Q) int32, gets the index of the maximum in H * W,
+            or -1 for an empty bin.
         pooled_height: P.
         pooled_width: Q.
         spatial_scale: Feature map pixels for each pixel of the image.
@@ -300,27 +301,35 @@ def roi_pool_forward(
         dim=-1,
     )
     is_empty = ((x2 <= x1)[:, None, :] | (y2 <= y1)[:, :, None])[:, None]
-    maxima, places = torch.ops.torchvision.roi_pool(
+    maxima, indices = torch.ops.torchvision.roi_pool(
         maps, bins.flatten(0, 2), 1.0, 1, 1
     )
-    maxima, places = (
+    maxima, indices = (
         found.view(*shape, channels).permute(0, 3, 1, 2)
-        for found in (maxima, places)
+        for found in (maxima, indices)
     )
     output.copy_(maxima.masked_fill(is_empty, 0))
-    argmax.copy_(places.masked_fill(is_empty, -1))
+    argmax.copy_(indices.masked_fill(is_empty, -1))
 
 
 def _bins(
     first: Tensor, last: Tensor, scale: float, num_bins: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """(R,), (R,) -> (R, num_bins) begins and ends of bins in whole pixels."""
+    """Return where bins begin and end in whole pixels, (R, num_bins) each.
+
+    Args:
+        first: (R,) first pixel of each box in the image.
+        last: (R,) last pixel.
+        scale: Feature map pixels for each pixel of the image.
+        num_bins: P or Q.
+        length: H or W.
+    """
     begin = first * scale
     size = (last + 1) * scale - begin
-    edges = torch.arange(num_bins + 1, device=first.device)
-    places = edges * (size / num_bins)[:, None] + begin[:, None]
-    begins = places[:, :-1].floor().clamp(0, length)
-    ends = places[:, 1:].ceil().clamp(0, length)
+    steps = torch.arange(num_bins + 1, device=first.device)
+    edges = steps * (size / num_bins)[:, None] + begin[:, None]
+    begins = edges[:, :-1].floor().clamp(0, length)
+    ends = edges[:, 1:].ceil().clamp(0, length)
     return begins, torch.where(size[:, None] > 0, ends, begins)
 
 
@@ -359,12 +368,12 @@ def sigmoid_focal_loss_forward(
     """Weigh the binary cross-entropy of each class by how wrong it is.
 
     Args:
-        input: (N, C) logits.
-        target: (N,) int64 classes; others than 0 to C - 1 are background.
-        weight: (C,) factors for rows of a class (background: 1), or empty.
-        output: (N, C), is written.
+        input: (N, Y) logits.
+        target: (N,) int64 classes; any but 0 to Y - 1 is background.
+        weight: (Y,) factors for rows of a class (background: 1), or empty.
+        output: (N, Y), gets the result.
         gamma: Exponent of the error.
-        alpha: Share of positives against 1 - alpha of negatives.
+        alpha: Weight of positives; that of negatives is 1 - alpha.
 
     Source: RetinaNet (arXiv:1708.02002), eq. 5.
     """
@@ -384,7 +393,7 @@ def sigmoid_focal_loss_backward(
     gamma: float,
     alpha: float,
 ) -> None:
-    """Write the derivative of `sigmoid_focal_loss_forward`, (N, C)."""
+    """Write the derivative of `sigmoid_focal_loss_forward`, (N, Y)."""
     logits, positive = _wide(input), _is_class(target, input)
     error, loss = _error_and_loss(logits, positive)
     # With z the logit of the right answer, error = sigmoid(-z) and
@@ -398,14 +407,14 @@ def sigmoid_focal_loss_backward(
 
 
 def _is_class(target: Tensor, logits: Tensor) -> Tensor:
-    """(N,) classes, (N, C) -> (N, C) whether a column is a row's class."""
+    """Mark the column of each row's class: (N,), (N, Y) -> (N, Y)."""
     return target[:, None] == torch.arange(
         logits.shape[1], device=logits.device
     )
 
 
 def _error_and_loss(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C), (N, C) -> 1 - p and -log(p) of the right answer."""
+    """Return 1 - p and -log(p) of the right answer, (N, Y) each."""
     right = torch.where(positive, logits, -logits)
     return torch.sigmoid(-right), -F.logsigmoid(right)
 
@@ -417,10 +426,10 @@ def _factors(
     weight: Tensor,
     alpha: float,
 ) -> Tensor:
-    """(N, C) what the loss is multiplied by for its class."""
+    """Return the factor of each loss for its class, (N, Y)."""
     factors = torch.full_like(logits, 1 - alpha).masked_fill(positive, alpha)
     if weight.numel():
-        # One is the weight of background, which has no column.
+        # The weight of background, which has no column, is 1.
         ones = weight.new_ones(1)
         row = torch.where(positive.any(dim=1), target, len(weight))
         factors = (
@@ -430,7 +439,7 @@ def _factors(
 
 
 def get_compiler_version() -> str:
-    """Say who computes, for mmcv's `collect_env`."""
+    """Name what computes in place of a compiler, for mmcv's `collect_env`."""
     return f'none (torchvision {torchvision.__version__})'
 
 

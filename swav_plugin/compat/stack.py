@@ -1,7 +1,7 @@
 """Make the two mm-stacks, onedl's and the official one, look alike.
 
-Both install the same modules (mmengine, mmcv, mmpretrain, ...) and neither
-declares that the other must not be there.
+Both install the same modules (mmengine, mmcv, mmpretrain, ...), and neither
+declares that it conflicts with the other.
 """
 
 import os.path as osp
@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, spec_from_file_location
 from typing import Any
 
-# Distributions that install a module: onedl's, official, other official ones.
+# Distributions that install a module: onedl's, then the official ones.
 _PROVIDERS = {
     'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
     'mmcv': ('onedl-mmcv', 'mmcv-lite', 'mmcv'),
@@ -20,7 +20,7 @@ _PROVIDERS = {
 
 
 def _is_distribution(name: str) -> bool:
-    """Whether pip knows `name` as installed."""
+    """Return True if pip has installed `name`."""
     try:
         distribution(name)
     except PackageNotFoundError:
@@ -29,12 +29,13 @@ def _is_distribution(name: str) -> bool:
 
 
 def check_distributions() -> None:
-    """Stop when an mm-package is missing or installed twice.
+    """Check that each mm-package is installed, and only once.
 
     A module without metadata (vendored, or on PYTHONPATH) is accepted.
 
     Raises:
-        ImportError: One line that names the pip command to run.
+        ImportError: One is missing or installed twice; one line that names
+            the pip command to run.
     """
     found = {
         module: [name for name in names if _is_distribution(name)]
@@ -65,17 +66,17 @@ def check_distributions() -> None:
 
 
 def downstream_hint() -> str:
-    """How to install mmdet and mmseg beside the mm-packages at hand."""
+    """Return the command that installs mmdet and mmseg for this stack."""
     family = 'onedl' if _is_distribution('onedl-mmengine') else 'official'
     return f"pip install -e '.[{family}-downstream]'"
 
 
 def setup_configs() -> None:
-    """Let `_base_ = 'swav_plugin::...'` resolve, and `mmseg::...`."""
+    """Make `_base_ = 'swav_plugin::...'` and `'mmseg::...'` resolve."""
     from mmengine.config.utils import MODULE2PACKAGE
 
-    # mmengine asks pip first, then looks beside the module. pip may know
-    # another copy than the one imported, so give a name that pip does not.
+    # mmengine asks pip first, then looks beside the module. pip may know a
+    # copy that is not the one imported, so give a name that pip does not know.
     MODULE2PACKAGE['swav_plugin'] = 'swav_plugin.registry'
     if not _is_distribution('mmsegmentation'):
         MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
@@ -83,13 +84,13 @@ def setup_configs() -> None:
 
 
 class OperatorFinder:
-    """Answers `import mmcv._ext` where nothing else does."""
+    """Answers `import mmcv._ext` if nothing else does."""
 
     @staticmethod
     def find_spec(
         name: str, path: Any = None, target: Any = None
     ) -> ModuleSpec | None:
-        """Find our operators; torchvision is imported only with them."""
+        """Return a spec of our operators, which import torchvision."""
         if name != 'mmcv._ext':
             return None
         file = osp.join(osp.dirname(__file__), 'mmcv_ops.py')
@@ -97,14 +98,14 @@ class OperatorFinder:
 
 
 def setup_operators() -> None:
-    """Let mmcv without compiled operators take those of torchvision."""
-    # Last: compiled operators, where installed, are found before.
+    """Give mmcv the operators of torchvision if it has none compiled."""
+    # Last, so that compiled operators are found first.
     if OperatorFinder not in sys.meta_path:
         sys.meta_path.append(OperatorFinder)
 
 
 def _replace_pkg_resources() -> None:
-    """Give mmengine <= 0.10.7 what setuptools >= 81 took away."""
+    """Replace what mmengine <= 0.10.7 needs and setuptools >= 81 removed."""
     from mmengine.utils import package_utils
 
     needed = package_utils.is_installed.__code__.co_names
@@ -123,7 +124,7 @@ def _replace_pkg_resources() -> None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether pip or Python knows `package`, as mmengine's `is_installed`."""
+    """Return True if pip or Python knows `package`, as mmengine's does."""
     if _is_distribution(package):
         return True
     spec = find_spec(package)
@@ -131,13 +132,13 @@ def is_installed(package: str) -> bool:
 
 
 def get_installed_path(package: str) -> str:
-    """Folder of a package, as mmengine's `get_installed_path`.
+    """Return the folder of a package, as mmengine's function of this name.
 
     Args:
-        package: Name for pip (mmsegmentation) or for Python (mmseg).
+        package: Its name for pip (mmsegmentation) or for Python (mmseg).
 
     Raises:
-        ImportError: Python does not find it.
+        ImportError: Python cannot find it.
     """
     module = package
     if _is_distribution(package):

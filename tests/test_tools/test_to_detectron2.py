@@ -163,7 +163,7 @@ def test_other_networks_are_refused(
             ResNetWithStem(
                 18, stem_channels=8, base_channels=8, deep_stem=True
             ).state_dict(),
-            'stem.0.conv.weight is no tensor of a ResNet with a plain stem.',
+            'stem.0.conv.weight is not in a ResNet with a plain stem.',
         ),
     ):
         with pytest.raises(SystemExit) as caught:

@@ -32,10 +32,10 @@ _LAYERS = {
 
 
 def convert_key(key: str) -> str:
-    """Give detectron2's name of a tensor of a ResNet.
+    """Return detectron2's name of a tensor of a ResNet.
 
     Raises:
-        ValueError: It is none of a ResNet with a stem of one convolution.
+        ValueError: It is not in a ResNet whose stem is one convolution.
 
     >>> convert_key('bn1.weight'), convert_key('layer4.0.downsample.0.weight')
     ('stem.conv1.norm.weight', 'res5.0.shortcut.weight')
@@ -47,7 +47,7 @@ def convert_key(key: str) -> str:
         match = re.match(pattern, layer)
         if match:
             return where + match.expand(name) + layer[match.end() :]
-    raise ValueError(f'{key} is no tensor of a ResNet with a plain stem.')
+    raise ValueError(f'{key} is not in a ResNet with a plain stem.')
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -59,7 +59,7 @@ def convert(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
             f'its {len(weights)} tensors are such as '
             f'{", ".join(list(weights)[:3])}.'
         )
-    # Classifiers and heads that stand beside a bare backbone stay behind.
+    # Leave out classifiers and heads beside a bare backbone.
     return {
         convert_key(key): value.numpy()
         for key, value in backbone.items()
@@ -68,16 +68,17 @@ def convert(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 class _Pickler(pickle.Pickler):
-    """Names no module of NumPy's own that another version does not have.
+    """Writes arrays that any version of NumPy can read.
 
-    NumPy 2 writes arrays so that 1.24 and older can not read them.
+    NumPy's own pickles name internal modules: those of NumPy 2 cannot be read
+    with 1.24 and older.
     """
 
     def reducer_override(self, value: Any) -> Any:
         """Write an array as the call that makes it."""
         if not isinstance(value, np.ndarray):
             return NotImplemented
-        # Of a bytearray it can be written to.
+        # An array made from a bytearray is writable.
         return np.ndarray, (
             value.shape,
             value.dtype.str,
@@ -98,7 +99,7 @@ def main() -> None:
         weights = convert(read_checkpoint(args.checkpoint))
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    # With heuristics names match by their ends: res5 then also fills the
+    # With heuristics names match if their ends do: res5 then also fills the
     # head of C4 detectors.
     content = dict(
         model=weights, __author__='swav_plugin', matching_heuristics=True
