@@ -204,15 +204,10 @@ def roi_align_forward(
     _announce()
     _check_average(pool_mode)
     maps = _wide(input)
+    boxes, size = rois.to(maps.dtype), (aligned_height, aligned_width)
     output.copy_(
         torch.ops.torchvision.roi_align(
-            maps,
-            rois.to(maps.dtype),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            sampling_ratio,
-            aligned,
+            maps, boxes, spatial_scale, *size, sampling_ratio, aligned
         )
     )
 
@@ -233,16 +228,11 @@ def roi_align_backward(
     """Write the gradient of `roi_align_forward`, (N, C, H, W)."""
     _check_average(pool_mode)
     grad = _wide(grad_output)
+    boxes = rois.to(grad.dtype)
+    sizes = aligned_height, aligned_width, *grad_input.shape
     grad_input.copy_(
         torch.ops.torchvision._roi_align_backward(
-            grad,
-            rois.to(grad.dtype),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            *grad_input.shape,
-            sampling_ratio,
-            aligned,
+            grad, boxes, spatial_scale, *sizes, sampling_ratio, aligned
         )
     )
 

@@ -1,4 +1,4 @@
-"""What moved or was renamed since 0.1.0: the old names work, and warn."""
+"""Keep names of 0.1.0 working that have changed since, with a warning."""
 
 import functools
 import importlib

@@ -85,7 +85,7 @@ def server(
 
 
 def cached(tmp_path: Path) -> list[Path]:
-    """What the cache holds beside locks."""
+    """List what the cache holds besides locks."""
     return [
         path
         for path in (tmp_path / 'home').rglob('*')
@@ -124,7 +124,7 @@ def test_a_broken_transfer_goes_on(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('lacking', ['has_ranges', 'has_tag'])
 def test_a_broken_transfer_begins_again(server: Server, lacking: str) -> None:
-    """Where the rest can not be had, or might be of another file."""
+    """If the rest cannot be had, or might be of another file."""
     body = bytes(range(256)) * 40
     server.files = {'/w.pth': body}
     server.breaks = [1000, 9000]
@@ -210,7 +210,8 @@ def test_a_dead_download_does_not_disturb(
     server: Server, tmp_path: Path
 ) -> None:
     server.files = {'/w.pth': b'whole'}
-    (tmp_path / 'w.pth.part').write_bytes(b'a longer rest of a killed run')
+    left = tmp_path / '.w.pth.0123456789ab.unfinished'
+    left.write_bytes(b'a longer rest of a killed run')
     (tmp_path / 'w.pth.lock').touch()
     assert download(f'{server.url}/w.pth', tmp_path).read_bytes() == b'whole'
 

@@ -312,11 +312,11 @@ def samples(
     return found
 
 
-def linear(place: float, length: int) -> list[tuple[int, float]]:
-    """The two pixels beside a place, and their shares."""
-    place = min(max(place, 0), length - 1)
-    low = min(floor(place), length - 2) if length > 1 else 0
-    return [(low, 1 - (place - low)), (min(low + 1, length - 1), place - low)]
+def linear(at: float, length: int) -> list[tuple[int, float]]:
+    """Return the two pixels around a coordinate, and their weights."""
+    at = min(max(at, 0), length - 1)
+    low = min(floor(at), length - 2) if length > 1 else 0
+    return [(low, 1 - (at - low)), (min(low + 1, length - 1), at - low)]
 
 
 def reference_roi_align(
@@ -413,9 +413,9 @@ def reference_roi_pool(
                 max(floor(q * bin_w + x1), 0),
                 min(ceil((q + 1) * bin_w + x1), width),
             )
-            places = [(y, x) for y in ys for x in xs]
-            for c in range(maps.shape[1]) if places else ():
-                y, x = max(places, key=lambda at: maps[int(image), c][at])
+            pixels = [(y, x) for y in ys for x in xs]
+            for c in range(maps.shape[1]) if pixels else ():
+                y, x = max(pixels, key=lambda at: maps[int(image), c][at])
                 values[r, c, p, q] = maps[int(image), c, y, x]
                 grads[int(image), c, y, x] += grad[r, c, p, q]
     return values, grads
