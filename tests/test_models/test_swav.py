@@ -52,7 +52,7 @@ def test_views_of_one_size_share_a_pass_and_keep_their_order() -> None:
     model.backbone.register_forward_pre_hook(
         lambda _, args: calls.append(args[0])
     )
-    pooled = model._pool_views(views)
+    pooled = model._extract_views(views)
     assert [tuple(x.shape) for x in calls] == [(8, 3, 16, 16), (8, 3, 32, 32)]
     # By hand, with batch statistics over all views of a size.
     small = model.extract_feat(torch.cat([views[0], views[2]]))
@@ -64,7 +64,7 @@ def test_views_of_one_size_share_a_pass_and_keep_their_order() -> None:
 def test_the_loss_is_that_of_the_parts() -> None:
     model, views = make_model(), make_views()
     loss = model(views, mode='loss')['loss']
-    embeddings = model.neck(model._pool_views(views)).unflatten(0, (4, 4))
+    embeddings = model.neck(model._extract_views(views)).unflatten(0, (4, 4))
     torch.testing.assert_close(loss, model.head.loss(embeddings))
 
 
