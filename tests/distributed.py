@@ -16,11 +16,11 @@ import torch.multiprocessing as mp
 
 # Children are forked from a server that has imported these once: 8 ranks
 # start in about a second instead of 8 imports of torch.
-set_forkserver_preload(['torch', 'torch.distributed', 'swav_plugin.registry'])
+set_forkserver_preload(['torch', 'torch.distributed', 'swav_plugin.models'])
 
 
 def run_on_ranks(
-    fn: Callable[..., Any], world_size: int, *args: Any, timeout_s: float = 60
+    fn: Callable[..., Any], world_size: int, *args: Any, timeout_s: float = 180
 ) -> list:
     """Call ``fn(rank, *args)`` on every rank of a gloo group.
 

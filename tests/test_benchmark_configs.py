@@ -248,7 +248,7 @@ def test_facts(name: str) -> None:
     if facts.features:
         assert model.type == 'LinearProbe'
         assert model.features == facts.features
-        assert model.windows == 'page'
+        assert model.windows == 'mmselfsup'
         assert model.head.learning_rates == [facts.lr]
         # mmselfsup's multi-head classifiers have it, AvgPool's have not.
         assert model.head.batch_norm == (facts.features == PAGE)

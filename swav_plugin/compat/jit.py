@@ -29,22 +29,12 @@ def jit(function: _Function) -> _Function:
     return _compile(function)
 
 
-def jit_reordering(function: _Function) -> _Function:
-    """Compile as `jit` does, free to add floats in another order.
-
-    Sums over arrays are then several times faster, and as exact.
-    """
-    if NO_NUMBA is not None:
-        return function
-    return _compile(function, fastmath=True)
-
-
-def _compile(function: Any, **options: Any) -> Any:
+def _compile(function: Any) -> Any:
     """Compile with numba, and keep the machine code if there is a place."""
     global NO_CACHE
     # nogil: threads can run it side by side. error_model: x / 0 is infinite,
     # which leaves loops without branches.
-    options.update(nogil=True, error_model='numpy')
+    options: Any = dict(nogil=True, error_model='numpy')
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError as error:

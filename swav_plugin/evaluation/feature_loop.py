@@ -29,6 +29,7 @@ from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.models.feature_pooling import (
     GRIDS,
     check_features,
+    check_windows,
     pick_feature,
 )
 from swav_plugin.models.swav_neck import SwAVNeck
@@ -91,8 +92,9 @@ class FeatureEvalLoop(BaseLoop):
         features: 'avgpool', the mean of the last feature map; 'neck', SwAV's
             embedding; 'feature1' to 'feature5', pooled as on the page, which
             need a `ResNetWithStem`.
-        windows: 'page' for the page's pooling of feature1 to feature5, for
-            images of 224 px; 'adaptive' for as many windows on any size.
+        windows: 'mmselfsup' for its pooling of feature1 to feature5, which
+            needs images of 224 px; 'adaptive' for the same number of windows
+            on images of any size.
         dtype: Of the features on disk: 'float16' or 'float32'.
         cache_dir: Keep features here for later runs with the same weights,
             images and transforms; None to delete them after evaluation.
@@ -109,7 +111,7 @@ class FeatureEvalLoop(BaseLoop):
         evaluator: dict | Sequence[dict],
         bank_dataloader: dict,
         features: Sequence[str] = ('avgpool',),
-        windows: str = 'page',
+        windows: str = 'mmselfsup',
         dtype: str = 'float16',
         cache_dir: str | None = None,
     ) -> None:
@@ -133,12 +135,12 @@ class FeatureEvalLoop(BaseLoop):
         )
         self._loaders = loaders
         self.features = list(features)
-        self.windows = windows
+        self.windows = check_windows(windows)
         self.dtype = dtype
         self.cache_dir = cache_dir
         model = runner.model
         self._model = model.module if is_model_wrapper(model) else model
-        _check_features(self._model, self.features, windows)
+        _check_features(self._model, self.features)
         annotations = {
             name: _read_annotations(loader, f'{name} set')
             for name, loader in loaders.items()
@@ -361,7 +363,7 @@ def _check_classes(bank: Labels, test: Labels) -> None:
         )
 
 
-def _check_features(model: Any, features: Sequence[str], windows: str) -> None:
+def _check_features(model: Any, features: Sequence[str]) -> None:
     """Refuse features that the model does not have."""
     if 'neck' in features and not isinstance(
         getattr(model, 'neck', None), SwAVNeck
@@ -371,7 +373,7 @@ def _check_features(model: Any, features: Sequence[str], windows: str) -> None:
             f'{type(model).__name__} has none.'
         )
     of_backbone = [feature for feature in features if feature != 'neck']
-    check_features(model.backbone, of_backbone, windows)
+    check_features(model.backbone, of_backbone)
 
 
 def _used(model: Any, features: Sequence[str]) -> list[nn.Module]:

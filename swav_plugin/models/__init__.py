@@ -1,4 +1,4 @@
-"""The model: algorithm, neck, head, queue and data preprocessor."""
+"""Models: SwAV, its parts, and what evaluation puts on a backbone."""
 
 from .data_preprocessor import MultiViewPreprocessor
 from .feature_queue import FeatureQueue

@@ -1,6 +1,7 @@
 """MultiViewPreprocessor: batches of uint8 views to normalised floats.
 
 Views that the loader has not cut yet are cut here, on the model's device.
+Letters for shapes: V views, B images per rank.
 """
 
 from collections.abc import Sequence
@@ -34,23 +35,24 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         non_blocking: bool = True,
     ) -> None:
         super().__init__(non_blocking)
-        self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
-        self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
+        for name, values in (('mean', mean), ('std', std)):
+            buffer = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise `data['inputs']`.
 
         Args:
-            data: 'inputs' is one (B, 3, h, w) RGB tensor or a list of V of
-                them, one for each view, or an `ImageBatch` to cut V views out
-                of; the rest is passed on, and stays where it is.
+            data: 'inputs' is one (B, 3, h, w) RGB tensor, a list of V of
+                them, one for each view, or an `ImageBatch` to cut V views
+                from; the rest is passed on and stays on its device.
             training: Unused; part of mmengine's interface.
 
         Raises:
             ValueError: If the batch was not collated into such tensors.
         """
-        # Not the labels, which nothing here needs: a copy of each, from
-        # memory that is not pinned, would make the host wait for the device.
+        # Leave the labels, which nothing here needs: copying each, from memory
+        # that is not pinned, would make the host wait for the device.
         inputs: Any = self.cast_data(data['inputs'])
         if isinstance(inputs, Tensor):
             return {**data, 'inputs': self._normalise(inputs)}
@@ -59,7 +61,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         return {**data, 'inputs': [self._normalise(x) for x in inputs]}
 
     def _normalise(self, images: Any) -> Tensor:
-        """(B, 3, h, w) in 0..255 -> float32, about zero mean."""
+        """Shift and scale (B, 3, h, w) from 0..255 to about zero mean."""
         if not isinstance(images, Tensor) or images.dim() != 4:
             got = (
                 tuple(images.shape)
@@ -71,4 +73,5 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
                 '(B, 3, h, w) tensors. Set '
                 "collate_fn=dict(type='collate_views') in the dataloader."
             )
-        return (images.float() - self.mean) / self.std
+        # The mean is float32, float64 in a double model; so is the result.
+        return (images - self.mean) / self.std

@@ -1,8 +1,10 @@
-"""Feature1 to Feature5: what of each feature map linear probes and SVMs see.
+"""Feature1 to Feature5: feature maps averaged over windows, for probes.
 
-N images, C_i channels and h_i x w_i pixels of feature map i.
+Linear probes and SVMs see these. Letters for shapes: N images, C channels,
+h x w pixels of a feature map.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +13,10 @@ from torch import Tensor, nn
 
 from .resnet import ResNetWithStem
 
-# Of the page, for images of 224 px: side of the map, then kernel, stride and
-# padding of the average over windows. The grids have 12, 6, 4, 3 and 2 windows
-# to a side, which makes every ResNet-50 feature 8,192 or 9,216 numbers wide.
-PAGE_WINDOWS = {
+# mmselfsup's, for images of 224 px: size of the map, then kernel, stride and
+# padding of the average. The grids have 12, 6, 4, 3 and 2 windows to a side,
+# which makes each feature of a ResNet-50 8,192 or 9,216 numbers wide.
+MMSELFSUP_WINDOWS = {
     'feature1': (112, 10, 10, 4),
     'feature2': (56, 16, 8, 0),
     'feature3': (28, 13, 5, 0),
@@ -30,15 +32,15 @@ def pool_feature(maps: Tensor, name: str, grid: int | None = None) -> Tensor:
     Args:
         maps: (N, C, h, w).
         name: 'feature1' to 'feature5'.
-        grid: None for the page's windows, which need maps of images of
-            224 px. A number for that many windows to a side, for maps of any
-            size; `GRIDS` has the page's.
+        grid: None for `MMSELFSUP_WINDOWS`, which need maps of images of
+            224 px. A number for that many windows to a side, on maps of any
+            size; `GRIDS` has mmselfsup's numbers.
 
     Returns:
-        (N, C * windows), as the page orders them: channel by channel.
+        (N, C * windows), channel by channel, in mmselfsup's order.
 
     Raises:
-        ValueError: If the page's windows do not fit the map.
+        ValueError: If mmselfsup's windows do not fit the map.
 
     Source: mmselfsup's MultiPooling, after Goyal et al. (arXiv:1905.01235),
     section 4.
@@ -49,32 +51,56 @@ def pool_feature(maps: Tensor, name: str, grid: int | None = None) -> Tensor:
     """
     if grid is not None:
         return F.adaptive_avg_pool2d(maps, grid).flatten(1)
-    side, kernel, stride, padding = PAGE_WINDOWS[name]
-    if maps.shape[2:] != (side, side):
+    size, kernel, stride, padding = MMSELFSUP_WINDOWS[name]
+    if maps.shape[2:] != (size, size):
         raise ValueError(
-            f'{name} is {maps.shape[2]}x{maps.shape[3]}, but the windows of '
-            f'the page are for {side}x{side}, which images of 224x224 give. '
-            "Resize to 224 in the pipeline, or set windows='adaptive' for the "
-            'same number of windows on maps of any size.'
+            f"{name} is {maps.shape[2]}x{maps.shape[3]}, but mmselfsup's "
+            f'windows are for {size}x{size}, the size that images of 224x224 '
+            "give. Resize to 224 in the pipeline, or set windows='adaptive' "
+            'for the same number of windows on maps of any size.'
         )
     return F.avg_pool2d(maps, kernel, stride, padding).flatten(1)
 
 
-def check_features(
-    backbone: nn.Module, features: Sequence[str], windows: str
-) -> None:
+def check_windows(windows: str) -> str:
+    """Return the name of a kind of windows, or refuse an unknown one.
+
+    Args:
+        windows: 'mmselfsup' or 'adaptive'; 'page', the old name of
+            'mmselfsup', goes on working and warns.
+
+    Raises:
+        ValueError: If there are no such windows.
+
+    >>> check_windows('adaptive')
+    'adaptive'
+    """
+    if windows == 'page':
+        warnings.warn(
+            "windows='page' is now 'mmselfsup'; the old value goes in the "
+            'next version.',
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        return 'mmselfsup'
+    if windows not in ('mmselfsup', 'adaptive'):
+        raise ValueError(
+            f"got windows={windows!r}; use 'mmselfsup' or 'adaptive'."
+        )
+    return windows
+
+
+def check_features(backbone: nn.Module, features: Sequence[str]) -> None:
     """Refuse features that a backbone does not have.
 
     Args:
         backbone: Any for 'avgpool', a `ResNetWithStem` for the others.
         features: 'avgpool', 'feature1' to 'feature5'.
-        windows: 'page' or 'adaptive'.
 
     Raises:
-        ValueError: It does not have one, or there is no such name.
+        ValueError: If the backbone does not have one, or there is no such
+            name.
     """
-    if windows not in ('page', 'adaptive'):
-        raise ValueError(f"got windows={windows!r}; use 'page' or 'adaptive'.")
     for feature in features:
         if feature == 'avgpool':
             continue
@@ -96,18 +122,18 @@ def check_features(
 def pick_feature(
     backbone: Any, outputs: Any, feature: str, windows: str
 ) -> Tensor:
-    """Pool one feature from what a backbone gave.
+    """Pool one feature from the outputs of a backbone.
 
     Args:
         backbone: As for `check_features`.
-        outputs: Of the backbone.
+        outputs: What the backbone returned.
         feature: 'avgpool', the mean of the last map, or 'feature1' to
             'feature5'.
-        windows: 'page' for `PAGE_WINDOWS`, 'adaptive' for `GRIDS` on maps of
-            any size.
+        windows: 'mmselfsup' for `MMSELFSUP_WINDOWS`, 'adaptive' for `GRIDS`
+            on maps of any size.
 
     Returns:
-        (N, C * windows), as `pool_feature` orders them.
+        (N, C * windows), in the order of `pool_feature`.
     """
     if feature == 'avgpool':
         last = outputs if isinstance(outputs, Tensor) else outputs[-1]
@@ -118,5 +144,5 @@ def pick_feature(
 
 
 def _output_index(feature: str) -> int:
-    """Which output of a `ResNetWithStem` a feature is."""
+    """Return which output of a `ResNetWithStem` a feature is."""
     return int(feature.removeprefix('feature')) - 1

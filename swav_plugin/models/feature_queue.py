@@ -1,6 +1,6 @@
 """FeatureQueue: the latest embeddings of earlier batches, as model state.
 
-Letters for shapes: A views with codes, B images per rank, D embedding size,
+Letters for shapes: A assigned views, B images per rank, D embedding size,
 L queue length.
 """
 
@@ -13,23 +13,22 @@ from torch import Tensor, nn
 
 
 class FeatureQueue(nn.Module):
-    """First-in first-out store of embeddings, the same on every rank.
+    """First-in, first-out store of embeddings, the same on every rank.
 
-    Every rank keeps the whole queue in a buffer, so that a checkpoint of any
+    Every rank keeps the whole queue in a buffer, so a checkpoint from any
     rank is complete and a run may resume on another number of ranks. For
     Sinkhorn each rank takes its own `shard`.
 
     Args:
-        num_views: A, views that get codes; each has a queue of its own.
+        num_views: A, the number of assigned views; each has its own queue.
         length: L, rows kept for each view over all ranks.
         feat_dim: D.
 
-    Source: SwAV (arXiv:2006.09882), section 3.1; a queue replicated over
-    ranks holds the same rows as one split over them, so codes are equal.
+    Source: SwAV (arXiv:2006.09882), section 3.1. A queue replicated over
+    ranks holds the same rows as one split over them, so the codes are equal.
     """
 
     features: Tensor
-    spare: Tensor
     num_rows: Tensor
 
     def __init__(self, num_views: int, length: int, feat_dim: int) -> None:
@@ -38,9 +37,6 @@ class FeatureQueue(nn.Module):
         self.register_buffer(
             'features', torch.zeros(num_views, length, feat_dim)
         )
-        self.register_buffer(
-            'spare', torch.zeros_like(self.features), persistent=False
-        )
         self.register_buffer('num_rows', torch.tensor(0))
         # A copy of `num_rows` for the host: reading the buffer would make
         # the host wait for the device in every step.
@@ -48,25 +44,25 @@ class FeatureQueue(nn.Module):
 
     @property
     def is_full(self) -> bool:
-        """Whether every row has been written; only then it is used."""
+        """Whether every row has been written; only then is it used."""
         return self._num_rows >= self.length
 
     def shard(self) -> Tensor:
-        """This rank's rows: (A, about L / number of ranks, D)."""
+        """Return this rank's rows: (A, about L / number of ranks, D)."""
         rank, world_size = get_dist_info()
         return self.features[:, rank::world_size]
 
     @torch.no_grad()
     def push(self, embeddings: Tensor) -> None:
-        """Add a batch from every rank and drop the oldest rows.
+        """Put the batch of all ranks in front and drop the oldest rows.
 
         Args:
-            embeddings: (A, B, D) of this rank; B is the same on all ranks.
+            embeddings: This rank's (A, B, D); B is the same on all ranks.
 
         Raises:
             ValueError: If the batch of all ranks is larger than the queue.
         """
-        embeddings = embeddings.detach().float().contiguous()
+        embeddings = embeddings.detach().to(self.features.dtype).contiguous()
         _, world_size = get_dist_info()
         if world_size > 1:
             parts = [torch.empty_like(embeddings) for _ in range(world_size)]
@@ -80,9 +76,7 @@ class FeatureQueue(nn.Module):
                 'multiple of the total batch size, or to 0 for no queue.'
             )
         kept = self.features[:, : self.length - num_new]
-        # Built in the spare buffer: allocating would take longer than copying.
-        torch.cat([embeddings, kept], dim=1, out=self.spare)
-        self.features, self.spare = self.spare, self.features
+        self.features.copy_(torch.cat([embeddings, kept], dim=1))
         self._num_rows = min(self._num_rows + num_new, self.length)
         self.num_rows.fill_(self._num_rows)
 
@@ -98,7 +92,7 @@ class FeatureQueue(nn.Module):
         saved = state_dict.get(f'{prefix}features')
         if saved is not None:
             state_dict = dict(state_dict)
-            # Of another length: the newest rows are what this one would hold.
+            # A queue of this length would hold the newest of the saved rows.
             features = saved.new_zeros(
                 *saved.shape[:1], self.length, *saved.shape[2:]
             )
@@ -107,9 +101,9 @@ class FeatureQueue(nn.Module):
             if features.shape != self.features.shape:
                 raise ValueError(
                     f'the checkpoint has a queue of {tuple(saved.shape)} and '
-                    f'the model one of {tuple(self.features.shape)}: (coded '
-                    'views, length, embedding size). Only the length may '
-                    'differ.'
+                    f'the model one of {tuple(self.features.shape)}: '
+                    '(assigned views, length, embedding size). Only the '
+                    'length may differ.'
                 )
             state_dict[f'{prefix}features'] = features
             state_dict[f'{prefix}num_rows'] = state_dict[

@@ -1,6 +1,7 @@
 """LinearProbe: frozen backbone -> pooled features -> linear classifiers.
 
-N images, C channels and W windows of a feature, K classes, P probes.
+Letters for shapes: N images, C channels and W windows of a feature, Y classes,
+P probes.
 """
 
 from collections.abc import Sequence
@@ -13,16 +14,21 @@ from torch import Tensor
 
 from swav_plugin.registry import MODELS
 
-from .feature_pooling import GRIDS, check_features, pick_feature
+from .feature_pooling import (
+    GRIDS,
+    check_features,
+    check_windows,
+    pick_feature,
+)
 
 
 @MODELS.register_module()
 class LinearProbe(BaseModel):
-    """Classify by linear functions of features that do not change.
+    """Train linear classifiers on the features of a frozen backbone.
 
-    The backbone is in eval mode and without gradients whatever happens: its
-    weights and statistics stay as they are, bit by bit. It runs once for each
-    image, for any number of features and learning rates.
+    The backbone is always in eval mode and has no gradients: its weights and
+    statistics stay bit for bit as they are. It runs once for each image, for
+    any number of features and learning rates.
 
     Args:
         backbone: Config of a backbone; 'feature1' to 'feature5' need a
@@ -30,13 +36,14 @@ class LinearProbe(BaseModel):
         head: Config of a `MultiLinearHead`, without `shapes`.
         features: 'feature1' to 'feature5', or 'avgpool', the mean of the last
             feature map.
-        windows: 'page' for the page's pooling of feature1 to feature5, for
-            images of 224 px; 'adaptive' for as many windows on any size.
+        windows: 'mmselfsup' for its pooling of feature1 to feature5, which
+            needs images of 224 px; 'adaptive' for the same number of windows
+            on images of any size.
         data_preprocessor: Config of a `MultiViewPreprocessor`.
         init_cfg: As in mmengine.
 
     Raises:
-        ValueError: If the backbone does not give a feature.
+        ValueError: If the backbone does not have a feature.
     """
 
     def __init__(
@@ -44,7 +51,7 @@ class LinearProbe(BaseModel):
         backbone: dict,
         head: dict,
         features: Sequence[str],
-        windows: str = 'page',
+        windows: str = 'mmselfsup',
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -58,14 +65,15 @@ class LinearProbe(BaseModel):
                 "once, e.g. ['feature4', 'feature5', 'avgpool']."
             )
         self.features = list(features)
-        self.windows = windows
-        # Tensor cores read channels last.
+        self.windows = check_windows(windows)
+        # Tensor cores read channels last. In eval mode batch norm takes no
+        # sums, so the layout is as exact as the other, on a CPU too.
         self.backbone = (
             MODELS.build(backbone)
             .requires_grad_(False)
             .to(memory_format=torch.channels_last)
         )
-        check_features(self.backbone, features, windows)
+        check_features(self.backbone, features)
         self.train()
         shapes = {
             name: tuple(rows.shape[1:])
@@ -76,7 +84,7 @@ class LinearProbe(BaseModel):
         self.head = MODELS.build({'shapes': shapes, **head})
 
     def train(self, mode: bool = True) -> 'LinearProbe':
-        """Set the mode of all but the backbone, which stays in eval mode."""
+        """Set the mode of the head; the backbone stays in eval mode."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -92,11 +100,11 @@ class LinearProbe(BaseModel):
         Args:
             inputs: (N, 3, h, w), normalised.
             data_samples: With `gt_label` for 'loss'; filled in by 'predict'.
-            mode: 'loss' for training, 'tensor' for scores, (N, P, K),
+            mode: 'loss' for training, 'tensor' for scores, (N, P, Y),
                 'predict' for scores in data samples.
 
         Raises:
-            ValueError: If the mode is unknown, or there are several views.
+            ValueError: If the mode is unknown or there are several views.
         """
         if not isinstance(inputs, Tensor):
             raise ValueError(
@@ -117,7 +125,7 @@ class LinearProbe(BaseModel):
 
     @torch.no_grad()
     def extract_feat(self, images: Tensor) -> dict[str, Tensor]:
-        """Pool features of (N, 3, h, w) images: (N, C, W) each."""
+        """Pool the features of (N, 3, h, w) images: (N, C, W) each."""
         outputs = self.backbone(
             images.contiguous(memory_format=torch.channels_last)
         )
@@ -131,7 +139,7 @@ class LinearProbe(BaseModel):
     def _predict(
         self, features: dict[str, Tensor], data_samples: Any
     ) -> list[DataSample]:
-        """Note `scores`, (P, K), and `probes`, the P names, of each image."""
+        """Set `scores`, (P, Y), and `probes`, the P names, of each image."""
         scores = self.head(features)
         if data_samples is None:
             data_samples = [DataSample() for _ in scores]
@@ -142,9 +150,9 @@ class LinearProbe(BaseModel):
 
 
 def _labels(data_samples: list[DataSample], inputs: Tensor) -> Tensor:
-    """Labels of a batch, (N,), where its images are."""
+    """Return the labels of a batch, (N,), on the device of its images."""
     labels = torch.cat([sample.gt_label for sample in data_samples])
     if inputs.is_cuda:
-        # A copy from other memory would make the host wait for the device.
+        # Copying from pageable memory makes the host wait for the device.
         labels = labels.pin_memory()
     return labels.to(inputs.device, non_blocking=True)

@@ -1,7 +1,7 @@
 """MultiLinearHead: many linear classifiers that learn side by side.
 
-N images, C channels and W windows of a feature, K classes, P probes: one for
-each feature and learning rate.
+Letters for shapes: N images, C channels and W windows of a feature, Y classes,
+P probes, one for each feature and learning rate.
 """
 
 import copy
@@ -20,8 +20,8 @@ from swav_plugin.registry import MODELS
 class FeatureNorm(nn.Module):
     """Batch norm without scale and shift for features without gradients.
 
-    Statistics are those of the images of all ranks, on CPU and GPU alike. In
-    one process it is torch's BatchNorm with affine=False.
+    The statistics cover the images of all ranks, on CPU and GPU alike. In one
+    process it is torch's BatchNorm with affine=False.
 
     Args:
         num_channels: C.
@@ -41,7 +41,7 @@ class FeatureNorm(nn.Module):
         self.register_buffer('running_var', torch.ones(num_channels))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Normalise (N, C, W) float32 over images and windows."""
+        """Normalise (N, C, W) over images and windows."""
         if self.training:
             mean, var = self._batch_statistics(rows.detach())
         else:
@@ -50,7 +50,10 @@ class FeatureNorm(nn.Module):
         return (rows - mean[:, None]) * scale[:, None]
 
     def _batch_statistics(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance over all ranks, (C,) each; noted as running."""
+        """Return mean and variance over all ranks, (C,) each.
+
+        They also go into the running statistics.
+        """
         count = len(rows) * rows.shape[2]
         if count * get_world_size() < 2:
             raise ValueError(
@@ -58,9 +61,10 @@ class FeatureNorm(nn.Module):
                 'train_dataloader.batch_size to 2 or more.'
             )
         var, mean = torch.var_mean(rows, (0, 2), correction=0)
+        dtype = rows.dtype
         total: float | Tensor = count
         if get_world_size() > 1:
-            # float64, since the variance is the difference of two of these.
+            # float64, for the variance is the difference of two of these.
             mean = mean.double()
             moments = (
                 torch.cat([mean, var + mean.square(), mean.new_ones(1)])
@@ -69,9 +73,9 @@ class FeatureNorm(nn.Module):
             all_reduce(moments)
             total = moments[-1]
             mean, square = (moments[:-1] / total).chunk(2)
-            var = (square - mean.square()).clamp_min(0).float()
-            mean = mean.float()
-        unbiased = (var * (total / (total - 1))).float()
+            var = (square - mean.square()).clamp_min(0).to(dtype)
+            mean = mean.to(dtype)
+        unbiased = (var * (total / (total - 1))).to(dtype)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(unbiased, self.momentum)
         return mean, var
@@ -82,17 +86,17 @@ class MultiLinearHead(BaseModule):
     """One linear classifier for each feature and each learning rate.
 
     Probes do not influence each other: features have no gradients, and each
-    probe has parameters and a loss of its own. Those of one feature start
+    probe has its own parameters and loss. The probes of one feature start
     from the same weights. Always in float32, under autocast too.
 
     Args:
         shapes: (C, W) of each feature; `LinearProbe` gives them.
-        num_classes: K.
+        num_classes: Y.
         learning_rates: The rates to try; the optimizer takes them from here.
         batch_norm: Whether features pass a `FeatureNorm`, as mmselfsup's do.
 
     Raises:
-        ValueError: If there is no learning rate, or one stands there twice.
+        ValueError: If there is no learning rate, or one is listed twice.
 
     Source: mmselfsup's MultiClsHead, after Goyal et al. (arXiv:1905.01235).
     """
@@ -131,7 +135,7 @@ class MultiLinearHead(BaseModule):
             nn.init.zeros_(linear.bias)
             copies = [copy.deepcopy(linear) for _ in rates[1:]]
             self.classifiers[name] = nn.ModuleList([linear, *copies])
-        # As metrics and losses are named.
+        # Metrics and losses have these names.
         self.probes = [
             name if len(rates) == 1 else f'{name}/{rate}'
             for name in shapes
@@ -139,23 +143,24 @@ class MultiLinearHead(BaseModule):
         ]
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Score each class by each probe: (N, C, W) each -> (N, P, K)."""
+        """Score each class with each probe: (N, C, W) each -> (N, P, Y)."""
         scores = []
         device = next(iter(features.values())).device.type
         with torch.autocast(device, enabled=False):
             for name, linears in self.classifiers.items():
-                rows = self.norms[name](features[name].float()).flatten(1)
+                rows = features[name].to(linears[0].weight.dtype)
+                rows = self.norms[name](rows).flatten(1)
                 scores += [linear(rows) for linear in linears]
         return torch.stack(scores, dim=1)
 
     def loss(
         self, features: Mapping[str, Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
-        """Cross-entropy of each probe; mmengine adds them up.
+        """Return the cross-entropy of each probe; mmengine adds them up.
 
         Args:
             features: (N, C, W) each.
-            labels: (N,) in 0 to K - 1.
+            labels: (N,) in 0 to Y - 1.
         """
         scores = self.forward(features).unbind(1)
         return {
@@ -164,13 +169,13 @@ class MultiLinearHead(BaseModule):
         }
 
     def parameter_groups(self) -> Iterator[dict]:
-        """Give each learning rate with the parameters that follow it."""
-        for place, rate in enumerate(self.learning_rates):
+        """Yield each learning rate with the parameters that follow it."""
+        for index, rate in enumerate(self.learning_rates):
             yield dict(
                 lr=rate,
                 params=[
                     parameter
                     for linears in self.classifiers.values()
-                    for parameter in linears[place].parameters()
+                    for parameter in linears[index].parameters()
                 ],
             )

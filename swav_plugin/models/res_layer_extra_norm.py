@@ -1,4 +1,7 @@
-"""Res5 with one more norm, the shared head of C4 detectors."""
+"""ResLayerExtraNorm: the shared head of C4 detectors.
+
+Letters for shapes: N boxes, C channels of stage 3, h x w pixels of a box.
+"""
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
@@ -10,14 +13,15 @@ from swav_plugin.registry import MODELS
 
 @MODELS.register_module()
 class ResLayerExtraNorm(BaseModule):
-    """Stage 4 of a ResNet for each box, then a norm that is not pretrained.
+    """Run the last stage of a ResNet on each box, then one more norm.
 
-    A C4 detector feeds boxes of stage 3 through it. With weights that were
-    pretrained without labels, the norm keeps what follows in range.
+    A C4 detector feeds it boxes of the maps of stage 3. With weights that were
+    pretrained without labels, the extra norm, which is not pretrained, keeps
+    its output in range.
 
     Args:
-        depth: Of the ResNet: 18, 34, 50, 101 or 152.
-        norm_cfg: Of all norms; ``SyncBN`` in the protocol.
+        depth: Depth of the ResNet: 18, 34, 50, 101 or 152.
+        norm_cfg: Config of all norms; ``SyncBN`` in the protocol.
         base_channels: Width of the ResNet's first stage.
 
     Source: MoCo (arXiv:1911.05722), appendix on object detection.
@@ -36,7 +40,7 @@ class ResLayerExtraNorm(BaseModule):
         )
         block, num_blocks = ResNet.arch_settings[depth]
         out_channels = base_channels * 8 * get_expansion(block)
-        # Named as in the whole network, whose weights it takes.
+        # Named as in the whole network, so that its weights load.
         self.layer4 = ResLayer(
             block,
             num_blocks[3],
@@ -48,5 +52,5 @@ class ResLayerExtraNorm(BaseModule):
         self.norm = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(R, C, H, W) boxes of stage 3 -> (R, 2 C, H / 2, W / 2)."""
+        """Run on boxes of stage 3: (N, C, h, w) -> (N, 2 C, h / 2, w / 2)."""
         return self.norm(self.layer4(maps))

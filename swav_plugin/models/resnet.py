@@ -1,4 +1,8 @@
-"""ResNet whose stem is an output too, for Feature1 to Feature5."""
+"""ResNetWithStem: a ResNet whose stem is an output too.
+
+It gives Feature1 to Feature5. Letters for shapes: N images, C channels,
+h x w pixels of an output.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,16 +18,16 @@ from swav_plugin.registry import MODELS
 class ResNetWithStem(ResNet):
     """mmpretrain's ResNet with the stem as output 0 and stages as 1 to 4.
 
-    Parameters, their names and what the stages give are mmpretrain's: any of
-    its checkpoints fits. The stem's output is taken after its activation and
-    before the max-pooling.
+    Parameters, their names and the outputs of the stages are mmpretrain's, so
+    any of its checkpoints fits. The stem's output is taken after its
+    activation and before the max-pooling.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
         out_indices: Which outputs: 0 is the stem (Feature1), i is stage i
             (Feature i + 1). mmselfsup counts the same way; mmpretrain's own
             `ResNet` has no stem and starts at 0 with the first stage.
-        **kwargs: Of mmpretrain's `ResNet`.
+        **kwargs: Further arguments of mmpretrain's `ResNet`.
 
     Raises:
         ValueError: If an output does not exist.
@@ -46,7 +50,7 @@ class ResNetWithStem(ResNet):
         self.out_indices = tuple(out_indices)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Give the chosen feature maps: (N, 3, H, W) -> (N, C_i, h_i, w_i)."""
+        """Return the chosen outputs: (N, 3, H, W) -> (N, C, h, w) each."""
         if self.deep_stem:
             maps = self.stem(images)
         else:
@@ -56,23 +60,24 @@ class ResNetWithStem(ResNet):
         for name in self.res_layers:
             maps = getattr(self, name)(maps)
             outputs.append(maps)
-        # The order of the network, as mmpretrain's, whatever order was asked.
+        # In the order of the network, as mmpretrain's, not of `out_indices`.
         return tuple(
             output for i, output in enumerate(outputs) if i in self.out_indices
         )
 
 
 def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Tell from weights which ResNet they are of.
+    """Find out which ResNet weights belong to.
 
     Args:
-        weights: Of a backbone: 'conv1.weight', 'layer1.0.conv1.weight', ...
+        weights: The weights of a backbone by name: 'conv1.weight',
+            'layer1.0.conv1.weight', ...
 
     Returns:
-        `depth`, `stem_channels` and `base_channels` of mmpretrain's `ResNet`.
+        `depth`, `stem_channels` and `base_channels` for mmpretrain's `ResNet`.
 
     Raises:
-        ValueError: If they are of something else.
+        ValueError: If they belong to something else.
     """
     blocks = [
         sorted(

@@ -4,6 +4,8 @@ Letters for shapes: V views, B images per rank, C channels of the backbone,
 D embedding size, K prototypes, N any images.
 """
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModel
 from mmengine.utils import digit_version
@@ -17,7 +19,7 @@ Views = Tensor | list[Tensor]
 
 @MODELS.register_module()
 class SwAV(BaseModel):
-    """Unsupervised learning by contrasting cluster assignments.
+    """Learn features without labels by swapping cluster assignments.
 
     Args:
         backbone: Config of any mmpretrain backbone whose output can be pooled.
@@ -25,9 +27,10 @@ class SwAV(BaseModel):
         head: Config of the head, a `SwAVHead`, without `feat_dim`.
         data_preprocessor: Config of a `MultiViewPreprocessor`.
         compile: Options of `torch.compile` for backbone and neck, e.g.
-            `dict()`; None to not compile. Needs torch >= 2.3.
-        channels_last: Whether the backbone's weights and images lie in memory
-            with the channels innermost, as convolutions like them best.
+            `dict()`; None for no compilation. Needs torch >= 2.3.
+        channels_last: On a GPU, lay out the backbone's weights and images
+            with the channels innermost, as tensor cores read them. No effect
+            on a CPU.
         init_cfg: As in mmengine.
 
     Source: SwAV (arXiv:2006.09882).
@@ -49,21 +52,17 @@ class SwAV(BaseModel):
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
-        self.memory_format = (
-            torch.channels_last if channels_last else torch.contiguous_format
-        )
-        self.backbone.to(memory_format=self.memory_format)
-        head = {'feat_dim': self.neck.out_channels, **head}
-        self.head = MODELS.build(head)
+        self.head = MODELS.build({'feat_dim': self.neck.out_channels, **head})
+        self.channels_last = channels_last
         if compile is not None:
             # With dynamo in use, torch 2.1 no longer calls the optimizer's
-            # hooks, and prototypes would not be frozen.
+            # hooks, so prototypes would not be frozen.
             if digit_version(torch.__version__) < digit_version('2.3'):
                 raise ValueError(
-                    f'model.compile needs torch >= 2.3 but this is '
+                    'model.compile needs torch >= 2.3 but this is '
                     f'{torch.__version__}; update torch or leave it out.'
                 )
-            # Two view sizes: a graph for each is faster than one for any.
+            # A graph for each of two view sizes is faster than one for both.
             options = {'dynamic': False, **compile}
             self.backbone.compile(**options)
             self.neck.compile(**options)
@@ -77,10 +76,9 @@ class SwAV(BaseModel):
         """Run one of the model's three uses.
 
         Args:
-            inputs: One (B, 3, h, w) tensor for each view, normalised; for
-                'tensor' and 'predict' also a single tensor. Of several views
-                those two use the first.
-            data_samples: Filled in by 'predict', one for each image.
+            inputs: One normalised (B, 3, h, w) tensor for each view. 'tensor'
+                and 'predict' use the first, and also take a single tensor.
+            data_samples: One for each image, filled in by 'predict'.
             mode: 'loss' for training, 'tensor' for features, 'predict' for
                 the nearest prototype of each image.
 
@@ -99,20 +97,19 @@ class SwAV(BaseModel):
         )
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        """Loss of one batch of V views."""
+        """Compute the loss of one batch of V views."""
         if isinstance(views, Tensor) or len(views) < 2:
             raise ValueError(
                 'SwAV learns from at least two views of each image but got '
                 'one; use MultiView in the pipeline of train_dataloader.'
             )
-        embeddings = self.neck(self._pool_views(views))
-        return {
-            'loss': self.head.loss(embeddings.unflatten(0, (len(views), -1)))
-        }
+        features = self._extract_views(views)  # (V * B, C)
+        embeddings = self.neck(features).unflatten(0, (len(views), -1))
+        return {'loss': self.head.loss(embeddings)}
 
     def extract_feat(self, images: Tensor) -> Tensor:
-        """Pooled backbone features: (N, 3, h, w) -> (N, C)."""
-        images = images.contiguous(memory_format=self.memory_format)
+        """Run the backbone and pool: (N, 3, h, w) -> (N, C)."""
+        images = images.contiguous(memory_format=self._layout(images.device))
         return self.neck.pool(self.backbone(images))
 
     @torch.no_grad()
@@ -121,9 +118,9 @@ class SwAV(BaseModel):
         images: Tensor,
         data_samples: list[DataSample] | None = None,
     ) -> list[DataSample]:
-        """Nearest prototype of each image, with the softmax over all.
+        """Find the nearest prototype of each of (N, 3, h, w) images.
 
-        `pred_label` is the index in the first set of prototypes and
+        `pred_label` is its index in the first set of prototypes and
         `pred_score` (K,) the prediction that training compares with codes.
         """
         probabilities = self.head.predict(self.neck(self.extract_feat(images)))
@@ -134,15 +131,30 @@ class SwAV(BaseModel):
             for sample, prob in zip(data_samples, probabilities)
         ]
 
-    def _pool_views(self, views: list[Tensor]) -> Tensor:
-        """Features of all views, view by view: (V * B, C).
+    def _extract_views(self, views: list[Tensor]) -> Tensor:
+        """Extract features of all views, view by view: (V * B, C).
 
         Views of one size share one pass through the backbone, so batch norm
         sees all crops of that size together, as in upstream.
         """
-        pooled: dict[int, Tensor] = {}
-        for size in dict.fromkeys(view.shape for view in views):
-            same = [i for i, view in enumerate(views) if view.shape == size]
-            features = self.extract_feat(torch.cat([views[i] for i in same]))
-            pooled.update(zip(same, features.chunk(len(same))))
-        return torch.cat([pooled[i] for i in range(len(views))])
+        features: dict[int, Tensor] = {}
+        for shape in dict.fromkeys(view.shape for view in views):
+            same = [i for i, view in enumerate(views) if view.shape == shape]
+            rows = self.extract_feat(torch.cat([views[i] for i in same]))
+            features.update(zip(same, rows.chunk(len(same))))
+        return torch.cat([features[i] for i in range(len(views))])
+
+    def _layout(self, device: torch.device) -> torch.memory_format:
+        """Memory format of the backbone's weights and images on a device."""
+        # On a CPU batch norm with the channels innermost sums with 100 times
+        # the rounding error (torch 2.14).
+        if self.channels_last and device.type != 'cpu':
+            return torch.channels_last
+        return torch.contiguous_format
+
+    def _apply(self, *args: Any, **kwargs: Any) -> 'SwAV':
+        """Move or convert the model; its layout follows the device."""
+        super()._apply(*args, **kwargs)
+        device = next(self.backbone.parameters()).device
+        self.backbone.to(memory_format=self._layout(device))
+        return self

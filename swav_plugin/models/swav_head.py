@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from swav_plugin.registry import MODELS
 
 from .feature_queue import FeatureQueue
-from .swav_loss import harden, prototype_loss_, sinkhorn, sinkhorn_with_queue
+from .swav_loss import harden, sinkhorn, swapped_prediction_loss
 
 
 @MODELS.register_module()
@@ -25,17 +25,17 @@ class SwAVHead(BaseModule):
         feat_dim: D. `SwAV` takes it from the neck.
         num_prototypes: K, or one K for each of several sets of prototypes
             that share the embedding; their losses are averaged.
-        queue_length: L, embeddings kept for each coded view over all ranks; a
-            multiple of the total batch size. 0 for no queue.
+        queue_length: L, embeddings kept for each assigned view over all
+            ranks; a multiple of the total batch size. 0 for no queue.
         num_assign_views: A. The first A views get codes.
         epsilon: Entropy weight of Sinkhorn.
         num_iters: Sweeps of Sinkhorn.
-        temperature: Of the softmax over prototypes.
-        hard_assignment: Whether codes are rounded to one prototype each.
+        temperature: Temperature of the softmax over prototypes.
+        hard_assignment: Whether each code puts all its mass on one prototype.
         init_cfg: As in mmengine.
 
-    Without a `SwAVHook` the queue is used from the first step on that finds
-    it full and prototypes are never frozen.
+    Without a `SwAVHook` the queue fills from the first step on, takes part as
+    soon as it is full, and prototypes are never frozen.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -61,13 +61,14 @@ class SwAVHead(BaseModule):
         if (
             min(num_prototypes, default=0) < 1
             or queue_length < 0
-            or (num_assign_views < 1 or temperature <= 0)
+            or num_assign_views < 1
+            or temperature <= 0
         ):
             raise ValueError(
                 f'SwAVHead got num_prototypes={num_prototypes}, queue_length='
                 f'{queue_length}, num_assign_views={num_assign_views} and '
                 f'temperature={temperature}; it needs at least one prototype '
-                'in each set, one coded view, a queue of 0 or more and a '
+                'in each set, one assigned view, a queue of 0 or more and a '
                 'temperature > 0.'
             )
         self.num_prototypes = list(num_prototypes)
@@ -86,29 +87,23 @@ class SwAVHead(BaseModule):
         self.temperature = temperature
         self.hard_assignment = hard_assignment
         self._queue_started = True
-        self._score_buffer: Tensor | None = None
 
     def forward(self, embeddings: Tensor) -> list[Tensor]:
-        """Scores of (N, D) embeddings against each set: a list of (N, K).
+        """Score embeddings against each set: (..., D) -> a list of (..., K).
 
-        They are cosines where prototypes are normalised, as `loss` does.
+        Scores are cosines once `normalize_prototypes` has run.
         """
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return [
-                embeddings.float() @ prototypes.T
-                for prototypes in self._prototypes
-            ]
+        return [_score(embeddings, each) for each in self._prototypes]
 
     @torch.no_grad()
     def predict(self, embeddings: Tensor) -> Tensor:
-        """Softmax over the cosines to the first set: (N, D) -> (N, K)."""
+        """Return probabilities over the first set: (N, D) -> (N, K)."""
         # An optimizer step leaves prototypes a little off unit length.
         prototypes = F.normalize(self._prototypes[0], dim=1)
-        cosines = embeddings.float() @ prototypes.float().T
-        return (cosines.float() / self.temperature).softmax(1)
+        return (_score(embeddings, prototypes) / self.temperature).softmax(1)
 
     def loss(self, embeddings: Tensor) -> Tensor:
-        """Swapped prediction loss of a batch; also feeds the queue.
+        """Return the swapped prediction loss of a batch; feed the queue.
 
         Args:
             embeddings: (V, B, D) rows of unit norm.
@@ -120,30 +115,40 @@ class SwAVHead(BaseModule):
             ValueError: If there are fewer than `num_assign_views` views, or
                 a single one.
         """
-        self.normalize_prototypes()
-        num_views, num_images, _ = embeddings.shape
+        num_views = len(embeddings)
         if num_views < max(2, self.num_assign_views):
             raise ValueError(
                 f'got {num_views} views of which num_assign_views='
                 f'{self.num_assign_views} should have codes; give two views '
                 'or more, or lower model.head.num_assign_views.'
             )
-        flat = embeddings.flatten(0, 1).float()
+        self.normalize_prototypes()
         losses = []
-        with torch.no_grad():
-            every_score = self(flat)
-        for prototypes, scores in zip(self._prototypes, every_score):
-            scores = scores.view(num_views, num_images, -1)
+        for prototypes in self._prototypes:
+            scores = _score(embeddings, prototypes)
             codes = self._codes(scores[: self.num_assign_views], prototypes)
             losses.append(
-                prototype_loss_(
-                    flat, prototypes, scores, codes, self.temperature
-                )
+                swapped_prediction_loss(scores, codes, self.temperature)
             )
-        # Codes were made with the old content; only then the batch goes in.
+        # Only now: the codes of a batch come from the queue before it.
         if self.queue is not None and self._queue_started:
             self.queue.push(embeddings[: self.num_assign_views])
         return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def _codes(self, scores: Tensor, prototypes: Tensor) -> Tensor:
+        """Turn scores of the assigned views into codes: (A, B, K) both."""
+        num_images = scores.shape[1]
+        queue = self.queue if self._queue_started else None
+        codes = []
+        for index, rows in enumerate(scores):
+            if queue is not None and queue.is_full:
+                # Queued embeddings take part but need no codes themselves.
+                queued = _score(queue.shard()[index], prototypes)
+                rows = torch.cat([queued, rows])
+            code = sinkhorn(rows, self.epsilon, self.num_iters)[-num_images:]
+            codes.append(harden(code) if self.hard_assignment else code)
+        return torch.stack(codes)
 
     @torch.no_grad()
     def normalize_prototypes(self) -> None:
@@ -171,51 +176,11 @@ class SwAVHead(BaseModule):
 
     @property
     def _prototypes(self) -> list[Tensor]:
-        """(K, D) of each set."""
+        """Return the (K, D) prototypes of each set."""
         return [linear.get_parameter('weight') for linear in self.prototypes]
 
-    @torch.no_grad()
-    def _codes(self, scores: Tensor, prototypes: Tensor) -> Tensor:
-        """(A, B, K) codes of the coded views with (A, B, K) scores."""
-        if self._uses_queue:
-            assert self.queue is not None
-            codes = [
-                sinkhorn_with_queue(
-                    view,
-                    queued,
-                    prototypes,
-                    self.epsilon,
-                    self.num_iters,
-                    self._buffer(len(queued), view),
-                )
-                for view, queued in zip(scores, self.queue.shard())
-            ]
-        else:
-            codes = [
-                sinkhorn(view, self.epsilon, self.num_iters) for view in scores
-            ]
-        if self.hard_assignment:
-            codes = [harden(code) for code in codes]
-        return torch.stack(codes)
 
-    @property
-    def _uses_queue(self) -> bool:
-        return (
-            self.queue is not None
-            and self._queue_started
-            and self.queue.is_full
-        )
-
-    def _buffer(self, num_queued: int, scores: Tensor) -> Tensor:
-        """Scratch memory (N + B, K), kept from step to step."""
-        num_rows = num_queued + len(scores)
-        buffer = self._score_buffer
-        if (
-            buffer is None
-            or buffer.device != scores.device
-            or (len(buffer) < num_rows * max(self.num_prototypes))
-        ):
-            buffer = self._score_buffer = scores.new_empty(
-                num_rows * max(self.num_prototypes)
-            )
-        return buffer[: num_rows * scores.shape[1]].view(num_rows, -1)
+def _score(embeddings: Tensor, prototypes: Tensor) -> Tensor:
+    """Multiply (..., D) by (K, D): (..., K), in the prototypes' precision."""
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return embeddings.to(prototypes.dtype) @ prototypes.T

@@ -1,4 +1,8 @@
-"""SwAVNeck: pooled features to unit vectors."""
+"""SwAVNeck: features to embeddings, vectors of unit norm.
+
+Letters for shapes: C channels of the backbone, D embedding size, N any
+images.
+"""
 
 from collections.abc import Sequence
 
@@ -9,18 +13,20 @@ from torch import Tensor, nn
 
 from swav_plugin.registry import MODELS
 
+from .swav_loss import at_least_float32
+
 
 @MODELS.register_module()
 class SwAVNeck(BaseModule):
-    """Pool, project with an MLP and scale to unit length.
+    """Average over space, project with an MLP, scale to unit norm.
 
     Args:
-        in_channels: C, channels of the backbone's output.
+        in_channels: C.
         hid_channels: Width of the hidden layer; 0 for a single linear layer.
-        out_channels: D, embedding size.
+        out_channels: D.
         norm_cfg: Norm after the hidden layer; None for no norm.
-        init_cfg: As in mmengine. Layers keep torch's default initialisation
-            without it, as upstream's do.
+        init_cfg: As in mmengine. Without it layers keep torch's default
+            initialisation, as upstream's do.
 
     Source: SwAV (arXiv:2006.09882), Appendix B.
     """
@@ -49,14 +55,14 @@ class SwAVNeck(BaseModule):
         """Average the last feature map over space.
 
         Args:
-            features: What a backbone returns: (N, C, h, w) maps or (N, C)
-                vectors, or a sequence of outputs of which the last counts.
+            features: What a backbone returns: (N, C, h, w) maps, (N, C)
+                vectors, or a sequence of outputs, of which the last counts.
 
         Returns:
             (N, C).
 
         Raises:
-            ValueError: If the output can not be pooled.
+            ValueError: If the output cannot be pooled.
         """
         last = features if isinstance(features, Tensor) else features[-1]
         if last.dim() == 4:
@@ -72,6 +78,6 @@ class SwAVNeck(BaseModule):
         return last
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Embed (N, C) pooled features: (N, D) float32 of unit norm."""
-        # Normalise in float32: half precision would leave norms of 1 +- 1e-3.
-        return F.normalize(self.projection(pooled).float(), dim=1)
+        """Embed pooled features: (N, C) -> (N, D), float32 or float64."""
+        # Half precision would leave norms of 1 +- 1e-3.
+        return F.normalize(at_least_float32(self.projection(pooled)), dim=1)

@@ -386,7 +386,7 @@ Change = Callable[[dict, Path], Any]
     'loop, message',
     [
         (dict(features=['feature6']), "no feature 'feature6'; use 'avgpool'"),
-        (dict(windows='all'), "windows='all'; use 'page' or 'adaptive'"),
+        (dict(windows='all'), "windows='all'; use 'mmselfsup' or"),
         (dict(dtype='int8'), "dtype='int8'; use 'float16'"),
     ],
 )

@@ -30,7 +30,26 @@ def test_it_normalises_each_view_as_upstream_does() -> None:
     std = torch.tensor([0.228, 0.224, 0.225]).view(3, 1, 1)
     for view, output in zip(views, outputs):
         expected = (view / 255 - mean) / std
+        # Up to 2.7, each side rounded by 2**-24 of that two or three times.
         torch.testing.assert_close(output, expected, atol=2e-6, rtol=0)
+        assert output.dtype == torch.float32
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float16, torch.float64])
+def test_in_a_double_model_it_computes_in_float64(dtype: torch.dtype) -> None:
+    view = torch.arange(48).view(1, 3, 4, 4).to(dtype)
+    preprocessor = MultiViewPreprocessor([1] * 3, [3] * 3).double()
+    (output,) = preprocessor({'inputs': [view]})['inputs']
+    assert output.flatten().tolist() == [(x - 1) / 3 for x in range(48)]
+
+
+def test_half_precision_views_are_normalised_in_float32() -> None:
+    # Those that a GPU has cut are float16; the mean may be whole numbers.
+    view = torch.arange(48).view(1, 3, 4, 4).half()
+    preprocessor = MultiViewPreprocessor([1] * 3, [3] * 3)
+    (output,) = preprocessor({'inputs': [view]})['inputs']
+    assert torch.equal(output, (view.float() - 1) / 3)
+    assert output.dtype == torch.float32
 
 
 def test_a_single_tensor_and_the_rest_of_the_batch_pass() -> None:

@@ -1,4 +1,4 @@
-"""The page's windows, against sums over slices of the map."""
+"""mmselfsup's windows, against sums over slices of the map."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,12 @@ import torch
 
 from swav_plugin.models.feature_pooling import (
     GRIDS,
-    PAGE_WINDOWS,
+    MMSELFSUP_WINDOWS,
+    check_windows,
     pool_feature,
 )
 
-# Kernel, stride, padding, windows to a side: mmselfsup's table, by hand.
+# Size, kernel, stride, padding, windows to a side: mmselfsup's table, by hand.
 TABLE = [
     ('feature1', 112, 10, 10, 4, 12),
     ('feature2', 56, 16, 8, 0, 6),
@@ -20,11 +21,11 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize('name, side, kernel, stride, padding, grid', TABLE)
-def test_windows_are_the_pages(
-    name: str, side: int, kernel: int, stride: int, padding: int, grid: int
+@pytest.mark.parametrize('name, size, kernel, stride, padding, grid', TABLE)
+def test_windows_are_mmselfsups(
+    name: str, size: int, kernel: int, stride: int, padding: int, grid: int
 ) -> None:
-    maps = np.random.default_rng(0).normal(size=(2, 3, side, side))
+    maps = np.random.default_rng(0).normal(size=(2, 3, size, size))
     padded = np.pad(maps, [(0, 0)] * 2 + [(padding, padding)] * 2)
     expected = np.zeros((2, 3, grid, grid))
     for row in range(grid):
@@ -42,8 +43,8 @@ def test_windows_are_the_pages(
 def test_widths_of_resnet50() -> None:
     channels = (64, 256, 512, 1024, 2048)
     widths = [
-        pool_feature(torch.zeros(1, c, side, side), name).shape[1]
-        for c, (name, (side, *_)) in zip(channels, PAGE_WINDOWS.items())
+        pool_feature(torch.zeros(1, c, size, size), name).shape[1]
+        for c, (name, (size, *_)) in zip(channels, MMSELFSUP_WINDOWS.items())
     ]
     assert widths == [9216, 9216, 8192, 9216, 8192]
 
@@ -63,3 +64,10 @@ def test_a_grid_fits_any_map() -> None:
 def test_another_size_of_image_is_refused() -> None:
     with pytest.raises(ValueError, match='feature5 is 5x5.*are for 7x7'):
         pool_feature(torch.zeros(1, 2, 5, 5), 'feature5')
+
+
+def test_the_old_name_of_windows_goes_on_working() -> None:
+    with pytest.warns(DeprecationWarning, match="'page' is now 'mmselfsup'"):
+        assert check_windows('page') == 'mmselfsup'
+    with pytest.raises(ValueError, match="windows='some'; use 'mmselfsup' or"):
+        check_windows('some')

@@ -46,6 +46,12 @@ def test_it_keeps_no_graph_and_stays_float32() -> None:
     assert not queue.features.requires_grad
 
 
+def test_in_a_double_model_it_is_float64() -> None:
+    queue = FeatureQueue(2, 4, 1).double()
+    queue.push(batch(1).double() / 3)
+    assert queue.features[0].flatten().tolist() == [1 / 3, 2 / 3, 0, 0]
+
+
 def test_a_checkpoint_restores_content_and_fill() -> None:
     queue = FeatureQueue(2, 4, 1)
     queue.push(batch(1))

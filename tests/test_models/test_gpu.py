@@ -33,14 +33,35 @@ pytestmark = [
 
 def test_codes_and_loss_equal_those_of_the_cpu() -> None:
     torch.manual_seed(0)
-    head = SwAVHead(128, 300, queue_length=64)
-    other = SwAVHead(128, 300, queue_length=64).cuda()
+    head = SwAVHead(128, 300, queue_length=64).double()
+    other = SwAVHead(128, 300, queue_length=64).double().cuda()
     other.load_state_dict(head.state_dict())
     for _ in range(4):
-        embeddings = F.normalize(torch.randn(8, 32, 128), dim=-1)
+        embeddings = F.normalize(torch.randn(8, 32, 128).double(), dim=-1)
         assert other.loss(embeddings.cuda()).item() == pytest.approx(
-            head.loss(embeddings).item(), abs=1e-5
+            head.loss(embeddings).item(), abs=1e-9
         )
+
+
+def test_images_and_weights_have_their_channels_innermost() -> None:
+    model = MODELS.build(
+        dict(
+            type='SwAV',
+            backbone=dict(type='ResNet', depth=18),
+            neck=dict(type='SwAVNeck', in_channels=512),
+            head=dict(type='SwAVHead', num_prototypes=60),
+        )
+    ).cuda()
+    conv = model.backbone.layer1[0].conv2
+    seen = [conv.weight]
+    conv.register_forward_hook(
+        lambda conv, args, out: seen.extend([args[0], out])
+    )
+    model(torch.randn(2, 3, 64, 64).cuda())
+    assert len(seen) == 3
+    for tensor in seen:
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+        assert not tensor.is_contiguous()
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])

@@ -55,7 +55,8 @@ def batch(num_images: int = 5) -> dict:
 
 
 def test_features_are_those_of_the_backbone() -> None:
-    model = build()
+    # Layouts, and so kernels, differ: in float64.
+    model = build().double()
     images = model.data_preprocessor(batch())['inputs']
     rows = model.extract_feat(images)
     assert [*rows] == FEATURES
@@ -79,10 +80,10 @@ def test_features_are_those_of_the_backbone() -> None:
     ],
 )
 def test_widths_of_the_classifiers(depth: int, widths: list[int]) -> None:
-    """From the backbone alone; those of ResNet-50 are the page's."""
+    """From the backbone alone; ResNet-50's are mmselfsup's."""
     model = build(
         backbone=dict(type='ResNetWithStem', depth=depth),
-        windows='page',
+        windows='mmselfsup',
         features=[*GRIDS],
     )
     assert [
@@ -172,7 +173,7 @@ def test_predictions() -> None:
         (dict(features=[]), r'features=\[\]; give one or more, each once'),
         (dict(features=['avgpool'] * 2), 'each once'),
         (dict(features=['neck']), "no feature 'neck'"),
-        (dict(windows='some'), "windows='some'; use 'page' or"),
+        (dict(windows='some'), "windows='some'; use 'mmselfsup' or"),
         (
             dict(backbone=dict(type='ResNet', depth=18)),
             "'feature1' needs output 0 of the backbone; "
@@ -193,6 +194,8 @@ def test_wrong_use() -> None:
         model([images, images], mode='loss')
     with pytest.raises(ValueError, match="got mode='train'; use"):
         model(images, mode='train')
-    page = build(windows='page')
+    with pytest.warns(DeprecationWarning, match="'page' is now 'mmselfsup'"):
+        model = build(windows='page')
+    assert model.windows == 'mmselfsup'
     with pytest.raises(ValueError, match='images of 224x224'):
-        page(images)
+        model(images)

@@ -1,4 +1,7 @@
-"""FeatureNorm against torch's; probes against one training for each rate."""
+"""FeatureNorm against torch's; probes against one training for each rate.
+
+In float64: rounding of a step enters the next ones.
+"""
 
 from typing import Any
 
@@ -19,7 +22,11 @@ def features(seed: int, num_images: int = 6) -> dict[str, Tensor]:
     """(N, C, W) of each feature, neither centred nor scaled."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: 3 + 2 * torch.randn(num_images, *shape, generator=generator)
+        name: 3
+        + 2
+        * torch.randn(
+            num_images, *shape, generator=generator, dtype=torch.float64
+        )
         for name, shape in SHAPES.items()
     }
 
@@ -31,7 +38,8 @@ def labels(seed: int, num_images: int = 6) -> Tensor:
 
 def test_norm_is_that_of_torch() -> None:
     """mmselfsup's is a BatchNorm2d of the pooled (C, 2, 2) map."""
-    ours, theirs = FeatureNorm(3), nn.BatchNorm2d(3, affine=False)
+    ours = FeatureNorm(3).double()
+    theirs = nn.BatchNorm2d(3, affine=False).double()
     for seed in range(4):
         rows = features(seed)['feature4']
         expected = theirs(rows.unflatten(2, (2, 2))).flatten(2)
@@ -48,7 +56,7 @@ def test_norm_is_that_of_torch() -> None:
 
 
 def norm_rank(rank: int, splits: list[int]) -> tuple[Tensor, ...]:
-    norm = FeatureNorm(3)
+    norm = FeatureNorm(3).double()
     for seed in range(2):
         rows = features(seed, sum(splits))['feature4'] + 1000
         own = norm(rows.split(splits)[rank])
@@ -61,13 +69,14 @@ def test_norm_sees_the_images_of_all_ranks(splits: list[int]) -> None:
     num_images = sum(splits)
     expected, mean, var = norm_rank(0, [num_images])
     ranks = run_on_ranks(norm_rank, len(splits), splits)
-    # float32 has steps of 6e-5 at 1000.
+    # A variance of 4 as the difference of two squares of 1000: 1e6 / 4 * 2e-16
+    # is 6e-11.
     torch.testing.assert_close(
-        torch.cat([rows for rows, _, _ in ranks]), expected, atol=2e-4, rtol=0
+        torch.cat([rows for rows, _, _ in ranks]), expected, atol=1e-9, rtol=0
     )
     for _, running_mean, running_var in ranks:
-        torch.testing.assert_close(running_mean, mean)
-        torch.testing.assert_close(running_var, var, rtol=1e-4, atol=0)
+        torch.testing.assert_close(running_mean, mean, atol=1e-9, rtol=0)
+        torch.testing.assert_close(running_var, var, atol=1e-9, rtol=0)
         assert torch.equal(running_mean, ranks[0][1])
         assert torch.equal(running_var, ranks[0][2])
 
@@ -83,7 +92,7 @@ def make_head(**changes: Any) -> MultiLinearHead:
     arguments: dict[str, Any] = dict(
         shapes=SHAPES, num_classes=7, learning_rates=[0.1, 0.5, 0.02]
     )
-    return MultiLinearHead(**arguments | changes)
+    return MultiLinearHead(**arguments | changes).double()
 
 
 class Probe(nn.Module):
@@ -121,16 +130,16 @@ SGD = dict(type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-2)
 def test_probes_equal_a_training_for_each_rate(optimizer: dict) -> None:
     together = make_head()
     train(together, optimizer)
-    for place, rate in enumerate([0.1, 0.5, 0.02]):
+    for index, rate in enumerate([0.1, 0.5, 0.02]):
         alone = make_head(learning_rates=[rate])
         train(alone, optimizer)
         for name in SHAPES:
             for key in ('weight', 'bias'):
                 torch.testing.assert_close(
-                    getattr(together.classifiers[name][place], key),
+                    getattr(together.classifiers[name][index], key),
                     getattr(alone.classifiers[name][0], key),
-                    rtol=1e-6,
-                    atol=1e-7,
+                    rtol=0,
+                    atol=1e-12,
                 )
     weights = [each.weight for each in together.classifiers['feature4']]
     assert (weights[0] - weights[1]).abs().max() > 1e-5
@@ -139,10 +148,10 @@ def test_probes_equal_a_training_for_each_rate(optimizer: dict) -> None:
 def test_a_probe_is_what_it_says() -> None:
     """Batch norm, linear and cross-entropy of torch, in a plain loop."""
     head = make_head()
-    norm = nn.BatchNorm1d(5, affine=False)
+    norm = nn.BatchNorm1d(5, affine=False).double()
     weight = head.classifiers['feature5'][1].weight.detach().clone()
     weight.requires_grad_()
-    bias = torch.zeros(7, requires_grad=True)
+    bias = torch.zeros(7, dtype=torch.float64, requires_grad=True)
     reference = torch.optim.SGD(
         [weight, bias], lr=0.5, momentum=0.9, nesterov=True, weight_decay=1e-2
     )
@@ -190,12 +199,13 @@ def test_how_probes_start_and_are_named() -> None:
 
 
 def test_float32_under_autocast() -> None:
-    head, half = make_head(), make_head()
+    head, half = make_head().float(), make_head().float()
     rows = {name: each.bfloat16() for name, each in features(0).items()}
     expected = head.loss({k: v.float() for k, v in rows.items()}, labels(0))
     with torch.autocast('cpu', torch.bfloat16):
         losses = half.loss(rows, labels(0))
     assert losses == expected
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize('rates', [[], [0.1, 0.1], [0.0], [-0.1]])

@@ -14,6 +14,7 @@ def test_is_the_last_stage_and_a_norm(depth: int) -> None:
     torch.manual_seed(0)
     backbone = ResNet(depth, base_channels=8, stem_channels=8)
     backbone.init_weights()
+    backbone.double()
     head = MODELS.build(
         dict(
             type='swav_plugin.ResLayerExtraNorm',
@@ -21,7 +22,7 @@ def test_is_the_last_stage_and_a_norm(depth: int) -> None:
             base_channels=8,
             norm_cfg=dict(type='BN'),
         )
-    )
+    ).double()
     stage = {
         f'layer4.{key}': value
         for key, value in backbone.layer4.state_dict().items()
@@ -34,9 +35,9 @@ def test_is_the_last_stage_and_a_norm(depth: int) -> None:
         for name in ('weight', 'bias', 'running_mean', 'running_var')
     ]
     channels = 64 if depth == 18 else 256
-    maps = torch.randn(5, channels // 2, 14, 14)
+    maps = torch.randn(5, channels // 2, 14, 14).double()
     found = head(maps)
-    expected = nn.BatchNorm2d(channels)(backbone.layer4(maps))
+    expected = nn.BatchNorm2d(channels).double()(backbone.layer4(maps))
     assert found.shape == (5, channels, 7, 7)
     torch.testing.assert_close(found, expected)
     # Its own norm learns from boxes, too.

@@ -31,7 +31,7 @@ def test_stages_are_mmpretrains(depth: int, deep_stem: bool) -> None:
 
 def test_outputs_are_torchvisions_in_training_mode() -> None:
     torch.manual_seed(0)
-    theirs = torchvision.models.resnet50().train()
+    theirs = torchvision.models.resnet50().double().train()
     ours = MODELS.build(
         dict(
             type='swav_plugin.ResNetWithStem',
@@ -41,9 +41,9 @@ def test_outputs_are_torchvisions_in_training_mode() -> None:
     )
     weights = theirs.state_dict()
     del weights['fc.weight'], weights['fc.bias']
-    ours.load_state_dict(weights)
+    ours.double().load_state_dict(weights)
     ours.train()
-    images = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64).double()
     maps = theirs.relu(theirs.bn1(theirs.conv1(images)))
     expected = [maps.clone()]
     maps = theirs.maxpool(maps)
@@ -54,7 +54,7 @@ def test_outputs_are_torchvisions_in_training_mode() -> None:
     outputs = ours(images)
     assert len(outputs) == 5
     for output, maps in zip(outputs, expected):
-        torch.testing.assert_close(output, maps, rtol=0, atol=1e-5)
+        torch.testing.assert_close(output, maps, rtol=0, atol=1e-9)
 
 
 def test_outputs_come_in_the_order_of_the_network() -> None:

@@ -52,7 +52,7 @@ def test_views_of_one_size_share_a_pass_and_keep_their_order() -> None:
     model.backbone.register_forward_pre_hook(
         lambda _, args: calls.append(args[0])
     )
-    pooled = model._pool_views(views)
+    pooled = model._extract_views(views)
     assert [tuple(x.shape) for x in calls] == [(8, 3, 16, 16), (8, 3, 32, 32)]
     # By hand, with batch statistics over all views of a size.
     small = model.extract_feat(torch.cat([views[0], views[2]]))
@@ -64,7 +64,7 @@ def test_views_of_one_size_share_a_pass_and_keep_their_order() -> None:
 def test_the_loss_is_that_of_the_parts() -> None:
     model, views = make_model(), make_views()
     loss = model(views, mode='loss')['loss']
-    embeddings = model.neck(model._pool_views(views)).unflatten(0, (4, 4))
+    embeddings = model.neck(model._extract_views(views)).unflatten(0, (4, 4))
     torch.testing.assert_close(loss, model.head.loss(embeddings))
 
 
@@ -176,54 +176,87 @@ def strides(model: SwAV) -> list:
     return [(name, x.stride()) for name, x in model.named_parameters()]
 
 
-def test_channels_last_changes_no_number() -> None:
-    # In float64, for batch norm of few images enlarges rounding.
-    views, results = [view.double() for view in make_views()], []
+@pytest.mark.parametrize('channels_last', [True, False])
+def test_the_layout_follows_the_device(channels_last: bool) -> None:
+    # The meta device stands in for a GPU: it has layouts but no numbers.
+    model = make_model(channels_last=channels_last)
+    before = strides(model)
+    seen: list[Tensor] = []
+    model.backbone.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0])
+    )
+    view = make_views()[0]
+    for device in ('cpu', 'meta'):
+        model.to(device)
+        model(view.to(device))
+    assert (strides(model) != before) == channels_last
+    layouts = [
+        images.is_contiguous(memory_format=torch.channels_last)
+        for images in seen
+    ]
+    assert layouts == [False, channels_last]
+
+
+def test_on_a_cpu_channels_last_changes_nothing() -> None:
+    results = []
     for channels_last in (False, True):
-        model = make_model(channels_last=channels_last)
-        model.backbone.double()
-        model.neck.double()
-        seen = []
-        for conv in (model.backbone.conv1, model.backbone.layer4[1].conv2):
-            conv.register_forward_hook(
-                lambda conv, args, out: seen.extend([args[0], out])
-            )
-        loss = model(views, mode='loss')['loss']
+        model = make_model(channels_last=channels_last).float()
+        loss = model(make_views(), mode='loss')['loss']
         loss.backward()
-        assert len(seen) == 8  # in and out of two layers, two sizes
-        assert (
-            all(
-                x.is_contiguous(memory_format=torch.channels_last)
-                for x in seen
-            )
-            == channels_last
-        )
         results.append([loss] + [p.grad for p in model.parameters()])
     for one, other in zip(*results):
-        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-5)
+        assert torch.equal(one, other)
 
 
 def test_channels_last_survives_initialising_and_loading() -> None:
-    contiguous, model = make_model(channels_last=False), make_model()
-    before = strides(model)
-    assert before != strides(contiguous)
+    contiguous = make_model(channels_last=False)
+    model = make_model()
+    model.backbone.to(memory_format=torch.channels_last)  # as on a GPU
+    on_device = strides(model)
+    assert on_device != strides(contiguous)
     model.init_weights()
-    assert strides(model) == before
+    assert strides(model) == on_device
     # Of a run without, and of one that was stored and read.
     for state in (contiguous.state_dict(), model.state_dict()):
         file = io.BytesIO()
         torch.save(state, file)
         file.seek(0)
         model.load_state_dict(torch.load(file, weights_only=True))
-        assert strides(model) == before
-        assert strides(copy.deepcopy(model).float()) == before
-    model.load_state_dict(contiguous.state_dict())
-    torch.testing.assert_close(
-        model.eval()(make_views()[0]),
-        contiguous.eval()(make_views()[0]),
-        atol=1e-6,
-        rtol=1e-5,
-    )
+        assert strides(model) == on_device
+        assert strides(copy.deepcopy(model)) == on_device
+    # Back on a CPU, the layout is that of a CPU.
+    assert strides(model.float()) == strides(contiguous)
+
+
+def test_a_double_model_computes_in_float64() -> None:
+    model = make_model(
+        head=dict(type='SwAVHead', num_prototypes=4, queue_length=4)
+    ).double()
+    views = [view.double() for view in make_views()]
+    seen: set[torch.dtype] = set()
+    with _Results(lambda x: seen.add(x.dtype)):
+        for _ in range(3):  # the queue is full from the second on
+            model(views, mode='loss')['loss'].backward()
+    assert model.head.queue.is_full
+    assert seen & {torch.float16, torch.bfloat16, torch.float32} == set()
+    assert torch.float64 in seen
+
+
+class _Results(torch.utils._python_dispatch.TorchDispatchMode):
+    """Shows every tensor that an operator returns."""
+
+    def __init__(self, show: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.show = show
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in results if isinstance(results, tuple) else [results]:
+            if isinstance(result, Tensor):
+                self.show(result)
+        return results
 
 
 def test_a_training_step_never_waits_for_the_device() -> None:

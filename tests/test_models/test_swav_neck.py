@@ -9,8 +9,8 @@ from swav_plugin.models import SwAVNeck
 
 def test_it_is_mean_then_mlp_then_unit_norm() -> None:
     torch.manual_seed(0)
-    neck = SwAVNeck(in_channels=6, hid_channels=5, out_channels=4)
-    maps = torch.randn(8, 6, 3, 2)
+    neck = SwAVNeck(in_channels=6, hid_channels=5, out_channels=4).double()
+    maps = torch.randn(8, 6, 3, 2, dtype=torch.float64)
     pooled = neck.pool((torch.zeros(1), maps))
     torch.testing.assert_close(pooled, maps.flatten(2).mean(2))
     linear, norm, _, last = neck.projection
@@ -44,7 +44,7 @@ def test_class_tokens_pass_as_they_are() -> None:
 
 
 @pytest.mark.parametrize('shape', [(2, 7, 6), (2, 9), (2, 9, 3, 3)])
-def test_an_output_that_can_not_be_pooled_is_shown(shape: tuple) -> None:
+def test_an_output_that_cannot_be_pooled_is_shown(shape: tuple) -> None:
     with pytest.raises(ValueError) as error:
         SwAVNeck(6, 5, 4).pool((torch.zeros(shape),))
     pooled_shape = shape[:2] if len(shape) == 4 else shape
@@ -57,6 +57,8 @@ def test_norms_are_exact_under_autocast() -> None:
     neck = SwAVNeck(6, 5, 4)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         embeddings = neck(torch.randn(8, 6))
+    # Four squares, a root and four quotients, each rounded by 2**-24.
     torch.testing.assert_close(
         embeddings.norm(dim=1), torch.ones(8), atol=1e-6, rtol=0
     )
+    assert embeddings.dtype == torch.float32

@@ -330,7 +330,7 @@ def test_config_of_svm(
 ) -> None:
     written = run('--only', 'svm')
     cfg = read_config(written, tmp_path)
-    assert cfg.test_cfg.windows == 'page'
+    assert cfg.test_cfg.windows == 'mmselfsup'
     assert cfg.test_cfg.bank_dataloader.dataset.split == 'train'
     assert cfg.test_dataloader.dataset.split == 'val'
     assert cfg.test_dataloader.dataset.data_root == (

@@ -19,7 +19,7 @@ model = dict(
         norm_cfg=dict(type='BN'),
     ),
     features=['feature1', 'feature2', 'feature3', 'feature4', 'feature5'],
-    windows='page',  # for images of 224 px; 'adaptive' for others
+    windows='mmselfsup',  # for images of 224 px; 'adaptive' for others
     head=dict(
         type='MultiLinearHead',
         num_classes=1000,

@@ -76,7 +76,7 @@ test_cfg = dict(
     type='FeatureEvalLoop',
     bank_dataloader=images('trainval'),
     features=['feature1', 'feature2', 'feature3', 'feature4', 'feature5'],
-    windows='page',
+    windows='mmselfsup',
     dtype='float32',
     # Found again by any run with the same weights, images and transforms.
     cache_dir='work_dirs/features',

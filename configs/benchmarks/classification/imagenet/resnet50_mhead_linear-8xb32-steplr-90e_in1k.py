@@ -56,7 +56,7 @@ train_dataloader = dict(
 
 model = dict(
     features=['feature1', 'feature2', 'feature3', 'feature4', 'feature5'],
-    windows='page',
+    windows='mmselfsup',
     head=dict(num_classes=1000, learning_rates=[0.01], batch_norm=True),
 )
 

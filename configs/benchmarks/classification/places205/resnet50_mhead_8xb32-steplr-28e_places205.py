@@ -27,7 +27,7 @@ _base_ = [
 
 model = dict(
     features=['feature1', 'feature2', 'feature3', 'feature4', 'feature5'],
-    windows='page',
+    windows='mmselfsup',
     head=dict(num_classes=205, learning_rates=[0.01], batch_norm=True),
 )
 

