@@ -60,14 +60,14 @@ def table(head: str, rows: list[list]) -> list[str]:
 VIEWS_TEXT = {
     'en': (
         "pipeline | images/s: | relative to upstream's: | output",
-        'Median [range of rounds]. Over {num_crops:,} views with the same '
-        "random numbers, pixels differ from torchvision's by at most "
-        '{max_difference} of 255.',
+        'Median [range of rounds]. Largest difference from the pixels of '
+        'torchvision in {num_crops:,} views with the same random numbers: '
+        '{max_difference}.',
     ),
     'zh': (
         '流水线 | 图片/秒: | 相对于上游: | 输出',
-        '中位数 [各轮范围]。随机数相同的 {num_crops:,} 个视图与 torchvision '
-        '的像素差最大为 {max_difference}/255。',
+        '中位数 [各轮范围]。在随机数相同的 {num_crops:,} 个视图中，像素与 '
+        'torchvision 的最大差值：{max_difference}。',
     ),
 }
 
