@@ -104,7 +104,7 @@ def _is_plain_jpeg(data: bytes) -> bool:
 
 
 def to_rgb(img: Image.Image) -> Image.Image:
-    """Convert an opened image of any mode to mode RGB, (H, W)."""
+    """Convert an opened image of any mode to mode RGB."""
     if img.mode.startswith('I'):
         # 16-bit greyscale, which convert('RGB') would clip at 255. Pillow
         # itself keeps the high byte of 16-bit colour images.
