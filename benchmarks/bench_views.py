@@ -292,7 +292,7 @@ PIPELINES: dict[str, tuple[Callable[[], Pipeline], str, str]] = {
     UPSTREAM: (upstream, 'float32', ''),
     'mmpretrain': (mmpretrain, 'uint8', 'onedl-mmpretrain'),
     'lightly': (lightly, 'float32', 'lightly'),
-    'albumentations (other pixels)': (
+    'albumentations (different pixels)': (
         albumentations,
         'uint8',
         'albumentations',
@@ -308,7 +308,7 @@ PIPELINES: dict[str, tuple[Callable[[], Pipeline], str, str]] = {
         'uint8',
         '',
     ),
-    'swav_plugin, for the device to cut': (
+    'swav_plugin, views cut on the GPU': (
         lambda: ours(recipe(on_device=True)),
         'uint8',
         '',

@@ -1,6 +1,6 @@
 """Write the newest results into the READMEs and draw views.svg.
 
-A table replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+Each table replaces the text between `<!-- NAME -->` and `<!-- /NAME -->`.
 
     python benchmarks/report.py
 """
@@ -10,19 +10,22 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-README = FOLDER.parent / 'README.md'
+ROOT = FOLDER.parent
 
 
 def newest(kind: str) -> dict[str, dict]:
-    """The last record of each machine: file name -> content."""
+    """Return the last record of each machine: file name -> content."""
     found = {}
     for path in sorted(FOLDER.glob(f'results/{kind}_*.json')):
         found[path.stem.rpartition('_')[0]] = path
-    return {path.name: json.loads(path.read_text()) for path in found.values()}
+    return {
+        path.name: json.loads(path.read_text(encoding='utf-8'))
+        for path in found.values()
+    }
 
 
 def where(name: str, content: dict, prefix: str) -> str:
-    """Hardware, date and a link to the record."""
+    """Return hardware, date and a link to the record."""
     hardware = content['hardware']
     device = hardware.get('gpu') or hardware['cpu']
     return (
@@ -32,13 +35,15 @@ def where(name: str, content: dict, prefix: str) -> str:
 
 
 def with_range(row: dict) -> str:
-    """Median of the ratios of single rounds, and their range."""
+    """Return the median of the ratios of single rounds, and their range."""
     low, high = row['speedup_range']
+    if low == high == 1:  # the baseline
+        return '1'
     return f'{row["speedup"]:.2f} [{low:.2f}-{high:.2f}]'
 
 
 def table(head: str, rows: list[list]) -> list[str]:
-    """Markdown; `head` is the first line, its numbers end in ':'."""
+    """Return Markdown lines; in `head` a column of numbers ends in ':'."""
     columns = [column.strip() for column in head.split('|')]
     lines = [
         '| ' + ' | '.join(column.rstrip(':') for column in columns) + ' |',
@@ -51,52 +56,64 @@ def table(head: str, rows: list[list]) -> list[str]:
     return lines + ['| ' + ' | '.join(map(str, row)) + ' |' for row in rows]
 
 
-def views_table(prefix: str = '') -> str:
-    """Images/s of one core for each pipeline."""
+# Of the table of views: its columns, and what is said about pixels.
+VIEWS_TEXT = {
+    'en': (
+        "pipeline | images/s: | relative to upstream's: | output",
+        'Median [range of rounds]. Largest difference from the pixels of '
+        'torchvision in {num_crops:,} views with the same random numbers: '
+        '{max_difference}.',
+    ),
+    'zh': (
+        '流水线 | 图片/秒: | 相对于上游: | 输出',
+        '中位数 [各轮范围]。在随机数相同的 {num_crops:,} 个视图中，像素与 '
+        'torchvision 的最大差值：{max_difference}。',
+    ),
+}
+
+
+def views_table(prefix: str = '', language: str = 'en') -> str:
+    """Return images/s of one core for each pipeline."""
+    head, note = VIEWS_TEXT[language]
     lines = []
     for name, content in newest('views').items():
-        lines += table(
-            'pipeline | images/s: | ratio, median [range of rounds]: | '
-            'swav_plugin is: | output',
+        rows = [
             [
-                [
-                    row['name'],
-                    f'{row["images_per_s"]:.0f}',
-                    with_range(row),
-                    f'{row["ours_speedup"]:.2f}x',
-                    row['output'],
-                ]
-                for row in content['results']
+                row['name'],
+                f'{row["images_per_s"]:.0f}',
+                with_range(row),
+                row['output'],
             ]
-            + [
-                [name, '-', reason, '', '']
-                for name, reason in content['missing'].items()
-            ],
-        )
-        pixels = content['pixels']
-        lines += [
-            '',
-            f'Largest difference from torchvision over '
-            f'{pixels["num_crops"]:,} views of the same draws: '
-            f'{pixels["max_difference"]} of 255. '
-            f'{where(name, content, prefix)}',
+            for row in content['results']
         ]
-    for name, content in newest('workers').items():
-        speeds = ', '.join(
-            f'{row["num_workers"]}: {row["images_per_s"]:.0f} images/s '
-            f'({row["speedup"]:.2f}x)'
-            for row in content['workers']
-        )
+        missing = content['missing'].items()
+        lines += table(head, rows + [[k, '-', why, ''] for k, why in missing])
         lines += [
             '',
-            f'Our loader by number of workers: {speeds}. '
-            f'{where(name, content, prefix)}',
+            note.format(**content['pixels']),
+            where(name, content, prefix),
         ]
     return '\n'.join(lines)
 
 
-def loss_table(prefix: str = '') -> str:
-    """Milliseconds of the loss step, theirs and ours."""
+def workers_line() -> str:
+    """Return images/s of our loader by number of workers."""
+    lines = []
+    for name, content in newest('workers').items():
+        speeds = ', '.join(
+            f'{row["images_per_s"]:.0f} images/s with {row["num_workers"]}'
+            + (f' ({row["speedup"]:.2f}x)' if row['speedup'] != 1 else '')
+            for row in content['workers']
+        )
+        lines.append(
+            f'Our loader by number of workers: {speeds}. '
+            f'{where(name, content, "")}'
+        )
+    return '\n'.join(lines)
+
+
+def loss_table() -> str:
+    """Return milliseconds of the loss step, theirs and ours."""
     lines = []
     for name, content in newest('loss').items():
         rows = content['results']
@@ -120,12 +137,12 @@ def loss_table(prefix: str = '') -> str:
             if difference
             else 'are equal in float32'
         )
-        lines += ['', f'Losses {equal}. {where(name, content, prefix)}']
+        lines += ['', f'Losses {equal}. {where(name, content, "")}']
     return '\n'.join(lines)
 
 
-def eval_table(prefix: str = '') -> str:
-    """What evaluation costs, theirs and ours."""
+def eval_table() -> str:
+    """Return the cost of evaluation, theirs and ours."""
     lines = []
     for name, content in newest('eval').items():
         rows = []
@@ -164,12 +181,12 @@ def eval_table(prefix: str = '') -> str:
                 ]
             ]
         lines += table('what | as mmselfsup does: | swav_plugin: | ', rows)
-        lines += ['', where(name, content, prefix)]
+        lines += ['', where(name, content, '')]
     return '\n'.join(lines)
 
 
 def steps_table() -> str:
-    """Training steps and runs from files, for each machine."""
+    """Return training steps and runs from files, for each machine."""
     lines = []
     for name, content in newest('step').items():
         options = content['options']
@@ -223,8 +240,8 @@ def steps_table() -> str:
 
 
 def put(path: Path, name: str, text: str) -> None:
-    """Replace what stands between two markers."""
-    content = path.read_text()
+    """Replace the text between two markers."""
+    content = path.read_text(encoding='utf-8')
     replaced, count = re.subn(
         f'(<!-- {name} -->\n).*?(<!-- /{name} -->)',
         lambda match: f'{match[1]}{text}\n{match[2]}',
@@ -236,11 +253,11 @@ def put(path: Path, name: str, text: str) -> None:
             f'{path} needs <!-- {name} --> and <!-- /{name} -->, '
             f'once each; found {count} pairs.'
         )
-    path.write_text(replaced)
+    path.write_text(replaced, encoding='utf-8')
 
 
 def draw_views(path: Path, width: int = 720, line: int = 26) -> None:
-    """Bars of images/s; greys that can be read on white and on black."""
+    """Draw bars of images/s, in grays that read well on white and black."""
     (content,) = newest('views').values()
     rows = content['results']
     left, scale = 270, (width - 330) / max(r['images_per_s'] for r in rows)
@@ -253,13 +270,13 @@ def draw_views(path: Path, width: int = 720, line: int = 26) -> None:
     ]
     for number, row in enumerate(rows):
         top = 30 + line * number
-        colour = '#2f81f7' if row['name'].startswith('swav') else '#a0a0a0'
+        color = '#2f81f7' if row['name'].startswith('swav') else '#a0a0a0'
         bar = scale * row['images_per_s']
         parts += [
             f'<text x="{left - 8}" y="{top + 14}" text-anchor="end">'
             f'{row["name"]}</text>',
             f'<rect x="{left}" y="{top}" width="{bar:.0f}" height="18" '
-            f'fill="{colour}"/>',
+            f'fill="{color}"/>',
             f'<text x="{left + bar + 6:.0f}" y="{top + 14}">'
             f'{row["images_per_s"]:.0f}</text>',
         ]
@@ -268,12 +285,14 @@ def draw_views(path: Path, width: int = 720, line: int = 26) -> None:
 
 def main() -> None:
     """Replace all tables and the plot."""
-    put(FOLDER / 'README.md', 'views', views_table())
-    put(FOLDER / 'README.md', 'steps', steps_table())
-    put(FOLDER / 'README.md', 'eval', eval_table())
-    put(README, 'views', views_table('benchmarks/'))
-    put(README, 'loss', loss_table('benchmarks/'))
-    put(README, 'eval', eval_table('benchmarks/'))
+    ours = FOLDER / 'README.md'
+    put(ours, 'views', views_table())
+    put(ours, 'workers', workers_line())
+    put(ours, 'loss', loss_table())
+    put(ours, 'eval', eval_table())
+    put(ours, 'steps', steps_table())
+    put(ROOT / 'README.md', 'views', views_table('benchmarks/'))
+    put(ROOT / 'README_zh-CN.md', 'views', views_table('benchmarks/', 'zh'))
     draw_views(FOLDER / 'views.svg')
 
 

@@ -59,7 +59,7 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
         if pixels is not None:
             return pixels
         with Image.open(io.BytesIO(data)) as img:
-            return np.array(_to_rgb(img))
+            return np.array(to_rgb(img))
     except MemoryError:
         raise
     # Pillow's decoders raise nearly anything on damaged files.
@@ -103,8 +103,8 @@ def _is_plain_jpeg(data: bytes) -> bool:
     return False
 
 
-def _to_rgb(img: Image.Image) -> Image.Image:
-    """Convert an opened image of any mode to mode RGB, (H, W)."""
+def to_rgb(img: Image.Image) -> Image.Image:
+    """Convert an opened image of any mode to mode RGB."""
     if img.mode.startswith('I'):
         # 16-bit greyscale, which convert('RGB') would clip at 255. Pillow
         # itself keeps the high byte of 16-bit colour images.
