@@ -22,12 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from swav_plugin.checkpoints import (
-    checkpoint_path,
-    convert_state_dict,
-    load_backbone,
-    read_checkpoint,
-)
+from swav_plugin.checkpoints import Checkpoint, load_backbone
+from swav_plugin.checkpoints.keys import backbone_weights
 from swav_plugin.datasets.image_folder import find_images
 from swav_plugin.datasets.transforms.loading import to_rgb
 from swav_plugin.models import MultiViewPreprocessor
@@ -81,19 +77,12 @@ def get_model(
             18, 34, 50, 101 or 152 and ImageNet's stem, or is not safe to
             load.
     """
-    path = checkpoint_path(checkpoint)
-    weights = convert_state_dict(read_checkpoint(path))
-    prefix = 'backbone.'
+    source = Checkpoint(checkpoint)
+    weights = backbone_weights(source.weights)
     try:
-        arguments = resnet_arguments(
-            {
-                key.removeprefix(prefix): value
-                for key, value in weights.items()
-                if key.startswith(prefix)
-            }
-        )
+        arguments = resnet_arguments(weights)
         backbone = ResNet(norm_cfg=dict(type='BN'), **arguments)
-        load_backbone(backbone, path)
+        load_backbone(backbone, source)
     except ValueError as error:
         raise ValueError(
             f'get_model cannot use {checkpoint}: {error} So far it builds '
