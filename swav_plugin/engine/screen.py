@@ -179,5 +179,6 @@ def _describe_length(runner: Runner) -> str:
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         num_iters = len(runner.train_dataloader)
-        return f'{loop.max_epochs} epochs of {num_iters:,} iterations'
+        plural = 's' * (loop.max_epochs != 1)
+        return f'{loop.max_epochs} epoch{plural} of {num_iters:,} iterations'
     return f'{loop.max_iters:,} iterations'
