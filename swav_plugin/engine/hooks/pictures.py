@@ -31,25 +31,18 @@ class PicturesHook(Hook):
         self.num_pictures = num_pictures
         self.max_width_px = max_width_px
 
-    def after_val_iter(
+    def _after_iter(
         self,
         runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
         outputs: Sequence | None = None,
+        mode: str = 'train',
     ) -> None:
-        """Draw during training."""
-        self._draw(runner, runner.val_dataloader, batch_idx, outputs)
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence | None = None,
-    ) -> None:
-        """Draw in a test."""
-        self._draw(runner, runner.test_dataloader, batch_idx, outputs)
+        """Draw in an evaluation, which is what `mode` 'val' and 'test' are."""
+        if mode != 'train':
+            loader = getattr(runner, f'{mode}_dataloader')
+            self._draw(runner, loader, batch_idx, outputs)
 
     def _draw(
         self,
