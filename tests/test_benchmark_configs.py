@@ -22,7 +22,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.datasets import CIFAR10
 
 from swav_plugin.datasets import SampleKey
-from swav_plugin.engine.launch import check_keys
+from swav_plugin.engine.config import check_keys
 from swav_plugin.registry import (
     DATASETS,
     HOOKS,
@@ -270,7 +270,10 @@ def test_facts(name: str) -> None:
     assert cfg.auto_scale_lr == dict(
         enable=False, base_batch_size=facts.gpus * facts.batch_per_gpu
     )
-    assert cfg.custom_hooks[0] == dict(type='PretrainedHook', checkpoint=None)
+    hooks = cfg.default_hooks
+    assert hooks.pretrained == dict(type='PretrainedHook', checkpoint=None)
+    assert hooks.results == dict(type='ResultsHook')
+    assert 'custom_hooks' not in cfg
 
 
 @pytest.mark.parametrize('name', FACTS)
@@ -444,7 +447,7 @@ def test_what_a_runner_reads(name: str, tmp_path: Path) -> None:
     assert base_depth(FOLDER / f'{name}.py') <= 2
     cfg.dump(tmp_path / 'dumped.py')
     assert Config.fromfile(tmp_path / 'dumped.py').to_dict() == cfg.to_dict()
-    for hook in cfg.custom_hooks:
+    for hook in cfg.default_hooks.values():
         HOOKS.build(hook.to_dict())
     LOG_PROCESSORS.build(cfg.log_processor.to_dict())
     METRICS.build(cfg.val_evaluator.to_dict())

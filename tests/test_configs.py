@@ -25,7 +25,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from swav_plugin.engine.launch import check_keys
+from swav_plugin.engine.config import check_keys
 from swav_plugin.models import SwAV
 from swav_plugin.registry import (
     DATA_SAMPLERS,
@@ -352,19 +352,20 @@ def test_facts(name: str) -> None:
         facts.hidden,
         facts.embedding,
     )
-    swav_hook, skipped_hook = cfg.custom_hooks
-    assert swav_hook == dict(
+    assert cfg.default_hooks.swav == dict(
         type='SwAVHook',
         freeze_prototypes_iters=facts.freeze,
         queue_begin_epoch=facts.queue_begin,
     )
-    assert skipped_hook == dict(type='SkippedImagesHook')
+    assert cfg.default_hooks.skipped_images == dict(type='SkippedImagesHook')
+    # A list would replace what a user's config adds to it.
+    assert 'custom_hooks' not in cfg
     assert crops(cfg) == facts.crops
 
 
 @pytest.mark.parametrize('name', FACTS)
 def test_batch_prototypes_and_queue_fit(name: str) -> None:
-    """What SwAVHook would refuse, and what mmengine would scale wrongly."""
+    """What SwAVHook would refuse or warn of, and what mmengine would scale."""
     cfg, facts = load(name), FACTS[name]
     total = facts.gpus * facts.batch_per_gpu
     assert facts.queue % total == 0
@@ -614,7 +615,7 @@ def test_views_of_the_pipeline(name: str) -> None:
 @pytest.mark.parametrize('name', FACTS)
 def test_names_are_registered(name: str) -> None:
     cfg = load(name)
-    for hook in cfg.custom_hooks:
+    for hook in cfg.default_hooks.values():
         HOOKS.build(hook.to_dict())
     LOG_PROCESSORS.build(cfg.log_processor.to_dict())
     for registry, entry in (

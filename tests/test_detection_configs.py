@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from swav_plugin.engine.launch import check_keys, load_config
+from swav_plugin.engine.config import check_keys, load_config
 from swav_plugin.registry import MODELS
 from tests.upstream import changed, without_scopes
 
@@ -93,10 +93,10 @@ EVERYWHERE = {
         allow_failed_imports=False,
     ),
     # Without the first, a random backbone would be measured in silence.
-    'custom_hooks': [
-        dict(type='swav_plugin.PretrainedHook'),
-        dict(type='swav_plugin.ResultsHook'),
-    ],
+    'default_hooks.pretrained': dict(
+        type='swav_plugin.PretrainedHook', checkpoint=None
+    ),
+    'default_hooks.results': dict(type='swav_plugin.ResultsHook'),
     'randomness': dict(seed=0, deterministic=False),
     'default_scope': 'mmdet',
     'val_cfg': dict(type='ValLoop'),

@@ -134,6 +134,48 @@ def test_base_resolves_in_checkout(tmp_path: Path) -> None:
     assert scope == 'swav_plugin'
 
 
+def test_commands_run_from_an_installed_wheel(
+    installed: Path, tmp_path: Path
+) -> None:
+    code = """
+import runpy, sys
+for name in ('train', 'test', 'demo'):
+    sys.argv = [name, '--help']
+    try:
+        runpy.run_module(f'swav_plugin.commands.{name}', run_name='__main__')
+    except SystemExit:
+        pass
+from swav_plugin.commands import demo
+print(demo.__file__, *demo.CONFIGS.glob('swav_demo_*.py'), sep='\\n')
+"""
+    printed = _run(code, tmp_path, installed)
+    usages = [line for line in printed if line.startswith('usage: ')]
+    assert [usage.split()[1] for usage in usages] == ['train', 'test', 'demo']
+    # The configs of the demo are the wheel's.
+    assert all(Path(line).is_relative_to(installed) for line in printed[-3:])
+
+
+@pytest.mark.parametrize('command', ['train', 'test', 'demo'])
+def test_commands_say_what_is_not_installed(command: str) -> None:
+    """Not with a traceback from the middle of an import of mmengine."""
+    code = f"""
+import importlib.metadata, runpy, sys
+known = importlib.metadata.distribution
+def distribution(name):
+    if 'mmengine' in name:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+importlib.metadata.distribution = distribution
+sys.modules['mmengine'] = None
+try:
+    runpy.run_path('tools/{command}.py')
+except ImportError as error:
+    print(error)
+"""
+    (line,) = _run(code, REPO_ROOT, REPO_ROOT)
+    assert line.startswith('swav_plugin needs mmengine: run `pip install ')
+
+
 def test_base_comes_from_the_imported_copy(
     installed: Path, tmp_path: Path
 ) -> None:

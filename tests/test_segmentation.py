@@ -19,7 +19,7 @@ from mmpretrain.models import ResNet
 from torch import nn
 
 from swav_plugin.checkpoints import load_backbone
-from swav_plugin.engine.launch import load_config
+from swav_plugin.engine.config import load_config
 from tests.conftest import REPO_ROOT
 from tests.upstream import changed, without_scopes
 

@@ -1,4 +1,4 @@
-"""Look whether a dataset is complete, before a run finds out.
+"""Check that a dataset is complete, before a run finds out.
 
 python tools/check_dataset.py imagenet data/imagenet
 """

@@ -16,6 +16,9 @@ usage() {
 
 # dist GPUS TOOL ARGUMENTS...: GPUS (or CPU processes) of each of NNODES.
 dist() {
+    if [[ $1 -gt 1 ]]; then
+        export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # torchrun's, but silent
+    fi
     exec "$python" -m torch.distributed.run \
         --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -1,8 +1,8 @@
 """Several processes and mixed precision without a GPU.
 
 mmengine supports neither: its DDP always names a CUDA device and its
-``AmpOptimWrapper`` asserts one. ``tools/train.py`` puts these in their place
-on a machine without a GPU; a config need not mention them.
+``AmpOptimWrapper`` asserts one. On a machine without a GPU our commands use
+these instead; a config need not mention them.
 """
 
 import logging
@@ -32,7 +32,7 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
         device_ids: Ignored: mmengine passes one, DDP on CPU allows none.
         broadcast_buffers: Off as in mmengine's default wrapper; torch's own
             default would copy rank 0's buffers before each step.
-        **kwargs: Of torch's ``DistributedDataParallel``.
+        **kwargs: Passed on to torch's ``DistributedDataParallel``.
     """
 
     def __init__(

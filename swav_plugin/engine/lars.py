@@ -82,7 +82,7 @@ class LARS(Optimizer):
         """Update all parameters that have a gradient.
 
         Args:
-            closure: Computes the loss anew and returns it.
+            closure: Computes the loss again and returns it.
         """
         loss = None
         if closure is not None:
@@ -113,7 +113,7 @@ class LARS(Optimizer):
     def _scaled_gradients(
         params: list[Tensor], group: dict[str, Any]
     ) -> list[Tensor]:
-        """a * (g + lambda * w) of each parameter, as new tensors."""
+        """Return a * (g + lambda * w) of each parameter, as new tensors."""
         grads = [p.grad for p in params if p.grad is not None]  # all have one
         decay = group['weight_decay']
         param_norms = torch.stack(torch._foreach_norm(params))

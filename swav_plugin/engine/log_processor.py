@@ -7,9 +7,9 @@ import sys
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.model import is_model_wrapper
 from mmengine.runner import LogProcessor, Runner
 
+from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.registry import LOG_PROCESSORS
 
 
@@ -59,14 +59,10 @@ class SwAVLogProcessor(LogProcessor):
     def _added_scalars(
         runner: Runner, tag: dict, prefix: str
     ) -> dict[str, float]:
-        """Scalars that follow from the model, the data and the times."""
+        """Return scalars that follow from model, data and times."""
         added = {}
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
-        num_prototypes = getattr(
-            getattr(model, 'head', None), 'num_prototypes', None
-        )
+        head = getattr(unwrap(runner.model), 'head', None)
+        num_prototypes = getattr(head, 'num_prototypes', None)
         if num_prototypes:
             logs = [math.log(count) for count in num_prototypes]
             added['ln_K'] = sum(logs) / len(logs)
@@ -81,7 +77,7 @@ class SwAVLogProcessor(LogProcessor):
         return added
 
     def _items(self, runner: Runner, tag: dict) -> list[str]:
-        """Format the scalars, those that everybody looks for first."""
+        """Format the scalars, with what everybody looks for in front."""
         digits = self.num_digits
         left = {key.removeprefix('train/'): tag[key] for key in tag}
         # In mmengine's front part already; the base of lr; in data wait.
@@ -126,7 +122,7 @@ def _average_losses(tag: dict) -> None:
 
 
 def _process_memory() -> dict[str, int]:
-    """Peak resident memory of this process in MB, where the system tells."""
+    """Return this process's peak memory in MB, if the system tells it."""
     if torch.cuda.is_available() or sys.platform == 'win32':
         return {}
     import resource

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 
+from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.models.multi_linear_head import MultiLinearHead
 from swav_plugin.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS,
@@ -31,8 +31,8 @@ class ProbeOptimConstructor:
         paramwise_cfg: None; probes have no exceptions.
 
     Raises:
-        ValueError: If there is a learning rate in two places, or the model
-            has no `MultiLinearHead`.
+        ValueError: If the learning rate is given twice, or the model has no
+            `MultiLinearHead`.
     """
 
     def __init__(
@@ -42,16 +42,15 @@ class ProbeOptimConstructor:
         self._optimizer = dict(self._wrapper.pop('optimizer'))
         if paramwise_cfg or 'lr' in self._optimizer:
             raise ValueError(
-                'the learning rates of a linear probe stand in '
+                'the learning rates of a linear probe are in '
                 'model.head.learning_rates, e.g. [0.3] or [0.1, 0.3, 1.0], '
-                'and hold for all of its parameters; leave '
+                'and apply to all its parameters; leave '
                 'optim_wrapper.optimizer.lr and paramwise_cfg out.'
             )
 
     def __call__(self, model: Any) -> OptimWrapper:
         """Build the optimizer and its wrapper."""
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrap(model)
         head = getattr(model, 'head', None)
         if not isinstance(head, MultiLinearHead):
             raise ValueError(
@@ -60,7 +59,7 @@ class ProbeOptimConstructor:
                 f'{type(head).__name__}; leave optim_wrapper.constructor out.'
             )
         groups = list(head.parameter_groups())
-        # The rate besides the groups': LARS wants one.
+        # LARS wants a rate besides the groups' own.
         optimizer = OPTIMIZERS.build(
             dict(self._optimizer, params=groups, lr=groups[0]['lr'])
         )

@@ -73,8 +73,8 @@ def test_a_scheduler_scales_all_rates() -> None:
         dict(paramwise_cfg=dict(bias_decay_mult=0)),
     ],
 )
-def test_rates_stand_in_one_place(changes: dict) -> None:
-    with pytest.raises(ValueError, match='stand in model.head.learning_rates'):
+def test_rates_are_given_once(changes: dict) -> None:
+    with pytest.raises(ValueError, match='are in model.head.learning_rates'):
         build(probe(), **changes)
 
 

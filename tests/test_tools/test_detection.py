@@ -37,7 +37,9 @@ from mmengine.runner import Runner
 from mmpretrain.models import ResNet
 from PIL import Image, ImageDraw
 
-from swav_plugin.engine.launch import check_weights, load_config
+from swav_plugin.commands import train
+from swav_plugin.engine.checks import check_weights
+from swav_plugin.engine.config import load_config
 
 pytest.importorskip('mmdet', reason='needs the extra onedl-downstream')
 
@@ -394,7 +396,6 @@ def test_every_tensor_is_the_checkpoints(
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train = load_tool('train')
     cfg, _ = train.build_config(
         train.parse_args(
             [
@@ -693,13 +694,11 @@ def test_configs_of_mmdet_itself_take_our_weights(
     """Without a download of what they name."""
     path = tmp_path / 'theirs.py'
     path.write_text("_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'")
-    train = load_tool('train')
     cfg, _ = train.build_config(
         train.parse_args([str(path), '--pretrained', str(pretrained)])
     )
     assert cfg.model.backbone.init_cfg is None
-    (hook,) = cfg.custom_hooks
-    assert hook.checkpoint == str(pretrained)
+    assert cfg.default_hooks.pretrained.checkpoint == str(pretrained)
 
 
 def test_two_processes(

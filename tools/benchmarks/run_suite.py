@@ -673,7 +673,7 @@ def make_config(
     cfg = load_config(str(CONFIGS / benchmark.config), options)
     set_network(cfg, network)
     if benchmark.library:
-        cfg.custom_hooks.append(dict(type='swav_plugin.PicturesHook'))
+        cfg.default_hooks.pictures = dict(type='swav_plugin.PicturesHook')
     notes = set_data(cfg, benchmark.data, data)
     if benchmark.trains:
         notes += set_batch(cfg, args.gpus, data)

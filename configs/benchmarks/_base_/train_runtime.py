@@ -17,14 +17,11 @@ default_hooks = dict(
         backend_args=dict(backend='atomic'),
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # tools/train.py --pretrained names the checkpoint, or it is an error.
+    pretrained=dict(type='PretrainedHook', checkpoint=None),
+    skipped_images=dict(type='SkippedImagesHook'),
+    results=dict(type='ResultsHook'),
 )
-
-custom_hooks = [
-    # tools/train.py --pretrained CKPT names the checkpoint, or it is an error.
-    dict(type='PretrainedHook', checkpoint=None),
-    dict(type='SkippedImagesHook'),
-    dict(type='ResultsHook'),
-]
 
 log_processor = dict(type='SwAVLogProcessor', by_epoch=True, window_size=50)
 

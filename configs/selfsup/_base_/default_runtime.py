@@ -18,13 +18,10 @@ default_hooks = dict(
         backend_args=dict(backend='atomic'),
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Ours; a recipe states the arguments it changes, None turns a hook off.
+    swav=dict(type='SwAVHook', freeze_prototypes_iters=0, queue_begin_epoch=0),
+    skipped_images=dict(type='SkippedImagesHook'),
 )
-
-# mmengine replaces lists on inheritance: a recipe restates both hooks.
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=0, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
 
 # One process per GPU: SyncBN makes the batch statistics those of all GPUs.
 sync_bn = 'torch'

@@ -102,9 +102,8 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24)
 
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=24))
-
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=30, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=24),
+    swav=dict(freeze_prototypes_iters=30),
+)

@@ -78,9 +78,8 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
 
 auto_scale_lr = dict(enable=False, base_batch_size=64)
 
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=20))
-
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=30, queue_begin_epoch=1),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=20),
+    swav=dict(freeze_prototypes_iters=30, queue_begin_epoch=1),
+)

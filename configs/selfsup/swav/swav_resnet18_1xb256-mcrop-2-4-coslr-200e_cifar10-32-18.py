@@ -73,7 +73,4 @@ train_dataloader = dict(
 
 train_cfg = dict(max_epochs=200)
 
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=390, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(swav=dict(freeze_prototypes_iters=390))

@@ -34,9 +34,8 @@ train_dataloader = dict(batch_size=256)
 train_cfg = dict(max_epochs=800)
 
 # 36 iterations an epoch: log once an epoch, save every 50.
-default_hooks = dict(logger=dict(interval=36), checkpoint=dict(interval=50))
-
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=180, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(
+    logger=dict(interval=36),
+    checkpoint=dict(interval=50),
+    swav=dict(freeze_prototypes_iters=180),
+)

@@ -62,7 +62,4 @@ train_cfg = dict(max_epochs=400)
 # Upstream's rate, not scaled down from batch 4096.
 auto_scale_lr = dict(base_batch_size=2560)
 
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(swav=dict(freeze_prototypes_iters=313))

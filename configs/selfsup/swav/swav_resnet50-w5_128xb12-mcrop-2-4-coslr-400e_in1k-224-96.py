@@ -58,7 +58,4 @@ param_scheduler = [
 # Upstream's rate, not scaled down from batch 4096.
 auto_scale_lr = dict(base_batch_size=1536)
 
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(swav=dict(freeze_prototypes_iters=313))

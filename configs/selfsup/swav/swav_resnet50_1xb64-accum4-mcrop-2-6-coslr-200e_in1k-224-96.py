@@ -33,7 +33,4 @@ optim_wrapper = dict(accumulative_counts=4)
 # Of one batch: mmengine does not count the accumulation.
 auto_scale_lr = dict(base_batch_size=64)
 
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=5005, queue_begin_epoch=1),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(swav=dict(queue_begin_epoch=1))

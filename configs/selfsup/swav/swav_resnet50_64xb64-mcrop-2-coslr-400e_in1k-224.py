@@ -27,7 +27,4 @@ train_dataloader = dict(batch_size=64)
 
 train_cfg = dict(max_epochs=400)
 
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=313, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(swav=dict(freeze_prototypes_iters=313))

@@ -49,14 +49,12 @@ train_dataloader = dict(batch_size=32)
 
 train_cfg = dict(max_epochs=200)
 
-custom_hooks = [
-    dict(
-        type='SwAVHook',
+default_hooks = dict(
+    swav=dict(
         # One epoch and one iteration: upstream rounds 5004.6 up, while its
         # loader drops the last incomplete batch: 5004.
         freeze_prototypes_iters=5005,
         # Until then features move too fast for old ones to be of use.
         queue_begin_epoch=15,
-    ),
-    dict(type='SkippedImagesHook'),
-]
+    )
+)

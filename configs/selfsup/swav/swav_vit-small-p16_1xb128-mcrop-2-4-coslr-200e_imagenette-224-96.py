@@ -134,7 +134,4 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
 
 auto_scale_lr = dict(enable=False, base_batch_size=128)
 
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=365, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+default_hooks = dict(swav=dict(freeze_prototypes_iters=365))

@@ -18,12 +18,12 @@ from swav_plugin.registry import HOOKS
 class PicturesHook(Hook):
     """Keep pictures of the last evaluation in `pictures/`.
 
-    Boxes, masks or maps are drawn by the visualizer of mmdet or mmseg, over
-    the same images in every evaluation: the first of each of a few batches,
-    which are evenly spaced. The files lie in the folder of this run's log.
+    The visualizer of mmdet or mmseg draws boxes, masks or maps over the same
+    images in every evaluation: the first of each of a few batches, which are
+    evenly spaced. The files are in the folder of this run's log.
 
     Args:
-        num_pictures: How many, >= 1; fewer if there are fewer batches.
+        num_pictures: At least 1; there are fewer if there are fewer batches.
         max_width_px: Wider pictures are shrunk.
     """
 
@@ -31,25 +31,18 @@ class PicturesHook(Hook):
         self.num_pictures = num_pictures
         self.max_width_px = max_width_px
 
-    def after_val_iter(
+    def _after_iter(
         self,
         runner: Runner,
         batch_idx: int,
         data_batch: Any = None,
         outputs: Sequence | None = None,
+        mode: str = 'train',
     ) -> None:
-        """Draw during training."""
-        self._draw(runner, runner.val_dataloader, batch_idx, outputs)
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence | None = None,
-    ) -> None:
-        """Draw in a test."""
-        self._draw(runner, runner.test_dataloader, batch_idx, outputs)
+        """Draw in an evaluation, which is what `mode` 'val' and 'test' are."""
+        if mode != 'train':
+            loader = getattr(runner, f'{mode}_dataloader')
+            self._draw(runner, loader, batch_idx, outputs)
 
     def _draw(
         self,
@@ -77,7 +70,6 @@ class PicturesHook(Hook):
             out_file=str(lossless),
         )
         with Image.open(lossless) as drawn:
-            # Of any height.
-            drawn.thumbnail((self.max_width_px, drawn.height))
+            drawn.thumbnail((self.max_width_px, drawn.height))  # width only
             drawn.convert('RGB').save(path, quality=85)
         lossless.unlink()

@@ -88,13 +88,13 @@ class ScalarHistory(HistoryBuffer):
 
     @property
     def _log_history(self) -> np.ndarray:
-        """The values, (length,); mmengine's statistics read this."""
+        """Return the values, (length,); mmengine's statistics read this."""
         self._read()
         return self._values[: self._length][-self.max_length :]
 
     @property
     def _count_history(self) -> np.ndarray:
-        """How many values each value is the sum of, (length,)."""
+        """Return how many values each entry sums up, (length,)."""
         self._read()
         return self._counts[: self._length][-self.max_length :]
 

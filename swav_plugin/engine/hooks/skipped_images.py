@@ -47,7 +47,7 @@ class SkippedImagesHook(Hook):
         self._report(runner, runner.iter)
 
     def _report(self, runner: Runner, num_iters: int) -> None:
-        """Put the lists of all ranks together, log and store them."""
+        """Merge the lists of all ranks, log and store them."""
         skipped = {
             entry
             for entries in all_gather_object(self._skipped)

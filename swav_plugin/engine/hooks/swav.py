@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.utils import digit_version
 
+from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.models import SwAVHead
 from swav_plugin.registry import HOOKS
 
@@ -17,6 +17,9 @@ from swav_plugin.registry import HOOKS
 @HOOKS.register_module()
 class SwAVHook(Hook):
     """Freeze prototypes at first, start the queue later, check the recipe.
+
+    It is `default_hooks.swav` of our recipes, which change its arguments
+    there: ``default_hooks = dict(swav=dict(queue_begin_epoch=15))``.
 
     Args:
         freeze_prototypes_iters: Optimizer steps that leave the prototypes
@@ -27,10 +30,9 @@ class SwAVHook(Hook):
             behaves as an uninterrupted one.
 
     Raises:
-        ValueError: Before training, if the model is not SwAV's, there are
-            more prototypes than embeddings to assign, the queue does not
-            hold a whole number of batches, or the backbone as a whole is
-            under activation checkpointing.
+        ValueError: Before training, if there is another SwAVHook, the model
+            is not SwAV's, the queue does not hold a whole number of batches,
+            or the whole backbone is under activation checkpointing.
     """
 
     priority = 'NORMAL'
@@ -44,12 +46,14 @@ class SwAVHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the recipe and attach the freezing to the optimizer."""
         head = _swav_head(runner)
+        _check_single(runner)
         _check_options(runner)
         if runner.iter == 0 and head.queue is not None:
             # `load_from` may have brought the queue of another run along.
             head.queue.clear()
         total_batch = _batch_size(runner) * get_world_size()
-        _check_recipe(head, total_batch)
+        _check_queue(head, total_batch)
+        _warn_of_few_images(runner, head, total_batch)
         accumulated = runner.optim_wrapper._accumulative_counts
         if accumulated > 1:
             runner.logger.info(
@@ -60,15 +64,15 @@ class SwAVHook(Hook):
             )
             if len(runner.train_dataloader) % accumulated:
                 runner.logger.warning(
-                    f'An epoch has {len(runner.train_dataloader)} batches, no '
-                    f'multiple of {accumulated}: gradients that wait for '
-                    'their step when a checkpoint is written are not in it, '
-                    'so a resumed run differs a little.'
+                    f'An epoch has {len(runner.train_dataloader)} batches, '
+                    f'not a multiple of {accumulated}: gradients that wait '
+                    'for their step when a checkpoint is written are not in '
+                    'it, so a resumed run differs a little.'
                 )
 
         def drop_gradients(*_: Any) -> None:
-            # `runner.iter` counts batches, and this one included once the
-            # step is done; what counts here is the steps done before it.
+            # `runner.iter` counts the batches before this one; what counts
+            # here is the steps before this one.
             if runner.iter // accumulated < self.freeze_prototypes_iters:
                 head.drop_prototype_gradients()
 
@@ -89,21 +93,30 @@ class SwAVHook(Hook):
 
 
 def _swav_head(runner: Runner) -> SwAVHead:
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrap(runner.model)
     head = getattr(model, 'head', None)
     if not isinstance(head, SwAVHead):
         raise ValueError(
             f'SwAVHook works on a model with a SwAVHead but got a '
-            f'{type(model).__name__} with head {type(head).__name__}; remove '
-            "the hook from custom_hooks or set model.type='SwAV'."
+            f'{type(model).__name__} with head {type(head).__name__}; turn '
+            "the hook off (default_hooks.swav=None) or set model.type='SwAV'."
         )
     return head
 
 
+def _check_single(runner: Runner) -> None:
+    """Refuse two hooks of this kind, of which the stricter would win."""
+    if sum(isinstance(hook, SwAVHook) for hook in runner.hooks) > 1:
+        raise ValueError(
+            'there are two SwAVHooks, one of which is in default_hooks.swav '
+            'of the recipe; give its arguments there, such as default_hooks='
+            'dict(swav=dict(freeze_prototypes_iters=5005)), and remove the '
+            'other one, such as from custom_hooks.'
+        )
+
+
 def _batch_size(runner: Runner) -> int:
-    """Images that this rank gets in a batch."""
+    """Return the number of images that this rank gets in a batch."""
     loader = runner.train_dataloader
     return loader.batch_size or loader.batch_sampler.batch_size
 
@@ -125,8 +138,8 @@ def _check_options(runner: Runner) -> None:
         )
 
 
-def _check_recipe(head: SwAVHead, total_batch: int) -> None:
-    """Refuse what can only give a wrong run."""
+def _check_queue(head: SwAVHead, total_batch: int) -> None:
+    """Refuse a queue that would hold part of a batch."""
     length = head.queue_length
     if length % total_batch:
         below = length // total_batch * total_batch
@@ -137,14 +150,23 @@ def _check_recipe(head: SwAVHead, total_batch: int) -> None:
             'would hold part of a batch; set model.head.queue_length to '
             f'{" or ".join(map(str, options))}, or to 0 for no queue.'
         )
+
+
+def _warn_of_few_images(
+    runner: Runner, head: SwAVHead, total_batch: int
+) -> None:
+    """Say what follows from more prototypes than embeddings to assign."""
     most = max(head.num_prototypes)
-    if most > total_batch + length:
+    num_rows = total_batch + head.queue_length
+    if most > num_rows:
         needed = math.ceil((most - total_batch) / total_batch) * total_batch
-        raise ValueError(
-            f'{most} prototypes can not share {total_batch} images'
-            f'{_and_queue(head)} equally: some would get none. Set '
-            f'model.head.num_prototypes to at most {total_batch + length}, '
-            f'or model.head.queue_length to at least {needed}.'
+        runner.logger.warning(
+            f'{most} prototypes share {total_batch} images{_and_queue(head)}: '
+            f'each gets {num_rows / most:.2g} of an image, so every code is '
+            f'spread over {math.ceil(most / num_rows)} prototypes or more. '
+            'That is unusual, not wrong. For codes that can be sharper set '
+            f'model.head.num_prototypes to at most {num_rows}, or '
+            f'model.head.queue_length to at least {needed}.'
         )
 
 

@@ -63,6 +63,7 @@ def train(
     resume: bool = False,
     load_from: str | None = None,
     train_cfg: dict | None = None,
+    default_hooks: dict | None = None,
     **kwargs: Any,
 ) -> Recorder:
     recorder = Recorder()
@@ -96,7 +97,10 @@ def train(
             optimizer=dict(type='SGD', lr=0.5, momentum=0.9),
         ),
         custom_hooks=[dict(type='SwAVHook', **hook), recorder],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1),
+            **(default_hooks or {}),
+        ),
         randomness=dict(seed=0),
         resume=resume,
         load_from=load_from,
@@ -191,9 +195,6 @@ def test_a_resumed_run_goes_on_as_an_uninterrupted_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     'head,message',
     [
-        (dict(num_prototypes=5), '5 prototypes can not share 4 images'),
-        (dict(num_prototypes=13, queue_length=8), '4 images and 8 queued'),
-        (dict(num_prototypes=[3, 20]), '20 prototypes'),
         (dict(num_prototypes=4, queue_length=10), 'to 8 or 12, or to 0'),
         (dict(num_prototypes=4, queue_length=2), 'to 4, or to 0'),
     ],
@@ -203,6 +204,53 @@ def test_impossible_recipes_are_refused_before_training(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         train(tmp_path, {}, head)
+
+
+@pytest.mark.parametrize(
+    'head,message',
+    [
+        (
+            dict(num_prototypes=5),
+            '5 prototypes share 4 images: each gets 0.8 of an image, so every '
+            'code is spread over 2 prototypes or more.',
+        ),
+        (
+            dict(num_prototypes=13, queue_length=8),
+            '13 prototypes share 4 images and 8 queued: each gets 0.92 of',
+        ),
+        (
+            dict(num_prototypes=[3, 20]),
+            'num_prototypes to at most 4, or model.head.queue_length to at '
+            'least 16.',
+        ),
+    ],
+)
+def test_more_prototypes_than_images_is_a_warning(
+    tmp_path: Path, head: dict, message: str
+) -> None:
+    recorder = train(tmp_path, {}, head)
+    assert len(recorder.prototypes) == 8  # it trains
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    (line,) = [line for line in log.splitlines() if 'prototypes share' in line]
+    assert ' - WARNING - ' in line and message in line
+
+
+def test_as_many_prototypes_as_images_is_no_warning(tmp_path: Path) -> None:
+    train(tmp_path, {}, dict(num_prototypes=12, queue_length=8), max_epochs=1)
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'prototypes share' not in log
+
+
+def test_two_hooks_are_refused(tmp_path: Path) -> None:
+    # A script of the user's with mmengine's Runner, whose config has the list
+    # of version 0.1 on top of a recipe.
+    with pytest.raises(ValueError, match=r'two SwAVHooks, .*swav=dict\(freez'):
+        train(
+            tmp_path,
+            {},
+            dict(num_prototypes=4),
+            default_hooks=dict(swav=dict(type='SwAVHook')),
+        )
 
 
 def test_accumulation_says_what_the_codes_see(tmp_path: Path) -> None:

@@ -16,13 +16,10 @@ default_hooks = dict(
         max_keep_ckpts=3,
         # A checkpoint cut short by a crash never has the final name.
         backend_args=dict(backend='atomic'),
-    )
+    ),
+    # Never train from a random backbone by mistake: see --pretrained.
+    pretrained=dict(type='swav_plugin.PretrainedHook', checkpoint=None),
+    results=dict(type='swav_plugin.ResultsHook'),
 )
-
-# Never train from a random backbone by mistake: see --pretrained.
-custom_hooks = [
-    dict(type='swav_plugin.PretrainedHook'),
-    dict(type='swav_plugin.ResultsHook'),
-]
 
 randomness = dict(seed=0, deterministic=False)

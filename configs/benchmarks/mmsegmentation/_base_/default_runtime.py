@@ -7,7 +7,8 @@ custom_imports = dict(
     imports=['swav_plugin.engine'], allow_failed_imports=False
 )
 
-# Never train from a random backbone by mistake: see --pretrained.
+# Never train from a random backbone by mistake: see --pretrained. Not in
+# default_hooks, which mmseg's schedules have: no two bases may share a key.
 custom_hooks = [
     dict(type='swav_plugin.PretrainedHook'),
     dict(type='swav_plugin.ResultsHook'),

@@ -1,30 +1,15 @@
 """The demo's parts; `make demo` itself takes minutes."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from PIL import Image
 
-REPO_ROOT = Path(__file__).resolve().parents[2]
+from swav_plugin.commands import demo
 
 
-@pytest.fixture(scope='module')
-def demo() -> ModuleType:
-    pytest.importorskip('matplotlib')
-    spec = importlib.util.spec_from_file_location(
-        'demo', REPO_ROOT / 'tools/demo.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_all_digits_are_exported_once(
-    demo: ModuleType, tmp_path: Path
-) -> None:
+def test_all_digits_are_exported_once(tmp_path: Path) -> None:
     folder = demo.prepare('digits', tmp_path)
     files = sorted(folder.rglob('*.png'))
     assert len(files) == 1797 and len(list(folder.iterdir())) == 10
@@ -36,7 +21,7 @@ def test_all_digits_are_exported_once(
 
 
 def test_a_broken_export_leaves_no_folder(
-    demo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(folder: Path) -> None:
         folder.mkdir()
@@ -48,7 +33,7 @@ def test_a_broken_export_leaves_no_folder(
     assert not (tmp_path / 'cifar10').exists()
 
 
-def test_accuracies_are_those_of_the_features(demo: ModuleType) -> None:
+def test_accuracies_are_those_of_the_features() -> None:
     labels = torch.arange(5).repeat_interleave(20)
     perfect = demo.Features(torch.eye(5)[labels], labels, [''] * 100)
     assert demo.few_label_accuracy(perfect) == 100
@@ -59,11 +44,11 @@ def test_accuracies_are_those_of_the_features(demo: ModuleType) -> None:
 
 
 def test_a_short_run_draws_its_picture_and_says_it_learnt_too_little(
-    demo: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
+    pytest.importorskip('matplotlib')
     make_config = demo.make_config
 
     def short(*args: object) -> object:
@@ -93,7 +78,6 @@ def test_a_short_run_draws_its_picture_and_says_it_learnt_too_little(
 
 
 def test_too_few_images_are_named(
-    demo: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,

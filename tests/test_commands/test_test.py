@@ -1,6 +1,5 @@
-"""tools/test.py and dist_test.sh with the benchmark configs, as a user."""
+"""The command test and dist_test.sh with benchmark configs, as a user."""
 
-import importlib.util
 import json
 import os
 import socket
@@ -9,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from swav_plugin.commands import test as command
 from swav_plugin.datasets.voc07 import CLASSES
 from swav_plugin.models import ResNetWithStem
 
@@ -115,23 +114,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope='module')
-def tool() -> ModuleType:
-    """tools/test.py as a module."""
-    spec = importlib.util.spec_from_file_location(
-        'tools_test', ROOT / 'tools/test.py'
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def run(
-    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., dict[str, float]]:
-    """Run tools/test.py in this process; give its results."""
+    """Test in this process; return the results."""
 
     def run_main(
         config: str, checkpoint: Path | str, *options: str
@@ -153,7 +140,7 @@ def run(
                 f'experiment_name={time.monotonic_ns()}',
             ],
         )
-        tool.main()
+        command.main()
         (file,) = work_dir.glob('*/results.json')
         return {
             entry['name']: entry['value']
@@ -232,7 +219,6 @@ def test_processes_give_the_results_of_one(
 
 
 def test_mistakes_are_one_line(
-    tool: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     folders: list[str],
     checkpoint: Path,
@@ -244,7 +230,7 @@ def test_mistakes_are_one_line(
     def error(*argv: str) -> str:
         monkeypatch.setattr(sys, 'argv', ['test.py', *argv])
         with pytest.raises(SystemExit) as exit_info:
-            tool.main()
+            command.main()
         assert exit_info.value.code == 2
         printed = capsys.readouterr().err
         *_, last = printed.splitlines()
@@ -276,7 +262,7 @@ def test_dist_test_usage(arguments: list[str]) -> None:
         text=True,
     )
     assert done.returncode == 2
-    assert 'CONFIG CKPT GPUS' in done.stderr
+    assert 'CONFIG CHECKPOINT GPUS' in done.stderr
 
 
 @pytest.mark.parametrize('name', ['knn_imagenet', 'svm_voc07'])

@@ -1,6 +1,5 @@
-"""tools/train.py and its shell scripts, as a user runs them."""
+"""The command train and its shell scripts, as a user runs them."""
 
-import importlib.util
 import json
 import os
 import re
@@ -10,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
+
+from swav_plugin.commands import train
 
 ROOT = Path(__file__).resolve().parents[2]
 BASES = ROOT / 'configs/selfsup/_base_'
@@ -44,11 +44,9 @@ train_dataloader = dict(
     dataset=dict(data_root='{images}'))
 train_cfg = dict(max_epochs={epochs})
 default_hooks = dict(
-    logger=dict(interval=1), checkpoint=dict(interval=1, max_keep_ckpts=2))
-custom_hooks = [
-    dict(type='SwAVHook', freeze_prototypes_iters=3, queue_begin_epoch=0),
-    dict(type='SkippedImagesHook'),
-]
+    logger=dict(interval=1),
+    checkpoint=dict(interval=1, max_keep_ckpts=2),
+    swav=dict(freeze_prototypes_iters=3))
 # The views of the recipe, on fewer pixels.
 views = _base_.train_dataloader.dataset.pipeline
 views[1].scales = [48, 32]
@@ -89,23 +87,9 @@ def config(tmp_path: Path, images: Path) -> Callable[..., str]:
     return write
 
 
-@pytest.fixture(scope='module')
-def train() -> ModuleType:
-    """tools/train.py as a module."""
-    spec = importlib.util.spec_from_file_location(
-        'tools_train', ROOT / 'tools/train.py'
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def train_here(
-    train: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., str]:
-    """Run tools/train.py in this process; return its log file's text."""
+def train_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Train in this process; return the log file's text."""
 
     def run_main(config: str, work_dir: Path, *argv: str) -> str:
         monkeypatch.setattr(
@@ -128,7 +112,7 @@ def train_here(
 
 
 @pytest.fixture
-def build(train: ModuleType) -> Callable[..., tuple[Config, list[str]]]:
+def build() -> Callable[..., tuple[Config, list[str]]]:
     """What a command line makes of a config."""
 
     def build_config(*argv: str) -> tuple[Config, list[str]]:
@@ -190,6 +174,9 @@ def test_two_processes_give_the_losses_of_one(
         timeout=240,
     )
     assert done.returncode == 0, done.stdout[-3000:]
+    # Of the other rank, and of dependencies about themselves, nothing.
+    assert done.stdout.count('Batch: 4 per process x 2 processes = 8') == 1
+    assert len(done.stdout.splitlines()) < 40, done.stdout
     one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')
     assert [*one] == [*two] == [*range(1, 21)]
     np.testing.assert_allclose([*two.values()], [*one.values()], atol=1e-3)
@@ -205,6 +192,84 @@ def test_config_that_builds_on_the_package(
         config(bases='swav_plugin::selfsup/_base_'), tmp_path / 'package'
     )
     assert losses(tmp_path / 'package') == losses(tmp_path / 'checkout')
+
+
+FIVE_STEPS = "train_dataloader['dataset']['indices'] = 40\n"
+OLD_LIST = """
+del default_hooks['swav']
+custom_hooks = [
+    dict(type='SwAVHook', freeze_prototypes_iters=3, queue_begin_epoch=0),
+    dict(type='SkippedImagesHook'),
+]
+"""
+# Without a SwAVHook, and with more prototypes than it allowed.
+OLD_LIST_WITHOUT = """
+custom_hooks = [dict(type='SkippedImagesHook')]
+model['head'] = dict(num_prototypes=50, queue_length=0)
+"""
+
+
+def test_configs_of_version_0_1_mean_the_same(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    log = train_here(config(more=FIVE_STEPS), tmp_path / 'new')
+    assert 'custom_hooks names' not in log
+    log = train_here(config(more=FIVE_STEPS + OLD_LIST), tmp_path / 'old')
+    assert log.count('custom_hooks names SkippedImagesHook, SwAVHook') == 1
+    assert losses(tmp_path / 'old') == losses(tmp_path / 'new')
+
+
+def test_without_the_hook_nothing_is_frozen(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    """As in version 0.1, where a list replaced that of the recipe."""
+    old = FIVE_STEPS + OLD_LIST_WITHOUT
+    log = train_here(config(more=old), tmp_path / 'old')
+    assert '(turned off: SwAVHook)' in log
+    assert 'The config has no SwAVHook: prototypes are never frozen' in log
+    new = "model['head'] = dict(num_prototypes=50, queue_length=0)\n"
+    new += FIVE_STEPS
+    off = new + "default_hooks['swav'] = None"
+    train_here(config(more=off), tmp_path / 'off')
+    assert losses(tmp_path / 'old') == losses(tmp_path / 'off')
+    log = train_here(config(more=new), tmp_path / 'frozen')
+    assert '50 prototypes share 8 images' in log
+    assert losses(tmp_path / 'old') != losses(tmp_path / 'frozen')
+
+
+def test_the_screen_shows_what_matters(
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    more = "train_dataloader['pin_memory'] = True"
+    log = train_here(config(more=more), tmp_path / 'work')
+    screen = capsys.readouterr().out
+    for text in (
+        f'Data (train): 80 images in {images}',
+        'Model: SwAV, backbone ResNet of 18 layers, ',
+        ', 20 prototypes, queue of 32',
+        'Batch: 8 per process x 1 process = 8 images',
+        'Length: 1 epoch of 10 iterations',
+        f'Checkpoints: {tmp_path}/work',
+        '[1][10/10]',
+    ):
+        assert text in screen and text in log
+    for text in (
+        'System environment:',
+        'Config:',
+        'Hooks will be executed in the following order:',
+        '"FileClient" will be deprecated',
+        'Exp name:',
+    ):
+        assert text not in screen and text in log
+    assert 'Could not import OneDL' not in screen
+    # Seven lines before ten of progress and one about the checkpoint.
+    assert len(screen.splitlines()) < 25, screen
+    assert not [w for w in recwarn if 'pin_memory' in str(w.message)]
 
 
 def test_resumed_run_equals_uninterrupted(
@@ -335,7 +400,6 @@ def test_unknown_argument_names_class_and_key(
 
 
 def test_missing_config_is_one_line(
-    train: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,0 +1,129 @@
+"""Measure a checkpoint with what a config describes, on CPU or GPUs.
+
+    python tools/test.py configs/benchmarks/classification/CONFIG.py CHECKPOINT
+
+The same without a checkout: python -m swav_plugin.commands.test.
+Several processes: tools/dist_test.sh and tools/slurm_test.sh.
+"""
+
+import argparse
+import textwrap
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from swav_plugin.checkpoints import RANDOM
+from swav_plugin.checkpoints.keys import load_backbone, load_model
+from swav_plugin.compat.wrappers import unwrap
+from swav_plugin.engine.checks import check_labels
+from swav_plugin.engine.config import load_config
+from swav_plugin.engine.launch import (
+    UsageError,
+    add_common_arguments,
+    find_weights,
+    mistakes_in_one_line,
+    run_command,
+    set_common,
+)
+from swav_plugin.engine.processes import end_processes, prepare_processes
+from swav_plugin.engine.screen import CommandRunner, log_summary
+from swav_plugin.models import LinearProbe, SwAV
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Measure a checkpoint as a config describes.'
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config file (.py)')
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help='weights in any layout that tools/train.py --pretrained takes: '
+        'a file, a URL or the name of a model of the zoo; '
+        f"'{RANDOM}' for a network as it is before any training",
+    )
+    add_common_arguments(
+        parser,
+        results='results',
+        example='model.backbone.depth=18 '
+        'test_dataloader.dataset.data_root=FOLDER',
+    )
+    return parser.parse_args(argv)
+
+
+def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
+    """Merge config and command line; also return what the log should say.
+
+    Raises:
+        UsageError: When the arguments cannot work.
+    """
+    notes: list[str] = []
+    cfg = load_config(args.config, args.cfg_options, notes)
+    if cfg.get('test_cfg') is None:
+        raise UsageError(
+            f'{args.config} has no test_cfg, test_dataloader and '
+            'test_evaluator: it does not say what to measure; see '
+            'configs/benchmarks'
+        )
+    if args.checkpoint != RANDOM:
+        args.checkpoint = find_weights(args.checkpoint)
+    set_common(cfg, args)
+    # Weights are filled in below, or it is an error.
+    cfg.load_from = None
+    cfg.resume = False
+    return cfg, notes
+
+
+def fill(model: Any, checkpoint: str) -> str:
+    """Give a model its weights, all of them; say what was done.
+
+    Raises:
+        ValueError: When the checkpoint lacks a part of the model.
+    """
+    if checkpoint == RANDOM:
+        model.init_weights()
+        return 'The network is as initialised: no weights were loaded.'
+    if isinstance(model, (SwAV, LinearProbe)):
+        count = load_model(model, checkpoint)
+    elif getattr(model, 'head', model) is None:  # detectors have several
+        count = load_backbone(model.backbone, checkpoint)
+    else:
+        try:
+            load_checkpoint(model, checkpoint, 'cpu', strict=True)
+        except RuntimeError as error:
+            raise ValueError(
+                f'{checkpoint} is not of this {type(model).__name__}, which '
+                'is tested whole: give what its training wrote; a backbone '
+                'goes to tools/train.py --pretrained. '
+                f'{textwrap.shorten(str(error), 500)}'
+            ) from None
+        count = len(model.state_dict())
+    return f'Filled {count} tensors from {checkpoint}.'
+
+
+def test(args: argparse.Namespace) -> None:
+    """Build everything, load the weights and measure."""
+    cfg, notes = build_config(args)
+    prepare_processes(cfg)
+    with mistakes_in_one_line(cfg):
+        runner = CommandRunner.from_cfg(cfg)
+        for note in [*notes, fill(unwrap(runner.model), args.checkpoint)]:
+            runner.logger.info(note)
+        runner.test_loop  # built here, with the checks of evaluators
+        check_labels(runner, 'test')
+        log_summary(runner, 'test')
+    runner.test()
+    end_processes()
+
+
+@record  # torchrun's summary, its last lines, then holds the error
+def main() -> None:
+    """Test; a mistake of the user ends in one line."""
+    run_command(test, parse_args())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,192 @@
+"""Train what a config describes, on CPU, one GPU or many.
+
+    python tools/train.py configs/selfsup/swav/CONFIG.py
+
+The same without a checkout: python -m swav_plugin.commands.train CONFIG.
+Several processes: tools/dist_train.sh and tools/slurm_train.sh.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from swav_plugin.checkpoints import RANDOM
+from swav_plugin.engine.checks import (
+    check_batches,
+    check_labels,
+    check_load_from,
+    check_resume,
+    check_weights,
+)
+from swav_plugin.engine.config import (
+    hook_class,
+    load_config,
+    set_mixed_precision,
+)
+from swav_plugin.engine.launch import (
+    UsageError,
+    add_common_arguments,
+    find_checkpoint,
+    find_weights,
+    mistakes_in_one_line,
+    run_command,
+    set_common,
+)
+from swav_plugin.engine.processes import end_processes, prepare_processes
+from swav_plugin.engine.screen import CommandRunner, log_summary
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Train what a config describes.'
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config file (.py)')
+    parser.add_argument(
+        '--resume',
+        metavar='CHECKPOINT',
+        nargs='?',
+        const='newest',
+        help='continue from a checkpoint; without CHECKPOINT from the newest '
+        'one of the work dir (several machines must share that folder), or '
+        'from the start if there is none',
+    )
+    parser.add_argument(
+        '--pretrained',
+        metavar='CHECKPOINT',
+        help='fill the backbone from this checkpoint: a file, a URL or the '
+        'name of a model of the zoo; every backbone key must be in it. '
+        f"'{RANDOM}' leaves it as initialised. A resumed run must have begun "
+        'with the same',
+    )
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: float16 (or optim_wrapper.dtype) on GPUs, '
+        'bfloat16 on CPU',
+    )
+    add_common_arguments(
+        parser,
+        results='checkpoints',
+        example='model.head.num_prototypes=300 '
+        'default_hooks.swav.queue_begin_epoch=5',
+    )
+    return parser.parse_args(argv)
+
+
+def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
+    """Merge config and command line; also return what the log should say.
+
+    Raises:
+        UsageError: When the arguments cannot work.
+    """
+    notes: list[str] = []
+    cfg = load_config(args.config, args.cfg_options, notes)
+    set_common(cfg, args)
+    wrapper = cfg.get('optim_wrapper') or {}
+    is_amp = wrapper.get('type') == 'AmpOptimWrapper'
+    if args.amp or (is_amp and get_device() == 'cpu'):
+        notes.append(set_mixed_precision(cfg))
+    if args.pretrained is not None:
+        _set_pretrained(cfg, args.pretrained)
+    if args.resume is not None:
+        notes.append(_set_resume(cfg, args.resume))
+    hooks = {hook_class(hook) for hook in _hooks(cfg)}
+    if cfg.model.get('type') == 'SwAV' and 'SwAVHook' not in hooks:
+        notes.append(
+            'The config has no SwAVHook: prototypes are never frozen, the '
+            'queue starts at once and impossible recipes are not refused.'
+        )
+    return cfg, notes
+
+
+def _hooks(cfg: Config) -> Iterator[dict]:
+    """Yield the configs of all hooks."""
+    hooks = (cfg.get('default_hooks') or {}).values()
+    yield from (hook for hook in hooks if hook is not None)
+    yield from cfg.get('custom_hooks') or ()
+
+
+def _set_pretrained(cfg: Config, weights: str) -> None:
+    """Let a hook fill the backbone before training."""
+    if cfg.get('load_from') is not None and not cfg.get('resume'):
+        raise UsageError(
+            f'--pretrained {weights} and load_from = {cfg.load_from!r} both '
+            'give the backbone its weights; use one of them'
+        )
+    if weights != RANDOM:
+        weights = find_weights(weights)
+    own = [
+        hook for hook in _hooks(cfg) if hook_class(hook) == 'PretrainedHook'
+    ]
+    if own:
+        own[0]['checkpoint'] = weights
+    else:
+        cfg.merge_from_dict(
+            {
+                'default_hooks.pretrained': dict(
+                    type='swav_plugin.engine.PretrainedHook',
+                    checkpoint=weights,
+                )
+            }
+        )
+    # mmdet's and mmseg's own configs name weights to download at the start.
+    cfg.model.pop('pretrained', None)
+    parts = (
+        cfg.model.get('backbone'),
+        (cfg.model.get('roi_head') or {}).get('shared_head'),
+    )
+    for part in filter(None, parts):
+        init = part.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            part.init_cfg = None
+
+
+def _set_resume(cfg: Config, checkpoint: str) -> str:
+    """Let the Runner continue from a checkpoint; say from which."""
+    if checkpoint == 'newest':
+        newest = find_checkpoint(cfg.work_dir)
+        if newest is None:
+            cfg.resume = False
+            return (
+                f'--resume: no checkpoint in {cfg.work_dir}, training '
+                'starts from the beginning.'
+            )
+        checkpoint = newest
+    elif '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise UsageError(f'--resume: there is no checkpoint {checkpoint}')
+    cfg.resume = True
+    cfg.load_from = checkpoint
+    return f'--resume: continuing from {checkpoint}.'
+
+
+def train(args: argparse.Namespace) -> None:
+    """Build everything, check it and train."""
+    cfg, notes = build_config(args)
+    prepare_processes(cfg)
+    with mistakes_in_one_line(cfg):
+        runner = CommandRunner.from_cfg(cfg)
+        for note in notes:
+            runner.logger.info(note)
+        check_resume(runner)
+        check_load_from(runner)
+        check_weights(runner)
+        check_batches(runner)
+        check_labels(runner, 'train', 'val')
+        log_summary(runner, 'train', 'val')
+    runner.train()
+    end_processes()
+
+
+@record  # torchrun's summary, its last lines, then holds the error
+def main() -> None:
+    """Train; a mistake of the user ends in one line."""
+    run_command(train, parse_args())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,167 @@
+"""Check a Runner that was built, before it starts something slow."""
+
+from collections.abc import Mapping, Sequence
+
+from mmengine.dist import get_world_size
+from mmengine.runner import Runner
+
+from swav_plugin.checkpoints import read_checkpoint
+from swav_plugin.checkpoints.safe_load import load_from_local
+from swav_plugin.compat.wrappers import unwrap
+
+from .errors import UsageError
+from .hooks.pretrained import PretrainedHook
+from .launch import find_checkpoint
+
+
+def check_batches(runner: Runner) -> None:
+    """Check that the training set is large enough for one batch.
+
+    Raises:
+        UsageError: It is not, and mmengine would train nothing.
+    """
+    loader = runner.train_dataloader
+    if not len(loader):
+        raise UsageError(
+            f'the training set has {len(loader.dataset)} images, which give '
+            f'no batch of {loader.batch_size} on each of {get_world_size()} '
+            'processes, since drop_last drops incomplete ones; set '
+            'train_dataloader.batch_size lower.'
+        )
+
+
+def check_weights(runner: Runner) -> None:
+    """Check that weights fit the backbone, before images are looked for.
+
+    Raises:
+        UsageError: They do not, or the config wants some and none are given.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, PretrainedHook) and not runner.cfg.get('resume'):
+            try:
+                hook.fill(runner, dry_run=True)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+
+
+def check_resume(runner: Runner) -> None:
+    """Check that a training can go on from what is to be resumed.
+
+    The Runner reads the file again: it takes a name only, and reads it after
+    the images were looked for.
+
+    Raises:
+        UsageError: It holds weights only, or belongs to a training from
+            different weights than are given now.
+    """
+    if not runner.cfg.get('resume'):
+        return
+    source = runner.cfg.get('load_from') or find_checkpoint(runner.work_dir)
+    if source is None or '://' in source:
+        return
+    checkpoint = load_from_local(source, 'cpu')
+    state = checkpoint if isinstance(checkpoint, Mapping) else {}
+    if 'optimizer' not in state or 'iter' not in (state.get('meta') or ()):
+        raise UsageError(
+            f'{source} cannot be resumed: the file holds weights, but not '
+            'the state of a training; to start from them give --pretrained '
+            f'{source}'
+        )
+    for hook in runner.hooks:
+        if isinstance(hook, PretrainedHook):
+            hook.check_origin(state, source)
+
+
+def check_load_from(runner: Runner) -> None:
+    """Check that `load_from` fills the backbone; the Runner would not.
+
+    The Runner reads the file again, as in `check_resume`.
+
+    Raises:
+        UsageError: A tensor of the backbone, or of the last stage in the
+            heads of a C4 detector, is missing or has a different shape.
+    """
+    source = runner.cfg.get('load_from')
+    model = unwrap(runner.model)
+    if (
+        source is None
+        or runner.cfg.get('resume')
+        or (not hasattr(model, 'backbone'))
+    ):
+        return
+    found = {
+        key.removeprefix('module.'): value.shape
+        for key, value in read_checkpoint(source).items()
+    }
+    missing = sorted(
+        key
+        for key, value in model.state_dict().items()
+        if key.startswith(('backbone.', 'roi_head.shared_head.layer'))
+        and found.get(key) != value.shape
+    )
+    if missing:
+        raise UsageError(
+            f'load_from = {source!r} lacks {len(missing)} tensors that are to '
+            f'be pretrained, such as {missing[0]}, or has them in another '
+            'shape; load_from takes weights under the names of this very '
+            'model. Give others with --pretrained'
+        )
+
+
+def check_labels(runner: Runner, *names: str) -> None:
+    """Check that a classifier has the classes of its images, and only those.
+
+    Args:
+        runner: The Runner.
+        names: 'train', 'val' or 'test'; a set that the config does not have,
+            or that does not tell its classes, is left out.
+
+    Raises:
+        UsageError: Images have no labels, or labels that are too high (on a
+            GPU the loss would stop with an assertion that names none);
+            training images have fewer classes than the head; or two sets have
+            different classes.
+    """
+    head = getattr(unwrap(runner.model), 'head', None)
+    num_classes = getattr(head, 'num_classes', None)
+    if num_classes is None:
+        return
+    known: Sequence[str] = ()
+    for name in names:
+        if getattr(runner, f'_{name}_loop') is None:
+            continue
+        dataset = getattr(runner, f'{name}_dataloader').dataset
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if not hasattr(dataset, 'num_classes') and not classes:
+            continue
+        found = getattr(dataset, 'num_classes', len(classes or ()))
+        _check_count(name, found, num_classes)
+        if classes and known and set(classes) != set(known):
+            only = sorted(set(classes) ^ set(known))[:5]
+            raise UsageError(
+                f'{names[0]}_dataloader and {name}_dataloader have different '
+                f'classes; in one of them only: {", ".join(only)}'
+            )
+        known = classes or known
+
+
+def _check_count(name: str, found: int | None, num_classes: int) -> None:
+    """Raise if a set's number of classes does not fit the head."""
+    if found is None:
+        raise UsageError(
+            f'images of {name}_dataloader have no labels; put them into '
+            'one folder for each class, or give a list file with labels '
+            '(dataset.ann_file)'
+        )
+    if found > num_classes:
+        raise UsageError(
+            f'labels of {name}_dataloader go up to {found - 1}, but the '
+            f'head has {num_classes} classes, 0 to {num_classes - 1}; set '
+            f'model.head.num_classes={found} or correct the labels.'
+        )
+    if name == 'train' and found < num_classes:
+        raise UsageError(
+            f'images of train_dataloader have {found} classes, but the '
+            f'head has {num_classes}; set model.head.num_classes={found} or '
+            'look for missing images.'
+        )

@@ -1,0 +1,439 @@
+"""Load a config, change it as the command line says and find mistakes in it.
+
+What users get wrong most often is caught here, before anything slow starts.
+"""
+
+import difflib
+import inspect
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from swav_plugin.compat.stack import downstream_hint
+
+from .errors import UsageError
+
+# What Runner, its loops and the config reader look up in a config.
+_RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
+    'self',
+    'cfg',
+} | {
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+}
+
+_MMENGINE_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+
+# Our hooks in `default_hooks`. Up to version 0.1 they were in `custom_hooks`.
+_OUR_HOOKS = dict(
+    swav='SwAVHook',
+    skipped_images='SkippedImagesHook',
+    pretrained='PretrainedHook',
+    results='ResultsHook',
+)
+
+# Dicts in which mmengine overlooks a key that it does not know. All others
+# end up as arguments of a class, which refuses such a key.
+_KNOWN_KEYS: dict[str, Collection[str]] = {
+    '': _RUNNER_KEYS,
+    'auto_scale_lr': ('enable', 'base_batch_size'),
+    'default_hooks': (*_MMENGINE_HOOKS, *_OUR_HOOKS),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'optim_wrapper.paramwise_cfg': (
+        'custom_keys',
+        'bias_lr_mult',
+        'bias_decay_mult',
+        'norm_decay_mult',
+        'dwconv_decay_mult',
+        'flat_decay_mult',
+        'bypass_duplicate',
+        'dcn_offset_lr_mult',
+    ),
+}
+
+# Of these, the ones in which nobody keeps entries of their own.
+_CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
+
+
+def load_config(
+    path: str, options: Sequence[str] = (), notes: list[str] | None = None
+) -> Config:
+    """Read a config, change it as asked and refuse misspelt keys.
+
+    Args:
+        path: The config file.
+        options: 'KEY=VALUE' each, as after ``--cfg-options``.
+        notes: A list that gets what the log should say.
+
+    Raises:
+        UsageError: The file or one of its bases is missing or cannot be
+            read, an option does not fit the config, or a key looks misspelt.
+    """
+    notes = [] if notes is None else notes
+    cfg = _read_config(path)
+    notes += replace_default_hooks(cfg)
+    changes = {}
+    for key, value in parse_options(options).items():
+        new = _current_name(cfg, key)
+        if new != key:
+            notes.append(
+                f'--cfg-options {key} is now {new}; the old name goes in the '
+                'next version.'
+            )
+        _check_option(cfg, new)
+        changes[new] = value
+    cfg.merge_from_dict(changes)
+    check_keys(cfg)
+    cfg.setdefault('default_scope', 'swav_plugin')
+    for name, hook in [*(cfg.get('default_hooks') or {}).items()]:
+        if hook is None and name not in _MMENGINE_HOOKS:
+            del cfg.default_hooks[name]  # mmengine only lets its own be None
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or {}
+        if loader.get('num_workers') == 0:
+            # Without workers torch refuses these, which are about them.
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
+    return cfg
+
+
+def _read_config(path: str) -> Config:
+    """Read a config file; say what is wrong if that fails."""
+    if not Path(path).is_file():
+        raise UsageError(_missing_config(path))
+    if Path(path).suffix not in ('.py', '.yml', '.yaml', '.json'):
+        raise UsageError(
+            f'{path} is not a config, which ends in .py; are the arguments '
+            'in the right order?'
+        )
+    try:
+        return Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise UsageError(f'{path} builds on a missing config: {error}')
+    except (AssertionError, ValueError) as error:
+        raise UsageError(f'{path} cannot be read: {error!r}') from error
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f'{path} builds on a package that is not installed: {error}; for '
+            f'mmdet and mmseg: {downstream_hint()}'
+        )
+
+
+def _missing_config(path: str) -> str:
+    """Say that there is no config `path`, and which names are close."""
+    message = f'there is no config {path}'
+    package = Path(__file__).resolve().parents[1]
+    named = {
+        config.stem: config
+        for folder in (package / '.mim/configs', package.parent / 'configs')
+        for config in folder.rglob('*.py')
+    }
+    close = difflib.get_close_matches(Path(path).stem, named, cutoff=0.7)
+    if close:
+        names = ', '.join(os.path.relpath(named[stem]) for stem in close)
+        message += f'; did you mean {names}?'
+    return message
+
+
+def replace_default_hooks(cfg: Config) -> list[str]:
+    """Let a `custom_hooks` list of version 0.1 mean what it meant then.
+
+    Our hooks were in `custom_hooks`, and a list replaces the list that it
+    inherits: what it did not name was off. So a list that names one of our
+    hooks takes the place of all of them in `default_hooks`.
+
+    Args:
+        cfg: Changed in place.
+
+    Returns:
+        What the log should say: one line, or none.
+    """
+    named = {hook_class(hook) for hook in cfg.get('custom_hooks') or ()}
+    named &= {*_OUR_HOOKS.values()}
+    default_hooks = cfg.get('default_hooks') or {}
+    replaced = {
+        name: hook_class(hook)
+        for name, hook in default_hooks.items()
+        if hook_class(hook) in _OUR_HOOKS.values()
+    }
+    if not named or not replaced:
+        return []
+    for name in replaced:
+        del default_hooks[name]
+    off = ', '.join(sorted({*replaced.values()} - named)) or 'none'
+    return [
+        f'custom_hooks names {", ".join(sorted(named))} and therefore, as in '
+        f'version 0.1, replaces {", ".join(replaced)} of default_hooks '
+        f'(turned off: {off}). From the next version on it only adds hooks: '
+        'change ours in default_hooks, such as '
+        'default_hooks=dict(swav=dict(queue_begin_epoch=5)); '
+        'None turns one off.'
+    ]
+
+
+def hook_class(hook: Any) -> str:
+    """Return the name of a hook's class, from its config or itself.
+
+    >>> hook_class(dict(type='swav_plugin.engine.SwAVHook'))
+    'SwAVHook'
+    """
+    kind = hook.get('type') if isinstance(hook, Mapping) else type(hook)
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def _current_name(cfg: Config, key: str) -> str:
+    """Return what an option of version 0.1 is called now, else `key`."""
+    list_name, _, rest = key.partition('.')
+    _, _, name = rest.partition('.')
+    if list_name == 'custom_hooks' and name and not cfg.get('custom_hooks'):
+        new = [
+            f'default_hooks.{hook}.{name}'
+            for hook in _OUR_HOOKS
+            if name in ((cfg.get('default_hooks') or {}).get(hook) or ())
+        ]
+        if len(new) == 1:
+            return new[0]
+    return key
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """Turn 'KEY=VALUE' strings into keys and values, as mmengine does.
+
+    Unlike there, a value without commas keeps its spaces.
+
+    Raises:
+        UsageError: One has no '='.
+
+    >>> parse_options(['a.b=1e-3', 'c=[2, 6]', 'd=/my photos'])
+    {'a.b': 0.001, 'c': [2, 6], 'd': '/my photos'}
+    """
+    parsed = {}
+    for option in options:
+        key, equals, value = option.partition('=')
+        if not key or not equals:
+            raise UsageError(
+                f"--cfg-options takes KEY=VALUE, but got '{option}'"
+            )
+        is_text = ' ' in value and ',' not in value
+        parsed[key] = (
+            value.strip('\'"')
+            if is_text
+            else DictAction._parse_iterable(value)
+        )
+    return parsed
+
+
+def _check_option(cfg: Config, key: str) -> None:
+    """Raise if `key` ('a.b.0.c') would change nothing or cannot be set."""
+    node: Any = cfg._cfg_dict
+    parts = key.split('.')
+    for depth, part in enumerate(parts):
+        above = '.'.join(parts[:depth])
+        if isinstance(node, (list, tuple)):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UsageError(
+                    f"--cfg-options {key}: '{above}' has {len(node)} "
+                    f"entries, numbered from 0; there is no '{part}'"
+                )
+            node = node[int(part)]
+        elif not isinstance(node, Mapping):
+            raise UsageError(
+                f"--cfg-options {key}: '{above}' is {node!r} and has no "
+                f"'{part}'; give it as a whole"
+            )
+        elif part in node:
+            node = node[part]
+        else:
+            _check_new_key(key, part, node, depth == 0)
+            break
+    if len(parts) == 1 and key not in _RUNNER_KEYS:
+        paths = list(_find_paths(cfg._cfg_dict, key))
+        if paths:
+            raise UsageError(
+                f"--cfg-options {key}: '{key}' is a variable that only the "
+                'config file reads. Set it where it is used: '
+                f'{", ".join(paths)}'
+            )
+
+
+def _check_new_key(key: str, part: str, node: Mapping, is_top: bool) -> None:
+    """Raise if `part` of the option `key` is not one to add to `node`."""
+    known = {*node} | (_RUNNER_KEYS if is_top else set())
+    match = _near_miss(part, known)
+    if match is not None:
+        raise UsageError(
+            f"--cfg-options {key}: unknown key '{part}'; "
+            f"did you mean '{match}'?"
+        )
+    if is_top and part not in known:
+        raise UsageError(f"--cfg-options {key}: the config has no '{part}'")
+    if key.startswith('custom_hooks.') and is_top:
+        raise UsageError(
+            f'--cfg-options {key}: the config has no custom_hooks; set a hook '
+            'by its name in default_hooks, such as '
+            'default_hooks.swav.queue_begin_epoch=5'
+        )
+
+
+def _find_paths(node: Any, name: str, above: str = '') -> Iterator[str]:
+    """Yield the dotted paths below the top level whose last key is `name`."""
+    if isinstance(node, Mapping):
+        items = list(node.items())
+    elif isinstance(node, (list, tuple)):
+        items = [(str(i), child) for i, child in enumerate(node)]
+    else:
+        return
+    for key, child in items:
+        # Only what the Runner reads counts, not other variables.
+        if above or key in _RUNNER_KEYS:
+            if above and key == name:
+                yield above + key
+            yield from _find_paths(child, name, f'{above}{key}.')
+
+
+def check_keys(cfg: Config) -> None:
+    """Refuse misspelt keys where mmengine would overlook them.
+
+    A config may hold variables of its own, so a key at the top is refused
+    only when it is nearly a key that the Runner knows.
+
+    Raises:
+        UsageError: Names the key and what was probably meant.
+    """
+    for where, known in _KNOWN_KEYS.items():
+        node: Any = cfg._cfg_dict
+        for part in where.split('.') if where else ():
+            node = node.get(part) or {}
+        for key in node:
+            match = _near_miss(key, known)
+            dot = f'{where}.' if where else ''
+            if match is not None:
+                raise UsageError(
+                    f"unknown config key '{dot}{key}': did you "
+                    f"mean '{dot}{match}'?"
+                )
+            if where in _CLOSED and key not in known:
+                raise UsageError(
+                    f"unknown config key '{dot}{key}': {where} "
+                    f'takes {", ".join(known)}'
+                )
+    _check_optimizer((cfg.get('optim_wrapper') or {}).get('optimizer') or {})
+    _check_default_hooks(cfg.get('default_hooks') or {})
+
+
+def _check_optimizer(optimizer: Mapping) -> None:
+    """Raise where mmengine would only say that None is not callable."""
+    name = optimizer.get('type')
+    if isinstance(name, str) and '.' not in name:
+        from swav_plugin.registry import OPTIMIZERS
+
+        if OPTIMIZERS.get(name) is None:
+            known = {
+                key
+                for registry in (OPTIMIZERS, torch.optim)
+                for key in getattr(registry, 'module_dict', dir(registry))
+            }
+            close = difflib.get_close_matches(name, known)
+            raise UsageError(
+                f"optim_wrapper.optimizer.type: there is no '{name}'"
+                + (f'; did you mean {", ".join(close)}?' if close else '')
+            )
+
+
+def _check_default_hooks(hooks: Mapping) -> None:
+    """Raise if a hook has no class, or CheckpointHook an unknown argument."""
+    for name, hook in hooks.items():
+        if isinstance(hook, Mapping) and 'type' not in hook:
+            known = sorted(key for key in hooks if key != name)
+            raise UsageError(
+                f'default_hooks.{name} has no type: neither the config nor '
+                f'its bases have a hook of that name, only {", ".join(known)}'
+            )
+    checkpoint = hooks.get('checkpoint') or {}
+    if checkpoint.get('type') == 'CheckpointHook':
+        # It would pass them on and fail at the first checkpoint, hours later.
+        known_args = {*inspect.signature(CheckpointHook.__init__).parameters}
+        # mmengine writes _scope_ into what a base of another package brings.
+        unknown = sorted(
+            {*checkpoint} - known_args - {'type', 'priority', '_scope_'}
+        )
+        if unknown:
+            raise UsageError(
+                f'default_hooks.checkpoint: CheckpointHook has no {unknown}; '
+                f'it takes {sorted(known_args - {"self", "kwargs"})}'
+            )
+
+
+def _near_miss(key: str, known: Collection[str]) -> str | None:
+    """Return the known key that `key` misspells, if it seems to."""
+    if key in known:
+        return None
+    for match in difflib.get_close_matches(key, known, cutoff=0.85):
+        # layer_1 and layer_2 are two names, not one and a slip; so are
+        # val_dataloader and val_dataloader_cfg.
+        if re.sub(r'\d', '', key) != re.sub(r'\d', '', match) and (
+            not key.startswith(f'{match}_')
+        ):
+            return match
+    return None
+
+
+def set_mixed_precision(cfg: Config) -> str:
+    """Turn on mixed precision for the device at hand; say what was chosen.
+
+    On CUDA that is mmengine's ``AmpOptimWrapper`` with the dtype of the
+    config (float16 if none) and dynamic loss scaling for float16; on CPU
+    bfloat16.
+
+    Raises:
+        UsageError: The config has another kind of optimizer wrapper.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UsageError(
+            "--amp replaces optim_wrapper.type 'OptimWrapper', but the "
+            f"config has '{kind}'; choose its precision in the config"
+        )
+    if get_device() == 'cpu':
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+        wrapper.type = 'swav_plugin.engine.CPUAmpOptimWrapper'
+        return 'Mixed precision: bfloat16 on the CPU.'
+    wrapper.type = 'AmpOptimWrapper'
+    # bfloat16 has float32's range. Scaling for float16 reads from the device
+    # in each step whether a gradient overflowed.
+    wrapper.setdefault(
+        'loss_scale',
+        dict(enabled=False)
+        if wrapper.get('dtype') == 'bfloat16'
+        else 'dynamic',
+    )
+    scale = wrapper.loss_scale
+    if isinstance(scale, dict) and not scale.get('enabled', True):
+        scale = 'none'
+    return (
+        f'Mixed precision: {wrapper.get("dtype") or "float16"}, '
+        f'loss_scale {scale}.'
+    )

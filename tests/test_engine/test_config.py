@@ -1,0 +1,366 @@
+"""From command lines to configs, and what is refused on the way."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from swav_plugin.compat import stack
+from swav_plugin.engine import config
+from swav_plugin.engine.config import (
+    check_keys,
+    load_config,
+    parse_options,
+    set_mixed_precision,
+)
+from swav_plugin.engine.errors import UsageError
+
+CONFIG = """
+data_root = 'data'
+epochs = 3
+train_dataloader = dict(
+    batch_size=8, num_workers=2, dataset=dict(data_root=data_root))
+custom_hooks = [dict(type='SwAVHook', queue_begin_epoch=0)]
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+optim_wrapper = dict(optimizer=dict(type='LARS', lr=.3))
+model = dict(type='SwAV', head=dict(num_prototypes=30, queue=None))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    file = tmp_path / 'config.py'
+    file.write_text(CONFIG)
+    return str(file)
+
+
+def test_options_change_the_config(path: str) -> None:
+    cfg = load_config(
+        path,
+        [
+            'train_dataloader.batch_size=4',
+            'custom_hooks.0.queue_begin_epoch=5',
+            'train_dataloader.dataset.data_root=/my photos',
+            'model.head.num_prototypes=[30, 40]',
+            'model.head.new=None',
+            'load_from=w.pth',
+            'optim_wrapper.clip_grad.max_norm=1',
+        ],
+    )
+    assert cfg.train_dataloader == dict(
+        batch_size=4, num_workers=2, dataset=dict(data_root='/my photos')
+    )
+    assert cfg.custom_hooks[0].queue_begin_epoch == 5
+    assert cfg.model.head == dict(
+        num_prototypes=[30, 40], queue=None, new=None
+    )
+    assert cfg.load_from == 'w.pth'
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=1)
+
+
+def test_without_workers_there_are_no_options_of_theirs(path: str) -> None:
+    options = [
+        'train_dataloader.prefetch_factor=4',
+        'train_dataloader.persistent_workers=True',
+    ]
+    loader = load_config(path, options).train_dataloader
+    assert loader.prefetch_factor == 4 and loader.persistent_workers
+    loader = load_config(
+        path, [*options, 'train_dataloader.num_workers=0']
+    ).train_dataloader
+    # torch would refuse them.
+    torch.utils.data.DataLoader(**{**loader, 'dataset': [1]})
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        ('train_dataloader', "KEY=VALUE, but got 'train_dataloader'"),
+        (
+            'train_dataloder.batch_size=4',
+            "unknown key 'train_dataloder'; did you mean 'train_dataloader'",
+        ),
+        ('optim_wraper.optimizer.lr=1', "did you mean 'optim_wrapper'"),
+        ('train_dataloader.num_worker=4', "did you mean 'num_workers'"),
+        ('head.num_prototypes=4', "the config has no 'head'"),
+        ('custom_hooks.1.priority=LOW', "'custom_hooks' has 1 entries"),
+        ('custom_hooks.last.priority=LOW', "there is no 'last'"),
+        ('model.head.queue.length=4', "'model.head.queue' is None and has no"),
+        (
+            'data_root=/mine',
+            "'data_root' is a variable that only the config "
+            'file reads. Set it where it is used: '
+            'train_dataloader.dataset.data_root',
+        ),
+    ],
+)
+def test_options_without_a_place(path: str, option: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_config(path, [option])
+
+
+def test_scope_of_the_config_is_kept(path: str) -> None:
+    assert load_config(path).default_scope == 'swav_plugin'
+    Path(path).write_text(CONFIG + "default_scope = 'mmdet'")
+    assert load_config(path).default_scope == 'mmdet'
+
+
+def test_config_that_builds_on_the_package(tmp_path: Path) -> None:
+    recipe = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
+    config = tmp_path / 'mine.py'
+    config.write_text(
+        f"_base_ = 'swav_plugin::selfsup/swav/{recipe}'\n"
+        'train_cfg = dict(max_epochs=7)\n'
+    )
+    cfg = load_config(str(config), ['model.head.num_prototypes=300'])
+    assert cfg.train_cfg.max_epochs == 7
+    assert cfg.model.head.num_prototypes == 300
+    assert cfg.default_hooks.checkpoint.max_keep_ckpts == 3
+
+
+def test_other_files_are_no_configs(tmp_path: Path) -> None:
+    weights = tmp_path / 'epoch_3.pth'
+    weights.touch()
+    with pytest.raises(
+        UsageError, match='epoch_3.pth is not a config.* order?'
+    ):
+        load_config(str(weights))
+
+
+def test_missing_package_names_the_family(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(path).write_text("_base_ = 'mmrotate::a/x.py'")
+    for family, installed in (('onedl', True), ('official', False)):
+        monkeypatch.setattr(stack, '_is_distribution', lambda name: installed)
+        with pytest.raises(
+            UsageError,
+            match=(rf"mmrotate.*install -e '.\[{family}-downstream\]'"),
+        ):
+            load_config(path)
+
+
+def test_missing_base_names_both_files(path: str) -> None:
+    Path(path).write_text("_base_ = 'nowhere.py'")
+    with pytest.raises(UsageError, match='config.py builds on .*nowhere.py'):
+        load_config(path)
+    Path(path).write_text("_base_ = 'mmnowhere::a/x.py'")
+    with pytest.raises(UsageError, match='cannot be read: .*mmnowhere'):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    'cfg, message',
+    [
+        (
+            dict(train_dataloder={}),
+            "unknown config key 'train_dataloder': did "
+            "you mean 'train_dataloader'",
+        ),
+        (dict(param_schedulers=[]), "did you mean 'param_scheduler'"),
+        (
+            dict(env_cfg=dict(cudnn_benchmarks=True)),
+            "'env_cfg.cudnn_benchmarks': did you mean "
+            "'env_cfg.cudnn_benchmark'",
+        ),
+        (dict(default_hooks=dict(checkpont={})), "'default_hooks.checkpoint'"),
+        (
+            dict(default_hooks=dict(skiped_images=dict(type='S'))),
+            "did you mean 'default_hooks.skipped_images'",
+        ),
+        (
+            dict(
+                default_hooks=dict(
+                    swov=dict(queue_begin_epoch=1), swav=dict(type='SwAVHook')
+                )
+            ),
+            'default_hooks.swov has no type: .* that name, only swav',
+        ),
+        (
+            dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_mul=0.0))),
+            "'optim_wrapper.paramwise_cfg.norm_decay_mult'",
+        ),
+        (
+            dict(
+                default_hooks=dict(
+                    checkpoint=dict(type='CheckpointHook', intervall=1)
+                )
+            ),
+            r"CheckpointHook has no \['intervall'\]; it takes .*'interval'",
+        ),
+    ],
+)
+def test_misspelt_keys(cfg: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_keys(Config(cfg))
+
+
+def test_variables_of_a_config_are_its_own_affair() -> None:
+    check_keys(
+        Config(
+            dict(
+                dataset_type='ImageFolder',
+                view_pipeline1=[],
+                train_pipeline=[],
+                data_root='data',
+                max_epochs=3,
+                norm_cfg={},
+                test_pipeline=[],
+                custom_hooks=None,
+                default_hooks=dict(ema=dict(type='EMAHook'), timer=None),
+                optim_wrapper=None,
+                tta_model={},
+                vis_backends=[],
+            )
+        )
+    )
+
+
+def write_recipe(tmp_path: Path, more: str) -> str:
+    """A user's config that inherits a recipe: 5005 frozen steps, epoch 15."""
+    recipe = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = 'swav_plugin::selfsup/swav/{recipe}'\n{more}")
+    return str(path)
+
+
+OLD_HOOK = "dict(type='SwAVHook', freeze_prototypes_iters=7)"
+OLD_SKIPPED = "dict(type='swav_plugin.engine.SkippedImagesHook')"
+
+
+@pytest.mark.parametrize(
+    'custom_hooks, left, note',
+    [
+        # Version 0.1: the list was all of our hooks.
+        (f'{OLD_HOOK}, {OLD_SKIPPED}', [], '(turned off: none)'),
+        (OLD_HOOK, [], '(turned off: SkippedImagesHook)'),
+        (OLD_SKIPPED, [], '(turned off: SwAVHook)'),
+        # Others only come on top.
+        ("dict(type='EMAHook')", ['swav', 'skipped_images'], None),
+        ('', ['swav', 'skipped_images'], None),
+    ],
+)
+def test_custom_hooks_of_version_0_1_replace_the_default_ones(
+    tmp_path: Path, custom_hooks: str, left: list[str], note: str | None
+) -> None:
+    path = write_recipe(tmp_path, f'custom_hooks = [{custom_hooks}]')
+    notes: list[str] = []
+    cfg = load_config(path, notes=notes)
+    ours = [name for name in cfg.default_hooks if name in config._OUR_HOOKS]
+    assert ours == left
+    assert 'checkpoint' in cfg.default_hooks
+    assert cfg.custom_hooks == Config.fromfile(path).custom_hooks
+    if note is None:
+        assert notes == []
+    else:
+        (line,) = notes
+        assert note in line and '\n' not in line
+        assert 'replaces swav, skipped_images of default_hooks' in line
+
+
+def test_a_recipe_changes_one_argument_of_a_hook(tmp_path: Path) -> None:
+    path = write_recipe(
+        tmp_path, 'default_hooks = dict(swav=dict(queue_begin_epoch=3))'
+    )
+    assert load_config(path).default_hooks.swav == dict(
+        type='SwAVHook',
+        freeze_prototypes_iters=5005,
+        queue_begin_epoch=3,
+        _scope_='swav_plugin',  # by mmengine
+    )
+
+
+def test_none_turns_a_hook_off(tmp_path: Path) -> None:
+    path = write_recipe(
+        tmp_path, 'default_hooks = dict(swav=None, timer=None)'
+    )
+    hooks = load_config(path).default_hooks
+    # mmengine turns its own off, and asserts that others are not None.
+    assert 'swav' not in hooks and hooks.timer is None
+    assert 'skipped_images' in hooks
+
+
+def test_options_of_version_0_1_find_the_hook(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, '')
+    notes: list[str] = []
+    cfg = load_config(path, ['custom_hooks.0.queue_begin_epoch=5'], notes)
+    assert cfg.default_hooks.swav.queue_begin_epoch == 5
+    assert 'custom_hooks' not in cfg
+    (note,) = notes
+    assert 'is now default_hooks.swav.queue_begin_epoch' in note
+    with pytest.raises(UsageError, match='no custom_hooks; set a hook by its'):
+        load_config(path, ['custom_hooks.1.num_names=9'])
+    # What a config of the user's has there is meant as it is.
+    path = write_recipe(tmp_path, f'custom_hooks = [{OLD_HOOK}]')
+    cfg = load_config(path, ['custom_hooks.0.queue_begin_epoch=5'])
+    assert cfg.custom_hooks[0].queue_begin_epoch == 5
+    with pytest.raises(UsageError, match='default_hooks.swav has no type'):
+        load_config(path, ['default_hooks.swav.queue_begin_epoch=5'])
+
+
+def test_text_with_commas_is_a_list() -> None:
+    assert parse_options(['a=1, 2', "b='/my photos'", 'c=(x,y)']) == {
+        'a': [1, 2],
+        'b': '/my photos',
+        'c': ('x', 'y'),
+    }
+
+
+@pytest.mark.parametrize(
+    'device, given, expected, note',
+    [
+        (
+            'cpu',
+            {},
+            dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
+            'bfloat16 on the CPU',
+        ),
+        (
+            'cpu',
+            dict(type='AmpOptimWrapper', dtype='float16', loss_scale=8.0),
+            dict(type='swav_plugin.engine.CPUAmpOptimWrapper'),
+            'bfloat16 on the CPU',
+        ),
+        (
+            'cuda',
+            dict(type='OptimWrapper'),
+            dict(type='AmpOptimWrapper', loss_scale='dynamic'),
+            'float16, loss_scale dynamic',
+        ),
+        (
+            'cuda',
+            dict(type='OptimWrapper', dtype='bfloat16'),
+            dict(
+                type='AmpOptimWrapper',
+                dtype='bfloat16',
+                loss_scale=dict(enabled=False),
+            ),
+            'bfloat16, loss_scale none',
+        ),
+        (
+            'cuda',
+            dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.0),
+            dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=8.0),
+            'bfloat16, loss_scale 8.0',
+        ),
+    ],
+)
+def test_mixed_precision(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    given: dict,
+    expected: dict,
+    note: str,
+) -> None:
+    monkeypatch.setattr(config, 'get_device', lambda: device)
+    cfg = Config(dict(optim_wrapper=given))
+    assert note in set_mixed_precision(cfg)
+    assert cfg.optim_wrapper == expected
+
+
+def test_mixed_precision_of_another_wrapper() -> None:
+    cfg = SimpleNamespace(optim_wrapper=dict(type='ApexOptimWrapper'))
+    with pytest.raises(UsageError, match="config has 'ApexOptimWrapper'"):
+        set_mixed_precision(cfg)

@@ -1,0 +1,93 @@
+"""How processes are prepared, and that none is left behind."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from swav_plugin.engine import processes
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.processes import set_launcher
+
+
+def test_launcher_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, 'get_device', lambda: 'cpu')
+    monkeypatch.setenv('RANK', '0')
+    cfg = Config(
+        dict(
+            find_unused_parameters=True,
+            model_wrapper_cfg=dict(type='Other', static_graph=True),
+        )
+    )
+    set_launcher(cfg, 'none')
+    assert cfg.launcher == 'none' and cfg.model_wrapper_cfg.type == 'Other'
+    set_launcher(cfg, 'pytorch')
+    assert cfg.model_wrapper_cfg == dict(
+        type='swav_plugin.engine.CPUDistributedDataParallel',
+        find_unused_parameters=True,
+        static_graph=True,
+    )
+    with pytest.raises(UsageError, match='slurm needs GPUs .*dist_train.sh'):
+        set_launcher(cfg, 'slurm')
+
+
+def test_launcher_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(UsageError, match='use tools/dist_train.sh CONFIG'):
+        set_launcher(Config(), 'pytorch')
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    cfg = Config()
+    set_launcher(cfg, 'pytorch')
+    assert 'model_wrapper_cfg' not in cfg
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
+    with pytest.raises(UsageError, match='4 processes .* only 2 GPUs'):
+        set_launcher(cfg, 'pytorch')
+
+
+LOADS_MASKS = """
+import argparse, sys, time
+from torch.utils.data import DataLoader
+from swav_plugin.engine.launch import run_command
+
+class Masks:
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        return bytes(2**20)
+
+def run(args):
+    loader = DataLoader(Masks(), batch_size=None, num_workers=1)
+    batches = iter(loader)
+    next(batches)
+    print(batches._workers[0].pid, flush=True)
+    time.sleep(60)
+
+run_command(run, argparse.Namespace(launcher='none'))
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='on Linux only')
+def test_workers_end_with_what_is_killed() -> None:
+    process = subprocess.Popen(
+        [sys.executable, '-c', LOADS_MASKS], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    worker = Path('/proc', process.stdout.readline().strip())
+    assert worker.exists()
+    process.kill()
+    process.wait(60)
+    deadline = time.monotonic() + 8
+    while worker.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not worker.exists()
