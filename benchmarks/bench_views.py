@@ -44,7 +44,7 @@ from swav_plugin.datasets.transforms.view_params import (
     BRIGHTNESS,
     CONTRAST,
     FLIP,
-    GREY,
+    GRAYSCALE,
     HUE,
     ORDER,
     SATURATION,
@@ -392,7 +392,7 @@ def largest_difference(files: list[str], num_crops: int) -> dict[str, object]:
 
 
 def _torchvision_view(img: np.ndarray, row: np.ndarray) -> Image.Image:
-    """One view, (S, S), by its row of `draw_view_params`."""
+    """Cut one view, (size, size), by its row of `draw_view_params`."""
     top, left, height, width = row[TOP : WIDTH + 1].astype(int).tolist()
     size = int(row[SIZE])
     view = TF.resized_crop(
@@ -406,10 +406,10 @@ def _torchvision_view(img: np.ndarray, row: np.ndarray) -> Image.Image:
         SATURATION: TF.adjust_saturation,
         HUE: TF.adjust_hue,
     }
-    for component in row[ORDER : ORDER + 4].astype(int):
-        if component in adjust:
-            view = adjust[component](view, float(row[AMOUNT + component]))
-    if row[GREY]:
+    for adjustment in row[ORDER : ORDER + 4].astype(int):
+        if adjustment in adjust:
+            view = adjust[adjustment](view, float(row[AMOUNT + adjustment]))
+    if row[GRAYSCALE]:
         view = TF.rgb_to_grayscale(view, 3)
     if row[SIGMA]:
         view = view.filter(ImageFilter.GaussianBlur(float(row[SIGMA])))

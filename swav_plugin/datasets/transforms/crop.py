@@ -7,6 +7,7 @@ from PIL import Image
 
 from swav_plugin.registry import TRANSFORMS
 
+from .pillow_ops import crop_and_resize, flip
 from .randomness import RandomTransform, check_bounds
 
 
@@ -87,13 +88,11 @@ class RandomResizedCrop(RandomTransform):
             crop_width,
         )
 
-    def apply(self, img: np.ndarray, params: tuple) -> np.ndarray:
+    def apply(
+        self, img: np.ndarray, params: tuple[int, int, int, int]
+    ) -> np.ndarray:
         """Cut the box (top, left, height, width) out of img and resize it."""
-        top, left, height, width = params
-        # Sliced before Pillow sees it: only the box is copied.
-        box = Image.fromarray(img[top : top + height, left : left + width])
-        size = (self.scale, self.scale)
-        return np.asarray(box.resize(size, Image.Resampling.BILINEAR))
+        return crop_and_resize(img, *params, self.scale)
 
 
 @TRANSFORMS.register_module()
@@ -155,7 +154,7 @@ class RandomFlip(RandomTransform):
 
     def apply(self, img: np.ndarray, params: None) -> np.ndarray:
         """Mirror img."""
-        return img[:, ::-1]
+        return flip(img)
 
 
 @TRANSFORMS.register_module()

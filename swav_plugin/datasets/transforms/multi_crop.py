@@ -12,24 +12,11 @@ from mmengine.logging import print_log
 from swav_plugin.compat import jit
 from swav_plugin.registry import TRANSFORMS
 
-from .cpu_ops import cut_views
+from . import cpu_ops, pillow_ops
 from .crop import RandomFlip, RandomResizedCrop
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import FIRST_VIEW, sample_rng
-from .view_params import (
-    AMOUNT,
-    FLIP,
-    GREY,
-    NOTHING,
-    ORDER,
-    SIGMA,
-    TOP,
-    WIDTH,
-    Recipe,
-    draw_view_params,
-)
-
-COMPONENT_NAMES = ('brightness', 'contrast', 'saturation', 'hue')
+from .view_params import ADJUSTMENTS, Recipe, draw_view_params
 
 
 @TRANSFORMS.register_module()
@@ -108,37 +95,33 @@ class MultiCrop(BaseTransform):
                 f'MultiCrop got num_views={num_views}; '
                 'every group needs at least one view.'
             )
-        # The separate transforms check their arguments, and cut the views
-        # where there is no numba.
-        self.crops = [
+        # The separate transforms check their arguments.
+        crops = [
             RandomResizedCrop(scale, ratios, aspect_ratio_range)
             for num, scale, ratios in zip(num_views, scales, crop_ratio_ranges)
             for _ in range(num)
         ]
-        self.flip = RandomFlip(flip_prob)
-        self.jitter = ColorJitter(
+        flip = RandomFlip(flip_prob)
+        jitter = ColorJitter(
             brightness, contrast, saturation, hue, jitter_prob
         )
-        self.grayscale = RandomGrayscale(grayscale_prob)
-        self.blur = GaussianBlur(sigma_range, blur_prob)
+        grayscale = RandomGrayscale(grayscale_prob)
+        blur = GaussianBlur(sigma_range, blur_prob)
         self.recipe = Recipe(
-            sizes=np.array([crop.scale for crop in self.crops], np.int64),
+            sizes=np.array([crop.scale for crop in crops], np.int64),
             crop_ratio_ranges=np.array(
-                [crop.crop_ratio_range for crop in self.crops], float
+                [crop.crop_ratio_range for crop in crops], float
             ),
             aspect_ratio_range=np.array(aspect_ratio_range, float),
-            flip_prob=float(flip_prob),
+            flip_prob=float(flip.prob),
             amount_ranges=np.array(
-                [
-                    self.jitter.ranges.get(name, (0.0, 0.0))
-                    for name in COMPONENT_NAMES
-                ],
+                [jitter.ranges.get(name, (0.0, 0.0)) for name in ADJUSTMENTS],
                 float,
             ),
-            jitter_prob=float(jitter_prob),
-            grey_prob=float(grayscale_prob),
-            sigma_range=np.array(sigma_range, float),
-            blur_prob=float(blur_prob),
+            jitter_prob=float(jitter.prob),
+            grayscale_prob=float(grayscale.prob),
+            sigma_range=np.array(blur.sigma_range, float),
+            blur_prob=float(blur.prob),
         )
         self.on_device = on_device
         self._compile()
@@ -194,49 +177,13 @@ class MultiCrop(BaseTransform):
         return results
 
     def cut(self, img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
-        """Cut the views of an image by their rows of `draw_view_params`.
+        """Cut V views, (size, size, 3) uint8, by rows of `draw_view_params`.
 
-        Returns:
-            V uint8 arrays (S, S, 3) that share no memory with the image. They
-            are planar, so that transposing them to (3, S, S) needs no copy.
+        They share no memory with the image.
         """
         if jit.NO_NUMBA is not None:
-            return [
-                self._cut_with_pillow(img, crop, row)
-                for crop, row in zip(self.crops, params.tolist())
-            ]
-        # One type of array for numba: another would be compiled again.
-        img = np.ascontiguousarray(img).view()
-        img.flags.writeable = False
-        sizes = self.recipe.sizes
-        ends = np.cumsum(3 * sizes**2)
-        memory = np.empty(ends[-1], np.uint8)
-        cut_views(img, params, memory)
-        return [
-            view.reshape(3, size, size).transpose(1, 2, 0)
-            for view, size in zip(np.split(memory, ends[:-1]), sizes)
-        ]
-
-    def _cut_with_pillow(
-        self, img: np.ndarray, crop: RandomResizedCrop, row: list[float]
-    ) -> np.ndarray:
-        """Cut one view, (S, S, 3), by its row."""
-        view = crop.apply(img, tuple(map(int, row[TOP : WIDTH + 1])))
-        if row[FLIP]:
-            view = self.flip.apply(view, None)
-        view = self.jitter.apply(
-            view,
-            [
-                (COMPONENT_NAMES[component], row[AMOUNT + component])
-                for component in map(int, row[ORDER : ORDER + 4])
-                if component != NOTHING
-            ],
-        )
-        if row[GREY]:
-            view = self.grayscale.apply(view, None)
-        if row[SIGMA]:
-            view = self.blur.apply(view, row[SIGMA])
-        return view
+            return pillow_ops.cut_views(img, params)
+        return cpu_ops.cut_views(img, params)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.recipe})'

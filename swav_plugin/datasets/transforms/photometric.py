@@ -3,12 +3,12 @@
 from numbers import Real
 
 import numpy as np
-import torchvision.transforms.functional as F
-from PIL import Image, ImageFilter
 
 from swav_plugin.registry import TRANSFORMS
 
+from .pillow_ops import ADJUST, gaussian_blur, to_grayscale
 from .randomness import RandomTransform, check_bounds
+from .view_params import ADJUSTMENTS
 
 # Of the colours of ImageNet: eigenvalues of the covariance of (R, G, B) in
 # 0..1, and an eigenvector in each column. The numbers of fb.resnet.torch.
@@ -19,13 +19,6 @@ _EIGENVECTORS = np.array(
         [-0.5808, -0.0045, -0.8140],
         [-0.5836, -0.6948, 0.4203],
     ]
-)
-
-_ADJUST = dict(
-    brightness=F.adjust_brightness,
-    contrast=F.adjust_contrast,
-    saturation=F.adjust_saturation,
-    hue=F.adjust_hue,
 )
 
 
@@ -82,7 +75,7 @@ class ColorJitter(RandomTransform):
     def draw(
         self, rng: np.random.Generator, height: int, width: int
     ) -> list[tuple[str, float]]:
-        """Draw (component, factor) pairs in the order to apply them."""
+        """Draw (adjustment, factor) pairs in the order to apply them."""
         factors = [
             (name, rng.uniform(*bounds))
             for name, bounds in self.ranges.items()
@@ -92,11 +85,10 @@ class ColorJitter(RandomTransform):
     def apply(
         self, img: np.ndarray, params: list[tuple[str, float]]
     ) -> np.ndarray:
-        """Change the components of img by the given factors in turn."""
-        pil_img = Image.fromarray(img)
+        """Make the adjustments of img in turn."""
         for name, factor in params:
-            pil_img = _ADJUST[name](pil_img, factor)
-        return np.asarray(pil_img)
+            img = ADJUST[ADJUSTMENTS.index(name)](img, factor)
+        return img
 
 
 @TRANSFORMS.register_module()
@@ -150,9 +142,8 @@ class RandomGrayscale(RandomTransform):
         super().__init__(prob)
 
     def apply(self, img: np.ndarray, params: None) -> np.ndarray:
-        """Give the grey image, (H, W, 3)."""
-        luma = np.asarray(Image.fromarray(img).convert('L'))
-        return np.repeat(luma[..., None], 3, axis=2)
+        """Take the colour out of img."""
+        return to_grayscale(img)
 
 
 @TRANSFORMS.register_module()
@@ -188,5 +179,4 @@ class GaussianBlur(RandomTransform):
 
     def apply(self, img: np.ndarray, params: float) -> np.ndarray:
         """Blur img with a sigma in pixels."""
-        blur = ImageFilter.GaussianBlur(radius=params)
-        return np.asarray(Image.fromarray(img).filter(blur))
+        return gaussian_blur(img, params)

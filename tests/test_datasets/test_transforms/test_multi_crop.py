@@ -20,7 +20,7 @@ from swav_plugin.datasets.transforms import (
 from swav_plugin.datasets.transforms.randomness import FIRST_VIEW
 from swav_plugin.datasets.transforms.view_params import (
     FLIP,
-    GREY,
+    GRAYSCALE,
     NUM_PARAMS,
     ORDER,
     SIGMA,
@@ -200,7 +200,7 @@ def test_rows_are_those_of_the_first_stream() -> None:
 @pytest.mark.parametrize('prob', [0, 1])
 def test_every_probability_reaches_its_column(prob: int) -> None:
     names = ('flip_prob', 'jitter_prob', 'grayscale_prob', 'blur_prob')
-    columns = (FLIP, ORDER, GREY, SIGMA)
+    columns = (FLIP, ORDER, GRAYSCALE, SIGMA)
     for name in names:
         transform = swav_crops(
             on_device=True,
