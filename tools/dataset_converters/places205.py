@@ -9,8 +9,7 @@ where the archives unpack them. Lines are "path label", relative to ROOT.
 import argparse
 from pathlib import Path
 
-from swav_plugin.datasets.image_folder import read_list
-from swav_plugin.datasets.list_file import write_list
+from swav_plugin.datasets.list_file import read_list, write_list
 
 
 def convert(root: Path, images: str) -> None:
