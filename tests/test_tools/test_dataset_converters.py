@@ -293,7 +293,7 @@ def test_cifar10(tmp_path: Path, run: Run, refuse: Run) -> None:
     ]
     pixels = np.asarray(Image.open(tmp_path / files[2]))
     assert pixels.shape == (32, 32, 3) and pixels[0, 0].tolist() == [1, 2, 3]
-    assert 'train exists already; remove it' in refuse(
+    assert 'train already exists; remove it' in refuse(
         'cifar10', tmp_path, CIFAR10=Cifar10
     )
 
@@ -410,7 +410,7 @@ def test_voc12aug(tmp_path: Path, run: Run, refuse: Run) -> None:
         np.testing.assert_array_equal(
             np.asarray(Image.open(folder / f'{i}.png')), masks[i]
         )
-    assert 'SegmentationClassAug exists already' in refuse(
+    assert 'SegmentationClassAug already exists' in refuse(
         'voc12aug', voc, sbd
     )
     for path in folder.iterdir():
