@@ -56,7 +56,7 @@ from swav_plugin.datasets.transforms.view_params import (
 )
 from swav_plugin.registry import TRANSFORMS
 
-# Of each group: how many views, pixels, share of the image.
+# Each group: how many views, their size in pixels, share of the image.
 GROUPS = ((2, 224, (0.14, 1.0)), (6, 96, (0.05, 0.14)))
 FILES_IN_TURN = 8
 UPSTREAM = 'facebookresearch/swav'
@@ -220,11 +220,11 @@ def albumentations() -> Pipeline:
 
 def recipe(**changes: object) -> dict:
     """Our transform with SwAV's numbers."""
-    num_views, scales, ratios = zip(*GROUPS)
+    num_views, sizes, ratios = zip(*GROUPS)
     return dict(
         type='MultiCrop',
         num_views=num_views,
-        scales=scales,
+        sizes=sizes,
         crop_ratio_ranges=ratios,
         **changes,
     )
@@ -239,7 +239,7 @@ def separate() -> dict:
             [
                 dict(
                     type='RandomResizedCrop',
-                    scale=size,
+                    size=size,
                     crop_ratio_range=ratios,
                 ),
                 dict(type='RandomFlip', prob=0.5),

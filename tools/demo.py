@@ -128,19 +128,19 @@ def evaluated_images(cfg: Config) -> Subset:
     """At most MAX_EVALUATED images, spread evenly over the sorted set."""
     views = cfg.train_dataloader.dataset.pipeline[1]
     if views.type == 'MultiCrop':
-        side = views.scales[0]
+        size = views.sizes[0]
     else:
-        side = next(
-            transform.scale
+        size = next(
+            transform.size
             for transform in views.transforms[0]
-            if 'scale' in transform
+            if 'size' in transform
         )
     dataset = ImageFolder(
         cfg.train_dataloader.dataset.data_root,
         pipeline=[
             dict(type='LoadImage'),
-            dict(type='ResizeEdge', scale=side),
-            dict(type='CenterCrop', crop_size=side),
+            dict(type='ResizeEdge', scale=size),
+            dict(type='CenterCrop', crop_size=size),
             dict(type='PackViews'),
         ],
     )

@@ -370,7 +370,7 @@ def test_options_of_base_dataset(tmp_path: Path) -> None:
 
 def test_dataset_can_be_sent_to_a_spawned_worker(tmp_path: Path) -> None:
     write_image(tmp_path / '1.png', seed=1)
-    group = [dict(type='RandomResizedCrop', scale=8), dict(type='ColorJitter')]
+    group = [dict(type='RandomResizedCrop', size=8), dict(type='ColorJitter')]
     dataset = ImageFolder(
         tmp_path,
         [
@@ -486,7 +486,7 @@ VIEWS = [
     dict(
         type='MultiView',
         num_views=2,
-        transforms=[[dict(type='RandomResizedCrop', scale=8)]],
+        transforms=[[dict(type='RandomResizedCrop', size=8)]],
     ),
     dict(type='PackViews'),
 ]

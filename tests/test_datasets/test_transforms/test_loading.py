@@ -443,13 +443,13 @@ def test_huge_file_is_decoded_to_be_shrunk(tmp_path: Path) -> None:
         dict(
             type='MultiCrop',
             num_views=[1],
-            scales=[8],
+            sizes=[8],
             crop_ratio_ranges=[(0.5, 1.0)],
         ),
         dict(
             type='MultiView',
             num_views=1,
-            transforms=[[dict(type='RandomResizedCrop', scale=8)]],
+            transforms=[[dict(type='RandomResizedCrop', size=8)]],
         ),
         dict(type='RandomFlip', prob=1.0),
         dict(type='PackViews'),

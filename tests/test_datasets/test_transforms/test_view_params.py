@@ -53,13 +53,13 @@ MIN_P = 1e-3
 
 def recipe(
     num_views: int,
-    scale: int = 96,
+    size: int = 96,
     ratios: tuple[float, float] = (0.05, 0.14),
     **arguments: object,
 ) -> Recipe:
     """SwAV's recipe for views of one size."""
     return MultiCrop(
-        [num_views], [scale], [ratios], on_device=True, **arguments
+        [num_views], [size], [ratios], on_device=True, **arguments
     ).recipe  # type: ignore[arg-type]
 
 
