@@ -42,7 +42,7 @@ def test_published_numbers() -> None:
 
 
 def problem(name: str, root: Path, **options: bool) -> str:
-    """What is wrong with a part of a set."""
+    """Return what is wrong with a part of a set."""
     found = check(name, root, any_size=True, **options).problem
     assert found is not None
     return found
@@ -50,7 +50,7 @@ def problem(name: str, root: Path, **options: bool) -> str:
 
 @pytest.fixture
 def expect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a set have other numbers than the published ones."""
+    """Change the published numbers of a set."""
 
     def change(
         name: str, num_images: dict[str, int], num_classes: int

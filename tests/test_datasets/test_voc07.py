@@ -1,4 +1,4 @@
-"""VOC07: marks of classes, and lists that can not be right."""
+"""VOC07: marks of classes, and lists that cannot be right."""
 
 from pathlib import Path
 

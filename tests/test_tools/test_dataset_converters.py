@@ -125,7 +125,7 @@ def test_lists_of_class_folders(imagenet: Path, run: Run, refuse: Run) -> None:
 
 def test_lists_of_a_flat_val(imagenet: Path, run: Run, refuse: Run) -> None:
     io = pytest.importorskip('scipy.io')
-    assert 'has no class folders; give --devkit' in refuse(
+    assert 'has no class folders; pass --devkit' in refuse(
         'imagenet', 'lists', imagenet
     )
     devkit = imagenet / 'devkit/data'
@@ -314,7 +314,7 @@ def test_cityscapes(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / source.name).symlink_to(source)
     (tmp_path / 'other').mkdir()
-    assert '12 masks written, 0 were there' in run('cityscapes', tmp_path)
+    assert '12 masks written, 0 already existed' in run('cityscapes', tmp_path)
     occurring: set[int] = set()
     for source in sources:
         name = source.name.replace('labelIds', 'labelTrainIds')
@@ -331,7 +331,7 @@ def test_cityscapes(
         np.testing.assert_array_equal(written, expected)
         occurring |= set(np.unique(written).tolist())
     assert len(occurring - {255}) == 11
-    assert '0 masks written, 12 were there' in run('cityscapes', tmp_path)
+    assert '0 masks written, 12 already existed' in run('cityscapes', tmp_path)
     bad = folder / 'x_gtFine_labelIds.png'
     Image.new('L', (4, 4), 34).save(bad)
     assert f'{bad}: ids go up to 34; expected 0 to 33' in refuse(

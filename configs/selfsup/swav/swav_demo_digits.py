@@ -41,8 +41,8 @@ model = dict(
     # On a CPU, in float32, torch 2.14's gradients of the other layout are off
     # by up to 1 % in this network, and it learns more slowly.
     channels_last=False,
-    # Three stages that keep 4x4 places of 32 px, 175,000 parameters. The stem
-    # of an ImageNet ResNet would leave one place.
+    # Three stages make 4x4 positions of 32x32 px; 175,000 parameters. The stem
+    # of an ImageNet ResNet would leave a single position.
     backbone=dict(
         _delete_=True,
         type='ResNet_CIFAR',

@@ -59,7 +59,7 @@ class Samples:
 def batch_of(
     paths: list[Path], decode_on_device: bool = True, num_workers: int = 0
 ) -> ImageBatch:
-    """A batch of all files."""
+    """Collate all files."""
     loader = DataLoader(
         Samples(paths, decode_on_device),
         batch_size=len(paths),
@@ -71,7 +71,7 @@ def batch_of(
 
 
 def images_of(batch: ImageBatch) -> list[np.ndarray]:
-    """The images of a batch, by `places` and `sizes`."""
+    """Return the images of a batch, by `layout` and `sizes`."""
     return [
         batch.pixels[first : first + height * width]
         .view(height, width, 3)

@@ -281,7 +281,7 @@ def test_edges_stand_where_they_should(
     rng = np.random.default_rng(0)
     for _ in range(5):
         params = draw_view_params(rng, height, width, GEOMETRY)
-        # The edge lies in the middle of the first view.
+        # The edge is in the middle of the first view.
         box = params[0]
         top, left = (
             int(box[TOP] + box[HEIGHT] / 2),
@@ -292,7 +292,7 @@ def test_edges_stand_where_they_should(
         views = cut_views(batch_of([img], [params]))
         for row, view in zip(params, views):
             size = row[SIZE]
-            # The position of an edge is how much of the view lies before it.
+            # The position of an edge is how much of the view is before it.
             found_left = size * (1 - view[0, 0].float().mean().item() / 255)
             found_top = size * (1 - view[0, 1].float().mean().item() / 255)
             expected_left = np.clip(
