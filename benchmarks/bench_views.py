@@ -1,6 +1,6 @@
-"""From JPEG files to SwAV's 2x224 + 6x96 views: images/s of one core.
+"""Time JPEG files to SwAV's 2x224 + 6x96 views: images/s of one core.
 
-Ours against the pipelines that others train SwAV with, each with its own
+Compares our pipeline with those that others train SwAV with. Each has its own
 decoder, its own draws from the same distributions, and its own output.
 
     taskset -c 1 python benchmarks/bench_views.py --data PHOTOS
@@ -44,7 +44,7 @@ from swav_plugin.datasets.transforms.view_params import (
     BRIGHTNESS,
     CONTRAST,
     FLIP,
-    GREY,
+    GRAYSCALE,
     HUE,
     ORDER,
     SATURATION,
@@ -56,7 +56,7 @@ from swav_plugin.datasets.transforms.view_params import (
 )
 from swav_plugin.registry import TRANSFORMS
 
-# Of each group: how many views, pixels, share of the image.
+# Each group: how many views, their size in pixels, share of the image.
 GROUPS = ((2, 224, (0.14, 1.0)), (6, 96, (0.05, 0.14)))
 FILES_IN_TURN = 8
 UPSTREAM = 'facebookresearch/swav'
@@ -76,7 +76,7 @@ Pipeline = Callable[[str], object]
 
 
 def upstream() -> Pipeline:
-    """torchvision on Pillow, from upstream's description of its views."""
+    """Build upstream's pipeline: torchvision on Pillow images."""
 
     def blur(img: Image.Image) -> Image.Image:
         if random.random() >= 0.5:
@@ -108,7 +108,7 @@ def upstream() -> Pipeline:
 
 
 def mmpretrain() -> Pipeline:
-    """The pipeline of swav_resnet50_8xb32-mcrop-coslr-200e_in1k."""
+    """Build that of mmpretrain's swav_resnet50_8xb32-mcrop-coslr-200e_in1k."""
     import mmpretrain.datasets  # noqa: F401
     from mmpretrain.registry import TRANSFORMS as theirs
 
@@ -174,7 +174,7 @@ def _scope(name: str) -> Iterator[None]:
 
 
 def lightly() -> Pipeline:
-    """SwaVTransform with its defaults, which are SwAV's."""
+    """Build SwaVTransform with its defaults, which are SwAV's."""
     from lightly.transforms import SwaVTransform
 
     transform = SwaVTransform()
@@ -187,7 +187,7 @@ def lightly() -> Pipeline:
 
 
 def albumentations() -> Pipeline:
-    """The nearest: no antialiasing, other arithmetic for hue and blur."""
+    """Build the nearest one: no antialiasing, other hue and blur."""
     import albumentations as A
 
     views = []
@@ -219,19 +219,19 @@ def albumentations() -> Pipeline:
 
 
 def recipe(**changes: object) -> dict:
-    """Our transform with SwAV's numbers."""
-    num_views, scales, ratios = zip(*GROUPS)
+    """Return our transform with SwAV's numbers."""
+    num_views, sizes, ratios = zip(*GROUPS)
     return dict(
         type='MultiCrop',
         num_views=num_views,
-        scales=scales,
+        sizes=sizes,
         crop_ratio_ranges=ratios,
         **changes,
     )
 
 
 def separate() -> dict:
-    """Our transforms one by one, as a custom pipeline would have them."""
+    """Return our transforms one by one, as in a custom pipeline."""
     return dict(
         type='MultiView',
         num_views=[group[0] for group in GROUPS],
@@ -239,7 +239,7 @@ def separate() -> dict:
             [
                 dict(
                     type='RandomResizedCrop',
-                    scale=size,
+                    size=size,
                     crop_ratio_range=ratios,
                 ),
                 dict(type='RandomFlip', prob=0.5),
@@ -260,7 +260,7 @@ def separate() -> dict:
 
 
 def ours(cut: dict, loads: bool = True, numba: bool = True) -> Pipeline:
-    """Ours from a file, or from what `read_rgb` gave for it."""
+    """Build ours, which reads files or starts from decoded images."""
     steps = [dict(type='LoadImage')] if loads else []
     transform = Compose(
         [
@@ -327,11 +327,11 @@ PIPELINES: dict[str, tuple[Callable[[], Pipeline], str, str]] = {
 
 
 def compare(files: list[str], num_rounds: int) -> tuple[list, dict]:
-    """Time all pipelines; also say what is missing.
+    """Time all pipelines; also say which are missing, and why.
 
-    They take turns after some files: soon enough that other work on the
-    machine slows all alike, and rarely enough to find their code in the
-    cache. A round is all files.
+    They take turns after some files: often enough for other work on the
+    machine to slow all of them alike, and rarely enough for their code to be
+    in the cache. A round is all files.
     """
     steps, missing = {}, {}
     num_turns = -(-len(files) // FILES_IN_TURN)
@@ -392,7 +392,7 @@ def largest_difference(files: list[str], num_crops: int) -> dict[str, object]:
 
 
 def _torchvision_view(img: np.ndarray, row: np.ndarray) -> Image.Image:
-    """One view, (S, S), by its row of `draw_view_params`."""
+    """Cut one view, (size, size), by its row of `draw_view_params`."""
     top, left, height, width = row[TOP : WIDTH + 1].astype(int).tolist()
     size = int(row[SIZE])
     view = TF.resized_crop(
@@ -406,10 +406,10 @@ def _torchvision_view(img: np.ndarray, row: np.ndarray) -> Image.Image:
         SATURATION: TF.adjust_saturation,
         HUE: TF.adjust_hue,
     }
-    for component in row[ORDER : ORDER + 4].astype(int):
-        if component in adjust:
-            view = adjust[component](view, float(row[AMOUNT + component]))
-    if row[GREY]:
+    for adjustment in row[ORDER : ORDER + 4].astype(int):
+        if adjustment in adjust:
+            view = adjust[adjustment](view, float(row[AMOUNT + adjustment]))
+    if row[GRAYSCALE]:
         view = TF.rgb_to_grayscale(view, 3)
     if row[SIGMA]:
         view = view.filter(ImageFilter.GaussianBlur(float(row[SIGMA])))
@@ -423,14 +423,14 @@ def scaling(
     batch_size: int = 32,
     num_batches: int = 16,
 ) -> list[dict]:
-    """Images/s of our loader with so many workers, measured in turn."""
+    """Measure images/s of our loader with each number of workers, in turn."""
     loaders = {
         count: iter(build_loader(files, batch_size, count))
         for count in worker_counts
     }
 
     def batches(count: int) -> float:
-        """Seconds for `num_batches`, without those made in advance."""
+        """Time `num_batches` in seconds, after those made in advance."""
         for _ in range(2 * count + 1):
             next(loaders[count])
         start = time.perf_counter()
@@ -457,7 +457,7 @@ def scaling(
 
 
 def print_pipelines(rows: list[dict], missing: dict[str, str]) -> None:
-    """One line for each."""
+    """Print one line for each pipeline."""
     print(
         f'{"pipeline":<36} {"ms/image":>8} {"images/s":>8} '
         f'{"ratio [range]":>18} {"ours is":>7}  output'
@@ -492,7 +492,7 @@ def main() -> None:
         '--workers',
         type=int,
         nargs='+',
-        help='measure the loader with so many workers',
+        help='measure the loader with these numbers of workers instead',
     )
     args = parser.parse_args()
     torch.set_num_threads(1)

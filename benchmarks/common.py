@@ -195,7 +195,7 @@ def build_loader(
     load_image, multi_crop, _ = loader.dataset.pipeline
     load_image.update(decode_on_device=path == 'decode')
     multi_crop.update(
-        num_views=num_views, scales=scales, on_device=path != 'cpu'
+        num_views=num_views, sizes=scales, on_device=path != 'cpu'
     )
     with TemporaryDirectory() as folder:
         file_list = Path(folder, 'files.txt')

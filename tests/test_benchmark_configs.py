@@ -42,7 +42,7 @@ CROP = [
     (
         'RandomResizedCrop',
         dict(
-            scale=224,
+            size=224,
             crop_ratio_range=(0.08, 1.0),
             aspect_ratio_range=(3 / 4, 4 / 3),
         ),

@@ -300,9 +300,9 @@ def crops(cfg: Config) -> tuple:
     views = views_transform(cfg)
     if views.type == 'MultiCrop':
         return tuple(
-            (num, scale, *ratios)
-            for num, scale, ratios in zip(
-                views.num_views, views.scales, views.crop_ratio_ranges
+            (num, size, *ratios)
+            for num, size, ratios in zip(
+                views.num_views, views.sizes, views.crop_ratio_ranges
             )
         )
     boxes = [
@@ -310,7 +310,7 @@ def crops(cfg: Config) -> tuple:
         for group in views.transforms
     ]
     return tuple(
-        (num, box.scale, *box.crop_ratio_range)
+        (num, box.size, *box.crop_ratio_range)
         for num, box in zip(views.num_views, boxes)
     )
 
@@ -429,7 +429,7 @@ def test_upstream_where_mmselfsup_differs(name: str) -> None:
         eps=1e-8,
     )
     views = views_transform(cfg).to_dict()
-    for part in ('num_views', 'scales', 'crop_ratio_ranges'):
+    for part in ('num_views', 'sizes', 'crop_ratio_ranges'):
         views.pop(part)  # in the table of facts
     assert views == dict(
         type='MultiCrop',

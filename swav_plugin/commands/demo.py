@@ -127,12 +127,12 @@ def evaluated_images(cfg: Config) -> Subset:
     """Return at most MAX_EVALUATED images, spread evenly over the set."""
     views = cfg.train_dataloader.dataset.pipeline[1]
     if views.type == 'MultiCrop':
-        size = views.scales[0]
+        size = views.sizes[0]
     else:
         size = next(
-            transform.scale
+            transform.size
             for transform in views.transforms[0]
-            if 'scale' in transform
+            if 'size' in transform
         )
     dataset = ImageFolder(
         cfg.train_dataloader.dataset.data_root,

@@ -14,8 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from swav_plugin.checkpoints import RANDOM
-from swav_plugin.checkpoints.keys import load_backbone, load_model
+from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
 from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.checks import check_labels
 from swav_plugin.engine.config import load_config

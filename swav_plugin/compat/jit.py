@@ -1,6 +1,9 @@
 """Compile functions of numbers and arrays where numba is installed."""
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 _Function = TypeVar('_Function', bound=Callable)
@@ -30,8 +33,13 @@ def jit(function: _Function) -> _Function:
 
 
 def _compile(function: Any) -> Any:
-    """Compile with numba, and keep the machine code if there is a place."""
+    """Compile with numba and, where possible, keep the machine code."""
     global NO_CACHE
+    # numba keeps machine code until the file of the function changes, but it
+    # compiles in functions and constants of other files. So the code is kept
+    # under a name that changes with any of them.
+    folder = Path(function.__code__.co_filename).parent
+    function.__qualname__ += f'_{_digest(folder)}'
     # nogil: threads can run it side by side. error_model: x / 0 is infinite,
     # which leaves loops without branches.
     options: Any = dict(nogil=True, error_model='numpy')
@@ -40,3 +48,11 @@ def _compile(function: Any) -> Any:
     except RuntimeError as error:
         NO_CACHE = str(error)
         return njit(**options)(function)
+
+
+@functools.cache
+def _digest(folder: Path) -> str:
+    """Return a hash of the files in a folder that have compiled functions."""
+    sources = [path.read_bytes() for path in sorted(folder.glob('*.py'))]
+    compiled = [source for source in sources if b'compat.jit' in source]
+    return hashlib.sha256(b''.join(compiled)).hexdigest()[:12]

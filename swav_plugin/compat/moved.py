@@ -30,6 +30,12 @@ MOVED = {
     'swav_plugin.datasets.transforms.fused_ops': (
         'swav_plugin.datasets.transforms.cpu_ops'
     ),
+    'swav_plugin.datasets.transforms.encoded_image': (
+        'swav_plugin.datasets.transforms.loading'
+    ),
+    'swav_plugin.datasets.transforms.whole_image': (
+        'swav_plugin.datasets.transforms.formatting'
+    ),
     **{
         f'swav_plugin.engine.{name}_hook': f'swav_plugin.engine.hooks.{name}'
         for name in (

@@ -1,4 +1,10 @@
-"""From samples to a batch. B: images, V: views."""
+"""Collate samples into a batch. B: images, V: views.
+
+Views that are cut already are stacked. Whole images, which the device will
+cut, have different sizes: their pixels are joined into one long tensor, which
+takes one copy from the worker to the device, and `ImageBatch.layout` says
+where each image begins.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +17,20 @@ from mmengine.registry import FUNCTIONS
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from .transforms.encoded_image import EncodedImage
+from .transforms.formatting import WholeImage
+from .transforms.loading import EncodedImage
 from .transforms.view_params import SIZE
-from .transforms.whole_image import WholeImage
 
 
 @dataclass(frozen=True)
 class EncodedImages:
     """JPEG files for `decode_images`.
 
-    Not a tuple: `cast_data` and pinning leave it on the host, where decoders
-    take it from.
+    Not a tuple: `cast_data` and pinning, which move tensors inside of tuples,
+    leave it on the host, where decoders want the bytes.
     """
 
-    data: Tensor  # (number of bytes,) uint8, file after file
+    data: Tensor  # (number of bytes,) uint8, one file after another
     lengths: list[int]  # bytes of each file
     shapes: list[tuple[int, int]]  # (height, width) of each image
     paths: list[str]
@@ -34,36 +40,36 @@ class ImageBatch(NamedTuple):
     """B images of any sizes and what to cut out of them.
 
     `cast_data` and pinning move the tensors and leave the lists on the host,
-    where they are wanted: they decide shapes.
+    where they are needed: they decide the shapes of tensors.
     """
 
-    # (number of pixels, 3) uint8 RGB, image after image. Those of encoded
-    # images are still missing, at the end.
+    # (number of pixels, 3) uint8 RGB, one image after another. Those of
+    # encoded images come last, and are added when they are decoded.
     pixels: Tensor
-    places: Tensor  # (B, 2) int64: first pixel, and pixels in a line
+    layout: Tensor  # (B, 2) int64: index of the first pixel, pixels in a row
     params: Tensor  # (B, V, NUM_PARAMS) float32, see `view_params`
     sizes: list[tuple[int, int]]  # (height, width) of each image
-    view_sizes: list[int]  # side of each view
-    encoded: EncodedImages | None  # those that the device is to decode
+    view_sizes: list[int]  # of each view, in pixels
+    encoded: EncodedImages | None  # for the device to decode
 
 
-# Straight into mmengine's: it looks for collate functions there alone.
+# In mmengine's own registry: that is the only one it searches for them.
 @FUNCTIONS.register_module()
 def collate_views(
     samples: Sequence[dict[str, Any]], _scope_: str | None = None
 ) -> dict[str, Any]:
-    """Put samples of `PackViews` into a batch.
+    """Collate samples of `PackViews` into a batch.
 
     Args:
-        samples: Dicts of 'inputs' and 'data_samples', with views cut already
-            or with whole images whose views the device will cut.
-        _scope_: Unused; mmengine passes it on where a config builds on one of
+        samples: Dicts of 'inputs' and 'data_samples', where the inputs are
+            views or a whole image.
+        _scope_: Unused. mmengine passes it if a config inherits from one of
             another package.
 
     Returns:
         'data_samples', a list of B, and 'inputs': V tensors (B, 3, h, w), or
-        an `ImageBatch`. Workers write both into memory that they share with
-        the main process.
+        an `ImageBatch`. In a worker both are written into memory that it
+        shares with the main process.
     """
     if not isinstance(samples[0]['inputs'], WholeImage):
         return default_collate(samples)
@@ -74,18 +80,15 @@ def collate_views(
 
 
 def _collate_images(images: list[WholeImage]) -> ImageBatch:
-    """Write the pixels of all images one after another."""
-    sizes = [
-        (height, width)
-        for height, width, _ in (image.pixels.shape for image in images)
-    ]
+    """Join whole images of any sizes."""
+    sizes = [image.pixels.shape[:2] for image in images]
     params = np.stack([image.params for image in images])
     view_sizes = params[..., SIZE].astype(int)
     if (view_sizes != view_sizes[0]).any():
         raise ValueError(
             'collate_views got samples with views of different sizes: '
-            f'{np.unique(view_sizes, axis=0).tolist()} px; each view has to '
-            'be of one size in all samples.'
+            f'{np.unique(view_sizes, axis=0).tolist()} px; each view must '
+            'have one size in all samples.'
         )
     arrays = [
         image.pixels
@@ -99,7 +102,7 @@ def _collate_images(images: list[WholeImage]) -> ImageBatch:
     ]
     return ImageBatch(
         pixels=_join([img.reshape(-1) for img in arrays]).view(-1, 3),
-        places=torch.from_numpy(_places(images)),
+        layout=torch.from_numpy(_layout(images)),
         params=torch.from_numpy(params.astype(np.float32)),
         sizes=sizes,
         view_sizes=view_sizes[0].tolist(),
@@ -107,22 +110,26 @@ def _collate_images(images: list[WholeImage]) -> ImageBatch:
     )
 
 
-def _places(images: list[WholeImage]) -> np.ndarray:
-    """First pixel and width of each image, (B, 2); encoded ones come last."""
+def _layout(images: list[WholeImage]) -> np.ndarray:
+    """Return the index of the first pixel, and the width, of each image.
+
+    (B, 2) int64. Images keep their order, except that encoded ones come last:
+    their pixels are appended when they are decoded.
+    """
     shapes = np.array([image.pixels.shape for image in images], np.int64)
     num_pixels = shapes[:, 0] * shapes[:, 1]
     order = np.argsort(
         [isinstance(image.pixels, EncodedImage) for image in images],
         kind='stable',
     )
-    places = np.empty((len(images), 2), np.int64)
-    places[order, 0] = num_pixels[order].cumsum() - num_pixels[order]
-    places[:, 1] = shapes[:, 1]
-    return places
+    layout = np.empty((len(images), 2), np.int64)
+    layout[order, 0] = num_pixels[order].cumsum() - num_pixels[order]
+    layout[:, 1] = shapes[:, 1]
+    return layout
 
 
 def _collate_files(files: list[EncodedImage]) -> EncodedImages:
-    """Write files one after another."""
+    """Join JPEG files."""
     return EncodedImages(
         data=_join([np.frombuffer(file.data, np.uint8) for file in files]),
         lengths=[len(file.data) for file in files],
@@ -132,16 +139,13 @@ def _collate_files(files: list[EncodedImage]) -> EncodedImages:
 
 
 def _join(blocks: list[np.ndarray]) -> Tensor:
-    """Join (n,) uint8 arrays into one.
-
-    In a worker it lies in shared memory, from where the main process takes it
-    without a copy.
-    """
+    """Join (n,) uint8 arrays into one tensor."""
     num_bytes = sum(len(block) for block in blocks)
     if get_worker_info() is None:
         joined = torch.empty(num_bytes, dtype=torch.uint8)
     else:
-        # As torch's own default_collate does.
+        # In a worker: into shared memory, from which the main process takes
+        # it without a copy, as torch's own default_collate does.
         storage = torch.UntypedStorage._new_shared(num_bytes)
         joined = torch.empty(0, dtype=torch.uint8).set_(storage)
     if blocks:

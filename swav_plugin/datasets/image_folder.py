@@ -1,6 +1,5 @@
-"""Images in folders or list files; labels are optional."""
+"""`ImageFolder`: images in folders or list files, with or without labels."""
 
-import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,21 +11,10 @@ from mmengine.logging import print_log
 from swav_plugin.registry import DATASETS, build_transforms
 
 from .image_memory import ImageMemory
+from .list_file import IMAGE_EXTENSIONS, find_missing, line_number, read_list
 from .sampler import SampleKey
 from .transforms.loading import UnreadableImage
 from .transforms.randomness import REPLACEMENT, sample_rng
-
-IMAGE_EXTENSIONS = (
-    '.bmp',
-    '.jpeg',
-    '.jpg',
-    '.pgm',
-    '.png',
-    '.ppm',
-    '.tif',
-    '.tiff',
-    '.webp',
-)
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -36,20 +24,21 @@ class ImageFolder(BaseDataset):
     """All images under one or several folders, or those of list files.
 
     **Folders.** Images are found at any depth by extension (any case), in
-    sorted order. Links are followed; names with a leading dot are not looked
-    at. First-level folders are classes: `gt_label` is the place of the name
-    in the sorted union over all roots, `metainfo['classes']`. If a root has
-    an image outside class folders, no image of any root is labelled.
+    sorted order. Links are followed; names with a leading dot are ignored.
+    First-level folders are classes: `gt_label` is the index of the name in
+    the sorted union over all roots, `metainfo['classes']`. If any root has an
+    image outside class folders, no image of any root has a label.
 
     **List files** have lines "path" or "path label", all of the same kind,
-    with paths relative to the root, each once, and labels >= 0. Paths may
-    have spaces: a last word of digits is the label, anything else belongs to
-    the path; a comma before the label is as good as a space. All extensions
-    are taken, blank lines are not counted.
+    with paths relative to the root, each path once, and labels >= 0. Paths
+    may have spaces: a last word of digits is the label, anything else belongs
+    to the path. A comma before the label is as good as a space. Any extension
+    is accepted, and blank lines are ignored.
 
-    A sample that cannot be read is replaced by another one that its key
-    draws, and results['skipped'] lists 'path: reason' of each such file. With
-    `test_mode=True` it is an error, since a replacement would be scored.
+    An image that cannot be read is replaced by another one, which the key of
+    the sample decides; results['skipped'] lists 'path: reason' of each such
+    file. With `test_mode=True` it is an error, because a replacement would be
+    scored.
 
     Args:
         data_root: One folder or several.
@@ -57,19 +46,20 @@ class ImageFolder(BaseDataset):
         ann_file: A list file, absolute or relative to its root; one for each
             root if there are several. Without it the folders are searched.
         indices: Use only the first n images, the last n if negative, or
-            those at the given places.
+            those at the given indices.
         serialize_data: Keep the list of images in one block of memory, which
             worker processes share.
         test_mode: Never replace an image.
-        lazy_init: Look for images only when the first one is wanted.
+        lazy_init: Do not look for images until the first one is needed.
         max_refetch: Replacements to try for one sample before giving up.
-        in_memory: Decode all images at the start and keep them in memory, as
-            `ImageMemory` tells, instead of in every epoch. Views are the same.
+        in_memory: Decode all images once, at the start, and keep them in
+            memory (`ImageMemory`). Views are the same.
 
     Raises:
         FileNotFoundError: A root, a list file or a listed image is missing.
         ValueError: There are no images, or a list file has a bad line.
-        RuntimeError: A sample and all its replacements cannot be read.
+        RuntimeError: Neither a sample nor any of its replacements can be
+            read.
         MemoryError: The images do not fit into memory.
     """
 
@@ -109,7 +99,7 @@ class ImageFolder(BaseDataset):
 
     @property
     def num_classes(self) -> int | None:
-        """How many class folders there are, or the highest label plus 1.
+        """Number of class folders, or the highest label plus 1.
 
         None if images have no labels.
         """
@@ -117,7 +107,7 @@ class ImageFolder(BaseDataset):
         return self._num_classes
 
     def load_data_list(self) -> list[dict]:
-        """Find all images: 'img_path' and, where known, 'gt_label'."""
+        """Find all images: 'img_path' and, if known, 'gt_label'."""
         self._num_classes: int | None = None
         for root in self.roots:
             if not os.path.isdir(root):
@@ -140,7 +130,7 @@ class ImageFolder(BaseDataset):
         if loose:
             if len(loose) < len(found):
                 print_log(
-                    'ImageFolder: no image is labelled, since some lie '
+                    'ImageFolder: no image gets a label, since some are '
                     f'outside class folders: {len(loose)} such as {loose[0]}',
                     logger='current',
                     level=logging.WARNING,
@@ -180,7 +170,7 @@ class ImageFolder(BaseDataset):
             if missing:
                 raise FileNotFoundError(
                     f'ImageFolder: {len(missing)} of {len(images)} images '
-                    f'that {list_file} lists do not exist; the first is '
+                    f'listed in {list_file} do not exist; the first is '
                     f'{paths[missing[0]]}, line '
                     f'{line_number(list_file, missing[0])}. Paths are '
                     'relative to data_root.'
@@ -194,7 +184,7 @@ class ImageFolder(BaseDataset):
         if labels and not all('gt_label' in info for info in data_list):
             raise ValueError(
                 f'ImageFolder: some of {self.list_files} have labels and '
-                'some have not; give labels in all list files or in none.'
+                'some do not; give labels in all list files or in none.'
             )
         if labels:
             self._num_classes = max(labels) + 1
@@ -210,7 +200,7 @@ class ImageFolder(BaseDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """Drop no image, but decode those that are to be kept in memory."""
+        """Keep all images; decode those that are to stay in memory."""
         if self.in_memory:
             wanted = self.data_list
             if self._indices is not None:
@@ -221,7 +211,7 @@ class ImageFolder(BaseDataset):
         return self.data_list
 
     def prepare_data(self, idx: int) -> Any:
-        """Run the pipeline on a sample or, if unreadable, on another one."""
+        """Run the pipeline on a sample or, if it is unreadable, on another."""
         skipped: list[str] = []
         for candidate in self._candidates(idx):
             info = dict(self.get_data_info(candidate), skipped=skipped)
@@ -240,7 +230,7 @@ class ImageFolder(BaseDataset):
         )
 
     def _candidates(self, idx: int) -> Iterator[int]:
-        """Give a sample and then, one by one, its replacements."""
+        """Yield a sample and then, one by one, its replacements."""
         yield idx
         rng = sample_rng(idx, REPLACEMENT)
         for _ in range(self.max_refetch):
@@ -257,7 +247,7 @@ def find_images(root: str) -> list[str]:
         Paths relative to root, sorted within each folder.
 
     Raises:
-        ValueError: There are none; the message says what there is.
+        ValueError: There are none; the message says what was found.
     """
     files = list(_walk(root, '', frozenset()))
     images = [
@@ -272,7 +262,7 @@ def find_images(root: str) -> list[str]:
         raise ValueError(
             f'ImageFolder: no images in {root}: looked for files ending in '
             f'{", ".join(IMAGE_EXTENSIONS)} at any depth and found {content}.'
-            ' Other formats can be named in a list file, ann_file=...'
+            ' Name files of other formats in a list file, ann_file=...'
         )
     return images
 
@@ -305,112 +295,16 @@ def _visible_entries(folder: str) -> list[os.DirEntry]:
 
 
 def _class_names(root: str) -> list[str]:
-    """Give the first-level folders of root.
+    """Return the first-level folders of root, those without images too.
 
-    Those without images count as well: train and validation folders then
-    agree on the labels even if one of them lacks a class.
+    Training and validation folders then agree on the labels even if one of
+    them lacks images of a class.
     """
     return [entry.name for entry in _visible_entries(root) if entry.is_dir()]
 
 
-def find_missing(paths: Sequence[str]) -> list[int]:
-    """Give the places of the paths that do not exist.
-
-    Each folder is listed once: to look for a million files one by one would
-    take an hour on a network disk.
-    """
-    names: dict[str, set[str]] = {}
-    missing = []
-    for place, path in enumerate(paths):
-        folder, name = os.path.split(path)
-        if folder not in names:
-            names[folder] = set(
-                os.listdir(folder) if os.path.isdir(folder) else ()
-            )
-        if name not in names[folder]:
-            missing.append(place)
-    return missing
-
-
-def read_list(list_file: str) -> list[tuple[str, int | None]]:
-    """Read a list file of lines "path" or "path label".
-
-    Returns:
-        Path as written and label of each line; None for no label.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is empty or has a bad line, whose number is told.
-    """
-    if not os.path.isfile(list_file):
-        raise FileNotFoundError(
-            f'ImageFolder: list file {list_file} does not exist; ann_file is '
-            'absolute or relative to data_root.'
-        )
-    images: list[tuple[str, int | None]] = []
-    seen: set[str] = set()
-    for number, line in _numbered_lines(list_file):
-        try:
-            image = _parse_line(line)
-            if images and (image[1] is None) != (images[0][1] is None):
-                raise ValueError('some lines have a label and some not')
-        except ValueError as error:
-            raise ValueError(
-                f'{list_file}, line {number}: {line!r}: {error}; '
-                'expected "path" on all lines or "path label" on all, '
-                'with labels 0, 1, 2, ...'
-            ) from None
-        if image[0] in seen:
-            first = [file for file, _ in images].index(image[0])
-            raise ValueError(
-                f'{list_file}, line {number}: {image[0]} stands on line '
-                f'{line_number(list_file, first)} already; each image may be '
-                'listed once.'
-            )
-        seen.add(image[0])
-        images.append(image)
-    if not images:
-        raise ValueError(f'ImageFolder: list file {list_file} has no lines.')
-    return images
-
-
-def line_number(list_file: str, place: int) -> int:
-    """Give the line of a list file, from 1, on which an image stands.
-
-    Args:
-        list_file: As for `read_list`.
-        place: Of the image among those that `read_list` gives, from 0.
-    """
-    return next(itertools.islice(_numbered_lines(list_file), place, None))[0]
-
-
-def _numbered_lines(list_file: str) -> Iterator[tuple[int, str]]:
-    """Yield numbers and stripped text of the lines that are not blank."""
-    # File names may be any bytes, as in os.listdir.
-    with open(list_file, encoding='utf-8', errors='surrogateescape') as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, line.strip()
-
-
-def _parse_line(line: str) -> tuple[str, int | None]:
-    """Split "path label", "path,label" or "path".
-
-    >>> _parse_line('a dog/1.jpg 3'), _parse_line('a dog/1.jpg')
-    (('a dog/1.jpg', 3), ('a dog/1.jpg', None))
-    """
-    words = line.rsplit(maxsplit=1)
-    if len(words) < 2 or ',' in words[1]:
-        words = line.rsplit(',', 1)
-    if len(words) == 2 and words[1].isdecimal():
-        return words[0].rstrip(' ,'), int(words[1])
-    if len(words) == 2 and words[0].lower().endswith(IMAGE_EXTENSIONS):
-        raise ValueError(f'{words[1]!r} is not a label')
-    return line, None
-
-
 def _as_list(paths: Paths) -> list[str]:
-    """Give a list of paths for one path or several; '' is none."""
+    """Return a list of paths for one path or several; '' is none."""
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths] if os.fspath(paths) else []
     return [os.fspath(path) for path in paths]

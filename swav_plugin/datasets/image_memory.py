@@ -1,4 +1,4 @@
-"""The decoded images of a whole set in one block of memory."""
+"""`ImageMemory`: the decoded images of a whole set in one block of memory."""
 
 import os
 import time
@@ -15,17 +15,18 @@ from .transforms.loading import UnreadableImage, read_rgb
 
 
 class ImageMemory:
-    """Images that are decoded once and then only looked at.
+    """Images that are decoded once and then only read.
 
-    All pixels lie in one block. Forked workers share it: it is never written
-    to and holds no Python objects, whose counts of references are. Several
-    ranks on a machine have a block each.
+    All pixels are in one block. Forked workers share it, because it is never
+    written to: it holds no Python objects, whose reference counts are. Each
+    rank on a machine has a block of its own.
 
     Args:
-        paths: N image files. Those that cannot be read are remembered.
+        paths: N image files. Asking for one that cannot be read raises its
+            error.
 
     Raises:
-        MemoryError: The pixels do not fit into the memory that is free.
+        MemoryError: The pixels do not fit into the free memory.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -38,7 +39,7 @@ class ImageMemory:
             self.ends = np.cumsum(3 * self.shapes.prod(axis=1))
             num_bytes = int(self.ends[-1])
             check_room(num_bytes, num_ranks)
-            # A tensor: if workers are spawned it goes into shared memory.
+            # A tensor: for spawned workers it is moved to shared memory.
             self.block = torch.empty(num_bytes, dtype=torch.uint8)
             self.errors: dict[int, UnreadableImage] = {}
             self._decode_all(paths, pool)
@@ -46,7 +47,7 @@ class ImageMemory:
     def _decode_all(
         self, paths: Sequence[str], pool: ThreadPoolExecutor
     ) -> None:
-        """Fill the block and tell the log how it goes."""
+        """Fill the block and log the progress."""
         start = time.monotonic()
         tenth = -(-len(paths) // 10)
         errors = pool.map(self._decode, range(len(paths)), paths)
@@ -63,30 +64,30 @@ class ImageMemory:
                 )
 
     def _decode(self, slot: int, path: str) -> UnreadableImage | None:
-        """Decode one image into its place; give the error if it fails."""
+        """Decode one image into its slot; return the error if it fails."""
         try:
             img = read_rgb(path)
         except UnreadableImage as error:
             return error
-        place = self._place(slot)
-        if img.shape != place.shape:
+        pixels = self._pixels(slot)
+        if img.shape != pixels.shape:
             return UnreadableImage(
                 path,
                 f'{img.shape[:2]} pixels, but its header says '
-                f'{place.shape[:2]}',
+                f'{pixels.shape[:2]}',
             )
-        place[:] = img
+        pixels[:] = img
         return None
 
-    def _place(self, slot: int) -> np.ndarray:
-        """Give the (H, W, 3) part of the block that is an image's."""
+    def _pixels(self, slot: int) -> np.ndarray:
+        """Return the (H, W, 3) part of the block that belongs to an image."""
         height, width = self.shapes[slot]
         end = self.ends[slot]
         pixels = self.block.numpy()[end - 3 * height * width : end]
         return pixels.reshape(height, width, 3)
 
     def __getitem__(self, slot: int) -> np.ndarray:
-        """Give image `slot`, (H, W, 3) uint8 RGB, read-only.
+        """Return image `slot`, (H, W, 3) uint8 RGB, read-only.
 
         Raises:
             UnreadableImage: Its file could not be read.
@@ -94,7 +95,7 @@ class ImageMemory:
         if slot in self.errors:
             error = self.errors[slot]
             raise UnreadableImage(error.path, error.reason)
-        img = self._place(slot)
+        img = self._pixels(slot)
         img.flags.writeable = False
         return img
 
@@ -104,16 +105,16 @@ class ImageMemory:
 
 
 def _header_shape(path: str) -> tuple[int, int]:
-    """Height and width as the file says; (0, 0) if it cannot be opened."""
+    """Return height and width from a file's header; (0, 0) if unreadable."""
     try:
         with Image.open(path) as img:
             return img.height, img.width
-    except Exception:  # read_rgb will tell what is wrong
+    except Exception:  # read_rgb will say what is wrong
         return 0, 0
 
 
 def check_room(num_bytes: int, num_ranks: int) -> None:
-    """Raise MemoryError unless all ranks of this machine find room."""
+    """Raise MemoryError unless there is room for all ranks of this machine."""
     room = free_bytes()
     if room is not None and num_bytes * num_ranks > room:
         of_ranks = f' in each of {num_ranks} ranks' if num_ranks > 1 else ''
@@ -121,14 +122,14 @@ def check_room(num_bytes: int, num_ranks: int) -> None:
             f'ImageFolder: in_memory=True needs {num_bytes / 1e9:.1f} GB'
             f'{of_ranks} for the decoded images, but {room / 1e9:.1f} GB of '
             'memory are free. Leave it out to decode them in every epoch, '
-            'take fewer with `indices`, or store smaller images.'
+            'use fewer images (`indices`), or store smaller ones.'
         )
 
 
 def free_bytes() -> int | None:
-    """Memory that can be had, of the machine and of a container on it.
+    """Return the memory that is free, here or in a container's limit.
 
-    None where the system does not tell (macOS, Windows).
+    None where the system does not say (macOS, Windows).
     """
     try:
         memory = _read_numbers(Path('/proc/meminfo'))

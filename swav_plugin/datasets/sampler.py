@@ -1,4 +1,4 @@
-"""The sampler that tells every sample which epoch of which run it is in."""
+"""`KeyedSampler` tells each sample its epoch and the seed of the run."""
 
 from collections.abc import Iterator
 
@@ -10,9 +10,9 @@ from swav_plugin.registry import DATA_SAMPLERS
 class SampleKey(int):
     """The index of a sample that also carries its epoch and the run's seed.
 
-    It is an int wherever an index is wanted. Arithmetic gives a plain int:
-    a wrapper that renumbers samples (RepeatDataset) loses the key, and must,
-    or its copies of an image would all get the same views.
+    It is an int wherever an index is needed. Arithmetic gives a plain int: a
+    wrapper that renumbers samples (RepeatDataset) loses the key. It has to,
+    or all its copies of an image would get the same views.
 
     Args:
         index: >= 0.
@@ -40,16 +40,16 @@ class SampleKey(int):
 
 @DATA_SAMPLERS.register_module()
 class KeyedSampler(DefaultSampler):
-    """mmengine's DefaultSampler whose indices are `SampleKey`s.
+    """mmengine's DefaultSampler, with `SampleKey`s as indices.
 
     Order, split over ranks and arguments are DefaultSampler's. The epoch is
-    that of `set_epoch`, which the Runner calls, also after a resume. The
-    views of a sample then depend on (seed, epoch, index, view) alone, not on
+    that of `set_epoch`, which the Runner calls, after a resume too. The views
+    of a sample then depend on (seed, epoch, index, view) alone, not on
     workers or ranks.
     """
 
     def __iter__(self) -> Iterator[SampleKey]:
         """Yield the keys of this rank's samples in one epoch."""
-        # Bound now: the loader may still draw while the next epoch is set.
+        # Read now: the loader may still iterate when the next epoch is set.
         epoch, seed = self.epoch, self.seed
         return (SampleKey(i, epoch, seed) for i in super().__iter__())

@@ -1,4 +1,4 @@
-"""VOC images with a mark for each class: present, absent or difficult."""
+"""`VOC07`: images with a mark for each class, present, absent or difficult."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from swav_plugin.registry import DATASETS, build_transforms
 
-from .image_folder import find_missing
+from .list_file import find_missing
 
 CLASSES = (
     'aeroplane',
@@ -32,28 +32,28 @@ CLASSES = (
     'train',
     'tvmonitor',
 )
-# What the lists say, and what we and the reference call it.
+# Marks in the lists -> ours, which are those of the fair-SSL benchmark.
 _MARKS = {'1': 1, '-1': 0, '0': -1}
 
 
 @DATASETS.register_module()
 class VOC07(BaseDataset):
-    """Image classification of Pascal VOC, from its own lists.
+    """Image classification on Pascal VOC, with its own lists.
 
     Reads ``ImageSets/Main/<class>_<split>.txt``. `gt_label` is a (20,) int8
-    array in alphabetical order of classes: 1 present, 0 absent, -1 where all
-    objects of the class are marked as difficult.
+    array with the classes in alphabetical order: 1 present, 0 absent, -1 if
+    all objects of the class are marked as difficult.
 
     Args:
-        data_root: The folder VOC2007, or of another year, which has
+        data_root: The folder VOC2007, or that of another year, which contains
             ImageSets and JPEGImages.
         split: 'trainval' or 'test' in VOC2007.
         pipeline: Transforms; names are looked up in swav_plugin first.
-        test_mode: Has no effect: an unreadable image is an error.
+        test_mode: Has no effect: an unreadable image is always an error.
 
     Raises:
         FileNotFoundError: A list or an image is missing.
-        ValueError: Lists disagree about the images, or have a bad line.
+        ValueError: Lists name different images, or have a bad line.
     """
 
     METAINFO = dict(classes=CLASSES)
@@ -78,7 +78,7 @@ class VOC07(BaseDataset):
         for name, column in zip(CLASSES, columns):
             if list(column) != images:
                 raise ValueError(
-                    f'{self._list_file(name)} has other images than '
+                    f'{self._list_file(name)} lists different images than '
                     f'{self._list_file(CLASSES[0])}; get the lists again.'
                 )
         folder = self.root / 'JPEGImages'
@@ -102,12 +102,13 @@ class VOC07(BaseDataset):
         return self.root / f'ImageSets/Main/{name}_{self.split}.txt'
 
     def _read(self, name: str) -> dict[str, int]:
-        """Marks of one class by image."""
+        """Read the marks of one class, by image."""
         path = self._list_file(name)
         if not path.is_file():
             raise FileNotFoundError(
                 f'VOC07: there is no {path}; data_root is the folder that '
-                'has ImageSets and JPEGImages, such as VOCdevkit/VOC2007.'
+                'contains ImageSets and JPEGImages, such as '
+                'VOCdevkit/VOC2007.'
             )
         marks = {}
         for number, line in enumerate(path.read_text().splitlines(), start=1):
@@ -119,7 +120,7 @@ class VOC07(BaseDataset):
                 )
             if words[0] in marks:
                 raise ValueError(
-                    f'{path}, line {number}: {words[0]} is listed already; '
+                    f'{path}, line {number}: {words[0]} is already listed; '
                     'get the lists again.'
                 )
             marks[words[0]] = _MARKS[words[1]]

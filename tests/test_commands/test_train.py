@@ -49,7 +49,7 @@ default_hooks = dict(
     swav=dict(freeze_prototypes_iters=3))
 # The views of the recipe, on fewer pixels.
 views = _base_.train_dataloader.dataset.pipeline
-views[1].scales = [48, 32]
+views[1].sizes = [48, 32]
 train_dataloader['dataset']['pipeline'] = views
 log_processor = dict(window_size=1)
 """

@@ -1,11 +1,15 @@
 """Compiling where it can be done, and the same results where it cannot."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from swav_plugin.compat import jit
+
+from ..conftest import REPO_ROOT
 
 
 def double(number: float) -> float:
@@ -41,3 +45,29 @@ def test_nowhere_to_keep_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = jit.jit(double)
     assert compiled is not double and compiled(21) == 42
     assert jit.NO_CACHE is not None and 'cannot cache' in jit.NO_CACHE
+
+
+@pytest.mark.skipif(jit.NO_NUMBA is not None, reason='nothing is compiled')
+def test_a_change_in_another_file_is_compiled_again(tmp_path: Path) -> None:
+    # numba itself looks only at main.py, which stays as it is.
+    header = 'from swav_plugin.compat.jit import jit\n'
+    (tmp_path / 'main.py').write_text(
+        f'{header}from part import LIMIT, double\n'
+        '@jit\ndef run(x):\n    return min(double(x), LIMIT)\nprint(run(21))'
+    )
+    printed = []
+    for factor, limit in ((2, 99), (3, 99), (3, 50)):
+        (tmp_path / 'part.py').write_text(
+            f'{header}LIMIT = {limit}\n'
+            f'@jit\ndef double(x):\n    return {factor} * x\n'
+        )
+        result = subprocess.run(
+            [sys.executable, '-B', 'main.py'],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(REPO_ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        printed.append(result.stdout.split()[-1])
+    assert printed == ['42', '63', '50']

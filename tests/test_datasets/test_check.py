@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from swav_plugin.datasets import check as module
-from swav_plugin.datasets.check import NAMES, Report, check
+from swav_plugin.datasets.check import NAMES, DatasetReport, check, labels
 from swav_plugin.datasets.voc07 import CLASSES
 
 from .conftest import write_image
@@ -42,7 +42,7 @@ def test_published_numbers() -> None:
 
 
 def problem(name: str, root: Path, **options: bool) -> str:
-    """What is wrong with a part of a set."""
+    """Return what is wrong with a part of a set."""
     found = check(name, root, any_size=True, **options).problem
     assert found is not None
     return found
@@ -50,7 +50,7 @@ def problem(name: str, root: Path, **options: bool) -> str:
 
 @pytest.fixture
 def expect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a set have other numbers than the published ones."""
+    """Change the published numbers of a set."""
 
     def change(
         name: str, num_images: dict[str, int], num_classes: int
@@ -70,7 +70,7 @@ def test_unknown_name_and_missing_root(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no dataset 'coc' .* coco, voc12aug"):
         check('coc', tmp_path)
     root = tmp_path / 'nowhere'
-    assert check('coco', root) == Report([], f'{root} is not a folder.')
+    assert check('coco', root) == DatasetReport([], f'{root} is not a folder.')
 
 
 # Counted by `find` and `wc` beside the sets, not by our code.
@@ -178,13 +178,13 @@ def test_class_folders(imagenet: Path, expect: Callable) -> None:
         None,
     )
     expect('imagenet', dict(train=3, val=3), 2)
-    assert check('imagenet', imagenet) == Report(
+    assert check('imagenet', imagenet) == DatasetReport(
         lines,
-        'val has 2 images; expected 3. A part of a set is checked '
-        'with any_size (--any-size).',
+        'val has 2 images; expected 3. To check a part of a set, use '
+        'any_size (--any-size).',
     )
     expect('imagenet', dict(train=3, val=2), 3)
-    assert check('imagenet', imagenet) == Report(
+    assert check('imagenet', imagenet) == DatasetReport(
         lines[:1], 'train has 2 classes; expected 3.'
     )
 
@@ -198,7 +198,7 @@ def test_defects_of_class_folders(imagenet: Path) -> None:
     (imagenet / 'train/n03').mkdir()
     assert problem('folder', imagenet).endswith('train/n03 has no images.')
     write_image(imagenet / 'train/loose.jpg', 0)
-    assert 'train/loose.jpg lies outside class folders' in problem(
+    assert 'train/loose.jpg is outside class folders' in problem(
         'imagenet', imagenet
     )
     shutil.rmtree(imagenet / 'train')
@@ -238,7 +238,7 @@ def test_flat_val_needs_a_list(imagenet: Path, expect: Callable) -> None:
         )
         (imagenet / f'val/n0{number}').rmdir()
     assert (
-        'no class folders; write it by tools/dataset_converters/imagenet'
+        'no class folders; write it with tools/dataset_converters/imagenet'
         in problem('imagenet', imagenet)
     )
     write_lists(imagenet, val='1.jpg 1\n2.jpg 0\n')
@@ -280,7 +280,7 @@ def test_listed_sets(tmp_path: Path, name: str, expect: Callable) -> None:
     root = tmp_path / 'data'
     write_image(root / 'a/1.jpg', 0)
     write_image(root / 'a/2.jpg', 0)
-    assert f'write it by tools/dataset_converters/{name}.py' in problem(
+    assert f'write it with tools/dataset_converters/{name}.py' in problem(
         name, root
     )
     write_lists(root, train='a/1.jpg 4\n', val='a/2.jpg 3\n')
@@ -326,9 +326,9 @@ def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # By md5sum.
     md5 = 'cc64e77e65d232d2741f5e62efa3faee'
     for batches in ('train_list', 'test_list'):
-        names = getattr(module.CIFAR10, batches)
+        names = getattr(labels.CIFAR10, batches)
         monkeypatch.setattr(
-            module.CIFAR10, batches, [[name, md5] for name, _ in names]
+            labels.CIFAR10, batches, [[name, md5] for name, _ in names]
         )
         for name, _ in names:
             (folder / name).write_bytes(b'cut off')
@@ -406,11 +406,11 @@ def test_voc0712(voc: Path) -> None:
     assert 'JPEGImages/2.jpg: No such file' in problem('voc0712', root)
     box = (voc / 'Annotations/2.xml').read_text()
     (voc / 'Annotations/2.xml').write_text(box.replace('cow', 'calf'))
-    assert "2.xml has an object 'calf', which is none of the 20" in problem(
+    assert "2.xml has an object 'calf', which is not one of the 20" in problem(
         'voc0712', root
     )
     (voc / 'Annotations/2.xml').write_text(box[:30])
-    assert '2.xml is no XML file' in problem('voc0712', root)
+    assert '2.xml is not an XML file' in problem('voc0712', root)
     (voc / 'Annotations/2.xml').unlink()
     assert 'Annotations/2.xml: No such file' in problem('voc0712', root)
     (voc / 'ImageSets/Main/trainval.txt').write_text('1\n2\n1\n')
@@ -444,8 +444,9 @@ def test_voc12aug(voc: Path, expect: Callable) -> None:
     )
     (voc / 'ImageSets/Segmentation/aug.txt').unlink()
     assert check('voc12aug', voc, any_size=True).problem is None
-    assert 'aug.txt; write it by tools/dataset_converters/voc12aug.py' in str(
-        check('voc12aug', voc).problem
+    assert (
+        'aug.txt; write it with tools/dataset_converters/voc12aug.py'
+        in str(check('voc12aug', voc).problem)
     )
 
 
@@ -494,7 +495,7 @@ def test_coco(coco: Path, expect: Callable) -> None:
         'coco', coco
     )
     path.write_text(text[:-1])
-    assert 'train2017.json is no JSON file: ' in problem('coco', coco)
+    assert 'train2017.json is not a JSON file: ' in problem('coco', coco)
     path.unlink()
     assert 'there is no ' in problem('coco', coco)
 

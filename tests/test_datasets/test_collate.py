@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from swav_plugin.datasets import ImageBatch, ImageFolder, collate_views
+from swav_plugin.datasets.transforms.formatting import whole_image
 from swav_plugin.datasets.transforms.view_params import NUM_PARAMS, SIZE
-from swav_plugin.datasets.transforms.whole_image import whole_image
 
 from .conftest import write_image
 
@@ -47,10 +47,10 @@ def image_samples() -> list[dict[str, Any]]:
 
 
 def image_of(batch: ImageBatch, i: int) -> torch.Tensor:
-    """Image i as `places` and `sizes` say where it is."""
-    first, line = batch.places[i].tolist()
+    """Image i, where `layout` and `sizes` say it is."""
+    first, pitch = batch.layout[i].tolist()
     height, width = batch.sizes[i]
-    assert line == width
+    assert pitch == width
     return batch.pixels[first : first + height * width].view(height, width, 3)
 
 

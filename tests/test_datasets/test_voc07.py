@@ -1,4 +1,4 @@
-"""VOC07: marks of classes, and lists that can not be right."""
+"""VOC07: marks of classes, and lists that cannot be right."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def test_bad_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cow_trainval.txt, line 3: '000003"):
         VOC07(str(root), 'trainval')
     root = write_lists(tmp_path / 'b', dict(cow=['1', '-1']))
-    with pytest.raises(ValueError, match='cow_trainval.txt has other images'):
+    with pytest.raises(ValueError, match='cow_trainval.txt lists different'):
         VOC07(str(root), 'trainval')
     root = write_lists(tmp_path / 'c', {})
     (root / 'JPEGImages/000002.jpg').unlink()
@@ -82,5 +82,5 @@ def test_bad_lists_are_refused(tmp_path: Path) -> None:
     root = write_lists(tmp_path / 'd', {})
     with open(root / 'ImageSets/Main/aeroplane_trainval.txt', 'a') as lines:
         lines.write('000002 -1\n')
-    with pytest.raises(ValueError, match='line 4: 000002 is listed already'):
+    with pytest.raises(ValueError, match='line 4: 000002 is already listed'):
         VOC07(str(root), 'trainval')

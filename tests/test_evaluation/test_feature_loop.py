@@ -308,7 +308,7 @@ def train(images: Path, work_dir: Path, with_eval: bool) -> Runner:
     views = dict(
         type='MultiView',
         num_views=[2],
-        transforms=[[dict(type='RandomResizedCrop', scale=32)]],
+        transforms=[[dict(type='RandomResizedCrop', size=32)]],
     )
     train_loader = loader(
         images / 'train',

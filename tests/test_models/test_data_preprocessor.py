@@ -6,6 +6,7 @@ import torch
 from mmpretrain.structures import DataSample
 
 from swav_plugin.datasets import collate_views
+from swav_plugin.datasets.transforms.formatting import WholeImage, whole_image
 from swav_plugin.datasets.transforms.view_params import (
     HEIGHT,
     NUM_PARAMS,
@@ -13,7 +14,6 @@ from swav_plugin.datasets.transforms.view_params import (
     SIZE,
     WIDTH,
 )
-from swav_plugin.datasets.transforms.whole_image import WholeImage, whole_image
 from swav_plugin.models import MultiViewPreprocessor
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.14, 57.12, 57.375]

@@ -78,7 +78,7 @@ def config(images: Path, work_dir: Path, **loader: Any) -> Config:
                         dict(
                             type='MultiCrop',
                             num_views=[2, 3],
-                            scales=[64, 32],
+                            sizes=[64, 32],
                             crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
                         ),
                         dict(type='PackViews'),
@@ -218,7 +218,7 @@ def test_images_that_are_arrays_already() -> None:
                     dict(
                         type='MultiCrop',
                         num_views=[2, 4],
-                        scales=[32, 18],
+                        sizes=[32, 18],
                         crop_ratio_ranges=[(0.2, 1.0), (0.08, 0.5)],
                         blur_prob=0.0,
                         on_device=on_device,
@@ -255,7 +255,7 @@ def test_in_memory_images_are_not_shrunk_in_place(images: Path) -> None:
             dict(
                 type='MultiCrop',
                 num_views=[2],
-                scales=[8],
+                sizes=[8],
                 crop_ratio_ranges=[(0.5, 1.0)],
                 on_device=True,
             ),

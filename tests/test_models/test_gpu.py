@@ -13,12 +13,12 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from swav_plugin.datasets import ImageBatch, collate_views
 from swav_plugin.datasets.transforms import LoadImage, device_ops
 from swav_plugin.datasets.transforms.device_decode import decode_images
+from swav_plugin.datasets.transforms.formatting import whole_image
 from swav_plugin.datasets.transforms.view_params import (
     NUM_PARAMS,
     Recipe,
     draw_view_params,
 )
-from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.engine import LARS
 from swav_plugin.models import MultiViewPreprocessor, SwAVHead
 from swav_plugin.registry import MODELS
@@ -183,7 +183,7 @@ def image_batch(num_images: int) -> ImageBatch:
         flip_prob=0.5,
         amount_ranges=np.array([[0.2, 1.8]] * 3 + [[-0.2, 0.2]]),
         jitter_prob=0.8,
-        grey_prob=0.2,
+        grayscale_prob=0.2,
         sigma_range=np.array([0.1, 2.0]),
         blur_prob=0.5,
     )

@@ -367,7 +367,7 @@ def test_config_of_linear(
     # 256 images in all, but there are only 36.
     assert cfg.train_dataloader.batch_size == 18
     crop = cfg.train_dataloader.dataset.pipeline[1]
-    assert (crop.type, crop.scale) == ('RandomResizedCrop', 64)
+    assert (crop.type, crop.size) == ('RandomResizedCrop', 64)
     assert written['entries'][0]['notes'] == [
         '3 classes',
         'too few images for batches of 256',

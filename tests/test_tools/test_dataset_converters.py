@@ -125,7 +125,7 @@ def test_lists_of_class_folders(imagenet: Path, run: Run, refuse: Run) -> None:
 
 def test_lists_of_a_flat_val(imagenet: Path, run: Run, refuse: Run) -> None:
     io = pytest.importorskip('scipy.io')
-    assert 'has no class folders; give --devkit' in refuse(
+    assert 'has no class folders; pass --devkit' in refuse(
         'imagenet', 'lists', imagenet
     )
     devkit = imagenet / 'devkit/data'
@@ -293,7 +293,7 @@ def test_cifar10(tmp_path: Path, run: Run, refuse: Run) -> None:
     ]
     pixels = np.asarray(Image.open(tmp_path / files[2]))
     assert pixels.shape == (32, 32, 3) and pixels[0, 0].tolist() == [1, 2, 3]
-    assert 'train exists already; remove it' in refuse(
+    assert 'train already exists; remove it' in refuse(
         'cifar10', tmp_path, CIFAR10=Cifar10
     )
 
@@ -314,7 +314,7 @@ def test_cityscapes(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / source.name).symlink_to(source)
     (tmp_path / 'other').mkdir()
-    assert '12 masks written, 0 were there' in run('cityscapes', tmp_path)
+    assert '12 masks written, 0 already existed' in run('cityscapes', tmp_path)
     occurring: set[int] = set()
     for source in sources:
         name = source.name.replace('labelIds', 'labelTrainIds')
@@ -331,7 +331,7 @@ def test_cityscapes(
         np.testing.assert_array_equal(written, expected)
         occurring |= set(np.unique(written).tolist())
     assert len(occurring - {255}) == 11
-    assert '0 masks written, 12 were there' in run('cityscapes', tmp_path)
+    assert '0 masks written, 12 already existed' in run('cityscapes', tmp_path)
     bad = folder / 'x_gtFine_labelIds.png'
     Image.new('L', (4, 4), 34).save(bad)
     assert f'{bad}: ids go up to 34; expected 0 to 33' in refuse(
@@ -410,7 +410,7 @@ def test_voc12aug(tmp_path: Path, run: Run, refuse: Run) -> None:
         np.testing.assert_array_equal(
             np.asarray(Image.open(folder / f'{i}.png')), masks[i]
         )
-    assert 'SegmentationClassAug exists already' in refuse(
+    assert 'SegmentationClassAug already exists' in refuse(
         'voc12aug', voc, sbd
     )
     for path in folder.iterdir():

@@ -610,7 +610,7 @@ def set_image_size(cfg: Config, size: int) -> None:
     if size == 224:
         return
     for node in walk(cfg._cfg_dict):
-        for key in ('scale', 'crop_size'):
+        for key in ('scale', 'size', 'crop_size'):
             number = node.get(key)
             if number in (224, 256):
                 node[key] = round(number * size / 224)

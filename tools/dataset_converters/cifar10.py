@@ -2,8 +2,8 @@
 
     cifar10.py data/cifar10
 
-For tools that read images; our CIFAR-10 configs read ROOT/cifar-10-batches-py
-itself. That folder has to be there, or is fetched by --download.
+For tools that read images: our CIFAR-10 configs read ROOT/cifar-10-batches-py
+itself. That folder must exist, or be downloaded with --download.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from swav_plugin.datasets.list_file import write_class_folders
 def convert(root: Path, download: bool) -> None:
     """Write both folders."""
     for split in ('train', 'test'):
-        # Refuses files with other checksums than the published ones.
+        # Refuses files whose checksums are not the published ones.
         cifar = CIFAR10(str(root), train=split == 'train', download=download)
         with new_folder(root / split) as folder:
             write_class_folders(
@@ -29,7 +29,7 @@ def convert(root: Path, download: bool) -> None:
 
 
 def main() -> None:
-    """Convert what the command line names."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -2,8 +2,8 @@
 
     cityscapes.py data/cityscapes
 
-From gtFine's *_labelIds.png: the same pixels as cityscapesScripts draws from
-polygons. Files that exist already are left as they are.
+They are made of gtFine's *_labelIds.png, and have the same pixels as those
+that cityscapesScripts draws from polygons. Existing files are kept.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from PIL import Image
 
 from swav_plugin.checkpoints.atomic import open_atomic
 
-# Ids of the 19 classes that are evaluated, in the order of their train ids;
-# all others are 255 (cityscapesScripts, helpers/labels.py).
+# Ids of the 19 evaluated classes, in the order of their train ids. All others
+# become 255 (cityscapesScripts, helpers/labels.py).
 EVALUATED = (
     7,
     8,
@@ -50,7 +50,7 @@ def train_ids(ids: np.ndarray) -> np.ndarray:
 
 
 def convert(root: Path) -> None:
-    """Write the masks that are missing."""
+    """Write the missing masks."""
     sources = sorted(root.glob('gtFine/*/*/*_gtFine_labelIds.png'))
     if not sources:
         raise FileNotFoundError(
@@ -74,12 +74,12 @@ def convert(root: Path) -> None:
         written += 1
     print(
         f'{root}: {written:,} masks written, {len(sources) - written:,} '
-        'were there'
+        'already existed'
     )
 
 
 def main() -> None:
-    """Convert what the command line names."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

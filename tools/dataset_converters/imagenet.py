@@ -6,7 +6,7 @@
     imagenet.py sample ROOT --percent 1     a subset of your own
 
 ROOT has train/<wnid>/*.JPEG, and val alike or flat. Lines are "path label"
-with paths relative to train or val; labels are places in the sorted wnids.
+with paths relative to train or val; labels are indices of the sorted wnids.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.list_file import write_list
 
 # SimCLR's lists (google-research/simclr, imagenet_subsets), by the checksums
-# that tensorflow/datasets keeps of them, and how many images they name.
+# in tensorflow/datasets: our name, and the number of images.
 PUBLISHED = {
     '71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17': (
         'train_1percent',
@@ -35,7 +35,7 @@ Images = list[tuple[str, int]]
 
 
 def read_classes(folder: Path) -> tuple[list[str], Images]:
-    """Wnids of class folders, and each image with its label."""
+    """Return the wnids of class folders, and each image with its label."""
     dataset = ImageFolder(folder, lazy_init=True)
     infos = dataset.load_data_list()
     if 'gt_label' not in infos[0]:
@@ -64,7 +64,7 @@ def write_lists(root: Path, devkit: Path | None) -> None:
             )
     else:
         raise ValueError(
-            f'{root / "val"} has no class folders; give --devkit, the folder '
+            f'{root / "val"} has no class folders; pass --devkit, the folder '
             'of ILSVRC2012_devkit_t12.tar.gz, which has the labels.'
         )
     print(write_list(root / 'meta/train.txt', train, root / 'train'))
@@ -72,7 +72,7 @@ def write_lists(root: Path, devkit: Path | None) -> None:
 
 
 def flat_val(folder: Path, wnids: list[str], devkit: Path) -> Images:
-    """Images ILSVRC2012_val_*.JPEG with the labels of the devkit."""
+    """Return images ILSVRC2012_val_*.JPEG with the labels of the devkit."""
     from scipy.io import loadmat
 
     synsets = loadmat(devkit / 'data/meta.mat', squeeze_me=True)['synsets']
@@ -103,7 +103,7 @@ def write_subset(root: Path, source: Path) -> None:
         raise ValueError(
             f'{source} is not one of the published lists: its sha256 is '
             f'{checksum}. Get imagenet_subsets/1percent.txt or 10percent.txt '
-            'of google-research/simclr, or draw a subset by "sample".'
+            'of google-research/simclr, or draw a subset with "sample".'
         )
     name, count = PUBLISHED[checksum]
     wnids, _ = read_classes(root / 'train')
@@ -114,7 +114,7 @@ def write_subset(root: Path, source: Path) -> None:
     if unknown:
         raise ValueError(
             f'{source} has images of {len(unknown)} classes such as '
-            f'{min(unknown)}, which {root / "train"} has not.'
+            f'{min(unknown)}, which {root / "train"} does not have.'
         )
     images = [
         (f'{wnid}/{file}', labels[wnid])
@@ -127,10 +127,10 @@ def write_subset(root: Path, source: Path) -> None:
 def write_sample(
     root: Path, percent: float, seed: int, num_classes: int | None
 ) -> None:
-    """Draw the same share of each class, and one image at least.
+    """Draw the same share of each class, but at least one image.
 
-    An image is drawn by its class, its place in the sorted names of the class
-    and the seed alone.
+    What is drawn depends on the seed, the class and the sorted names in the
+    class alone.
     """
     wnids, images = read_classes(root / 'train')
     num_classes = num_classes or len(wnids)
@@ -144,7 +144,7 @@ def write_sample(
         drawn = np.random.default_rng([seed, label]).choice(
             len(members), count, replace=False
         )
-        sample += [members[place] for place in sorted(drawn)]
+        sample += [members[index] for index in sorted(drawn)]
     name = f'train_sample-{percent:g}percent-seed{seed}'
     if num_classes < len(wnids):
         name += f'-{num_classes}classes'
@@ -157,7 +157,7 @@ def write_sample(
 
 
 def main() -> None:
-    """Write the lists that are asked for."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -165,7 +165,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest='command', required=True)
     lists = commands.add_parser('lists', help='write train.txt and val.txt')
     subset = commands.add_parser('subset', help="convert SimCLR's 1 or 10 %%")
-    sample = commands.add_parser('sample', help='draw a subset by a seed')
+    sample = commands.add_parser('sample', help='draw a subset with a seed')
     for command in (lists, subset, sample):
         command.add_argument('root', metavar='ROOT', type=Path)
     lists.add_argument(

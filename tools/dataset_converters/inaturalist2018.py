@@ -14,7 +14,7 @@ from swav_plugin.datasets.list_file import write_list
 
 
 def read_annotations(path: Path) -> list[tuple[str, int]]:
-    """File and category of each image, in the order of images."""
+    """Read the file and category of each image, in the order of images."""
     content = read_coco(path)
     known = sorted(category['id'] for category in content['categories'])
     if known != list(range(len(known))):
@@ -56,7 +56,7 @@ def convert(root: Path) -> None:
 
 
 def main() -> None:
-    """Convert what the command line names."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -2,15 +2,15 @@
 
     places205.py data/places205
 
-ROOT has trainvalsplit_places205/{train,val}_places205.csv and the images
-where the archives unpack them. Lines are "path label", relative to ROOT.
+ROOT has trainvalsplit_places205/{train,val}_places205.csv, and the images
+where the archives unpack them. Lines are "path label", with paths relative to
+ROOT.
 """
 
 import argparse
 from pathlib import Path
 
-from swav_plugin.datasets.image_folder import read_list
-from swav_plugin.datasets.list_file import write_list
+from swav_plugin.datasets.list_file import read_list, write_list
 
 
 def convert(root: Path, images: str) -> None:
@@ -26,7 +26,7 @@ def convert(root: Path, images: str) -> None:
 
 
 def main() -> None:
-    """Convert what the command line names."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -36,7 +36,8 @@ def main() -> None:
         '--images',
         metavar='DIR',
         default='data/vision/torralba/deeplearning/images256',
-        help='folder that paths in the lists start from, relative to ROOT '
+        help='folder that paths in the CSV files are relative to, itself '
+        'relative to ROOT '
         '(default: %(default)s)',
     )
     args = parser.parse_args()

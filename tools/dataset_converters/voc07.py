@@ -1,15 +1,15 @@
-"""Write the label files that SVM tools of the fair-SSL benchmark read.
+"""Write the label files that the SVM tools of the fair-SSL benchmark read.
 
     voc07.py data/VOCdevkit/VOC2007
 
-Our own svm_voc07.py does not need them: it reads the lists of VOC2007. Here
-its labels and low-shot samples are frozen for others, under ROOT:
+Our own svm_voc07.py does not need them: it reads the lists of VOC2007. These
+files have its labels and low-shot samples for other tools, under ROOT:
 
     Lists/trainvaltest.txt
     SVMLabels/{train,test}_{images,labels}.npy, {train,test}_targets.json
     SVMLabels/low_shot/labels/train_targets_sample{1-5}_k{k}.{npy,json}
 
-Labels are 1 present, 0 absent and -1 difficult, or not in the sample.
+Labels are 1 (present), 0 (absent) and -1 (difficult, or not in the sample).
 """
 
 import argparse
@@ -35,7 +35,7 @@ def put_array(path: Path, array: np.ndarray) -> None:
 def put_marks(
     array_file: Path, json_file: Path, names: list[str], marks: np.ndarray
 ) -> None:
-    """Write (N, 20) marks as an array and by names."""
+    """Write (N, 20) marks as an array and, by names, as JSON."""
     put_array(array_file, marks.astype(np.int32))
     by_name = {
         name: dict(zip(CLASSES, row.tolist()))
@@ -47,10 +47,13 @@ def put_marks(
 def sample_marks(
     marks: np.ndarray, k: int, num_samples: int, seed: int
 ) -> np.ndarray:
-    """Marks (S, N, 20) of S low-shot samples, those of `VOC07SVM`."""
-    places = draw_samples(torch.from_numpy(marks), k, num_samples, seed)
+    """Return the marks of the low-shot samples that `VOC07SVM` draws.
+
+    (num_samples, N, 20), from the (N, 20) marks of all images.
+    """
+    drawn = draw_samples(torch.from_numpy(marks), k, num_samples, seed)
     samples = np.full((num_samples, *marks.shape), -1, np.int32)
-    for sample, rows_of_classes in zip(samples, places.numpy()):
+    for sample, rows_of_classes in zip(samples, drawn.numpy()):
         for column, rows in enumerate(rows_of_classes):
             sample[rows, column] = marks[rows, column]
     return samples
@@ -105,7 +108,7 @@ def convert(
 
 
 def main() -> None:
-    """Convert what the command line names."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

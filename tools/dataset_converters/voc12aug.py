@@ -3,8 +3,8 @@
     voc12aug.py data/VOCdevkit/VOC2012 benchmark_RELEASE/dataset
 
 SBD is the Semantic Boundaries Dataset; its folder has cls/*.mat, train.txt
-and val.txt. Its images that are in neither train nor val of VOC2012 become
-ImageSets/Segmentation/aug.txt. Needs scipy.
+and val.txt. ImageSets/Segmentation/aug.txt lists its images that are neither
+in train nor in val of VOC2012. Needs scipy.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from swav_plugin.checkpoints.atomic import new_folder, write_atomic
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Classes (H, W) of SBD: uint8, 0 background, 1 to 20."""
+    """Read a mask of SBD: (H, W) uint8, 0 for background, classes 1 to 20."""
     from scipy.io import loadmat
 
     mask = loadmat(path, squeeze_me=True)['GTcls']['Segmentation'].item()
@@ -53,7 +53,7 @@ def convert(voc: Path, sbd: Path) -> None:
 
 
 def main() -> None:
-    """Convert what the command line names."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

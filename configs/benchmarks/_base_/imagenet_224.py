@@ -20,7 +20,7 @@ train_dataloader = dict(
             dict(type='LoadImage'),
             dict(
                 type='RandomResizedCrop',  # bilinear, Pillow
-                scale=224,
+                size=224,
                 crop_ratio_range=(0.08, 1.0),
                 aspect_ratio_range=(3 / 4, 4 / 3),
             ),

@@ -15,14 +15,14 @@ flip, mild colours, few prototypes, epsilon 0.03, prototypes frozen at first.
 _base_ = ['../_base_/models/swav_resnet18.py', '../_base_/default_runtime.py']
 
 
-def view(scale: int, crop_ratio_range: tuple) -> list:
-    """Transforms of one view: `scale` px from a share of the image."""
+def view(size: int, crop_ratio_range: tuple) -> list:
+    """Return the transforms of one view of `size` pixels."""
     return [
-        # No flip: a mirrored digit is another sign.
+        # No flip: a mirrored digit is another character.
         dict(type='RandomRotation', max_angle_rad=0.2),
         dict(
             type='RandomResizedCrop',
-            scale=scale,
+            size=size,
             crop_ratio_range=crop_ratio_range,
             aspect_ratio_range=(3 / 4, 4 / 3),
         ),

@@ -41,7 +41,7 @@ train_dataloader = dict(
             dict(
                 type='MultiCrop',
                 num_views=[2, 2],
-                scales=[64, 32],
+                sizes=[64, 32],
                 crop_ratio_ranges=[(0.3, 1.0), (0.1, 0.3)],
                 aspect_ratio_range=(3 / 4, 4 / 3),
                 flip_prob=0.5,

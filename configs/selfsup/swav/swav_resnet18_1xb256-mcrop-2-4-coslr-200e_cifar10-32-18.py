@@ -54,7 +54,7 @@ train_dataloader = dict(
             dict(
                 type='MultiCrop',
                 num_views=[2, 4],
-                scales=[32, 18],
+                sizes=[32, 18],
                 crop_ratio_ranges=[(0.2, 1.0), (0.08, 0.5)],
                 aspect_ratio_range=(3 / 4, 4 / 3),
                 flip_prob=0.5,

@@ -73,7 +73,7 @@ train_dataloader = dict(
             dict(
                 type='MultiCrop',
                 num_views=[2, 4],
-                scales=[224, 96],
+                sizes=[224, 96],
                 crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
                 aspect_ratio_range=(3 / 4, 4 / 3),
                 flip_prob=0.5,

@@ -1,4 +1,10 @@
-"""From an image file to the views of it that the model takes."""
+"""From an image file to the views of it that the model takes.
+
+`MultiCrop` makes the views of SwAV's recipe, `MultiView` those of any other
+transforms. The operations that both are made of exist three times, with the
+same names: in `pillow_ops`, the reference; compiled, in `cpu_ops`; and for a
+batch on a GPU, in `device_ops`.
+"""
 
 from .crop import RandomCrop, RandomFlip, RandomResizedCrop, RandomRotation
 from .formatting import PackViews

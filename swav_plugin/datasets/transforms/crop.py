@@ -1,12 +1,14 @@
-"""Where to look: crops, flips and rotations."""
+"""Transforms that choose where to look: crops, flips and rotations."""
 
 import math
 
 import numpy as np
 from PIL import Image
 
+from swav_plugin.compat.renamed import renamed_arguments
 from swav_plugin.registry import TRANSFORMS
 
+from .pillow_ops import crop_and_resize, flip
 from .randomness import RandomTransform, check_bounds
 
 
@@ -14,32 +16,33 @@ from .randomness import RandomTransform, check_bounds
 class RandomResizedCrop(RandomTransform):
     """Cut a random box out of the image and resize it to a square.
 
-    The box has a share of the image's area that is uniform in
-    `crop_ratio_range` and an aspect ratio that is log-uniform in
+    The box covers a share of the image's area that is uniform in
+    `crop_ratio_range`, and has an aspect ratio that is log-uniform in
     `aspect_ratio_range`. After ten boxes that do not fit, it is the largest
     central one with an allowed aspect ratio. Resizing is bilinear with
-    antialiasing (Pillow).
+    antialiasing.
 
     Args:
-        scale: Side of the output in pixels.
+        size: Of the output, in pixels.
         crop_ratio_range: Least and largest share of the area, in (0, 1].
         aspect_ratio_range: Least and largest width / height, > 0.
 
-    Source: torchvision.transforms.RandomResizedCrop, whose pixels these are
-    for the same box.
+    Source: torchvision.transforms.RandomResizedCrop. The same box gives the
+    same pixels.
     """
 
+    @renamed_arguments(scale='size')
     def __init__(
         self,
-        scale: int,
+        size: int,
         crop_ratio_range: tuple[float, float] = (0.14, 1.0),
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
     ) -> None:
         super().__init__()
-        if not isinstance(scale, (int, np.integer)) or scale < 1:
+        if not isinstance(size, (int, np.integer)) or size < 1:
             raise ValueError(
-                f'RandomResizedCrop got scale={scale}; give the '
-                'side of the output in whole pixels, >= 1.'
+                f'RandomResizedCrop got size={size}; give the size of the '
+                'output in whole pixels, >= 1.'
             )
         tiny = 1e-9
         check_bounds(
@@ -58,7 +61,7 @@ class RandomResizedCrop(RandomTransform):
             1 / tiny,
             'width / height, > 0',
         )
-        self.scale = scale
+        self.size = size
         self.crop_ratio_range = crop_ratio_range
         self.aspect_ratio_range = aspect_ratio_range
 
@@ -87,24 +90,22 @@ class RandomResizedCrop(RandomTransform):
             crop_width,
         )
 
-    def apply(self, img: np.ndarray, params: tuple) -> np.ndarray:
+    def apply(
+        self, img: np.ndarray, params: tuple[int, int, int, int]
+    ) -> np.ndarray:
         """Cut the box (top, left, height, width) out of img and resize it."""
-        top, left, height, width = params
-        # Sliced before Pillow sees it: only the box is copied.
-        box = Image.fromarray(img[top : top + height, left : left + width])
-        size = (self.scale, self.scale)
-        return np.asarray(box.resize(size, Image.Resampling.BILINEAR))
+        return crop_and_resize(img, *params, self.size)
 
 
 @TRANSFORMS.register_module()
 class RandomCrop(RandomTransform):
-    """Cut a square of fixed size out of the image, at a random place.
+    """Cut a square of fixed size out of the image, at a random position.
 
-    Not part of SwAV's recipe; benchmarks on Places205 and CIFAR-10 have it.
+    Not part of SwAV's recipe; benchmarks on Places205 and CIFAR-10 use it.
 
     Args:
-        crop_size: Side of the square in pixels, >= 1.
-        padding: Black pixels to add on each side of the image first, >= 0.
+        crop_size: Size of the square in pixels, >= 1.
+        padding: Black pixels to add first at each edge of the image, >= 0.
 
     Source: torchvision.transforms.RandomCrop.
     """
@@ -124,25 +125,24 @@ class RandomCrop(RandomTransform):
         self, rng: np.random.Generator, height: int, width: int
     ) -> tuple[int, int]:
         """Draw top and left of the square, in the padded image."""
-        places = [
-            side + 2 * self.padding - self.crop_size + 1
-            for side in (height, width)
-        ]
-        if min(places) < 1:
+        num_tops, num_lefts = (
+            length + 2 * self.padding - self.crop_size + 1
+            for length in (height, width)
+        )
+        if min(num_tops, num_lefts) < 1:
             raise ValueError(
-                f'RandomCrop can not cut a square of {self.crop_size} px out '
+                f'RandomCrop cannot cut a square of {self.crop_size} px out '
                 f'of {height}x{width} px with padding={self.padding}; resize '
                 'the image first.'
             )
-        top, left = (int(rng.integers(number)) for number in places)
-        return top, left
+        return int(rng.integers(num_tops)), int(rng.integers(num_lefts))
 
     def apply(self, img: np.ndarray, params: tuple) -> np.ndarray:
         """Cut the square at (top, left) out of img."""
         top, left = params
         if self.padding:
-            sides = (self.padding, self.padding)
-            img = np.pad(img, (sides, sides, (0, 0)))
+            margins = (self.padding, self.padding)
+            img = np.pad(img, (margins, margins, (0, 0)))
         return img[top : top + self.crop_size, left : left + self.crop_size]
 
 
@@ -155,12 +155,12 @@ class RandomFlip(RandomTransform):
 
     def apply(self, img: np.ndarray, params: None) -> np.ndarray:
         """Mirror img."""
-        return img[:, ::-1]
+        return flip(img)
 
 
 @TRANSFORMS.register_module()
 class RandomRotation(RandomTransform):
-    """Turn the image about its centre by a random angle; its size stays.
+    """Turn the image about its centre by a random angle; it keeps its size.
 
     Bilinear interpolation (Pillow). Not part of SwAV's recipe; it suits small
     sets such as handwritten digits, where colour means nothing.
@@ -168,8 +168,8 @@ class RandomRotation(RandomTransform):
     Args:
         max_angle_rad: The angle is uniform in [-max_angle_rad,
             max_angle_rad], in radians.
-        fill: Value of all channels, in [0, 255], where the turned image does
-            not reach; the default is black.
+        fill: Value of all channels, in [0, 255], of pixels that the turned
+            image does not cover; the default is black.
     """
 
     def __init__(self, max_angle_rad: float, fill: int = 0) -> None:

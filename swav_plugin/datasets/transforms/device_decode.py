@@ -1,4 +1,8 @@
-"""Decode the JPEG files of a batch on its device; nvJPEG on CUDA."""
+"""Decode the JPEG files of a batch on its device: with nvJPEG on CUDA.
+
+The reference is `read_rgb`, on the CPU. Promised: the same pixels on a CPU;
+nvJPEG upsamples the colours in its own way.
+"""
 
 from collections.abc import Sequence
 
@@ -11,12 +15,10 @@ from ..collate import ImageBatch
 
 
 def decode_images(batch: ImageBatch) -> ImageBatch:
-    """Give the batch with pixels of all images; `encoded` is None then.
-
-    On the CPU pixels are Pillow's. nvJPEG enlarges colours in its own way.
+    """Decode the files of a batch and append their pixels to the others.
 
     Raises:
-        RuntimeError: A file cannot be decoded; it is named.
+        RuntimeError: A file cannot be decoded; the message names it.
     """
     encoded = batch.encoded
     if encoded is None:
@@ -39,19 +41,19 @@ def decode_images(batch: ImageBatch) -> ImageBatch:
 def _decode(
     files: Sequence[Tensor], paths: Sequence[str], device: torch.device
 ) -> list[Tensor]:
-    """Decode files into (3, h, w) uint8 each."""
+    """Decode files to (3, h, w) uint8 each."""
     if digit_version(torchvision.__version__) < digit_version('0.20'):
         raise RuntimeError(
             'decode_on_device=True needs torchvision >= 0.20 but this is '
-            f'{torchvision.__version__}; update it or leave that out.'
+            f'{torchvision.__version__}; update it or leave the option out.'
         )
-    # Here: torchvision >= 0.29 says that it will drop it one day.
+    # Not at the top: torchvision >= 0.29 warns that it will drop them one day.
     from torchvision.io import ImageReadMode, decode_jpeg
 
     try:
         return decode_jpeg(list(files), ImageReadMode.RGB, device)
     except RuntimeError:
-        # Of many files torchvision does not tell which one.
+        # torchvision does not say which of the files it is.
         for file, path in zip(files, paths):
             try:
                 decode_jpeg(file, ImageReadMode.RGB, device)

@@ -1,14 +1,19 @@
-"""Cut the views of a batch out of its images, on any device.
+"""Cut the views of a batch out of its images, on any device (torch).
 
-The same arithmetic as the transforms of single images, which is Pillow's, for
-all views of one size together. The rows that say what happens to each view
-come from the loader, `view_params`: nothing here is random, and nothing waits
-for the device.
+The operations of `pillow_ops` under the same names, for all views of one size
+together. `pillow_ops` is the reference. Promised: boxes are exact; values of
+whole views differ from its views by 0.15 of 255 on average in float32, and by
+0.3 in float16, which is used on CUDA, because resizing and blur round less
+often than Pillow does. `cpu_ops` is the third implementation.
 
-Letters for shapes: B images, V views of each, N any images or views, S side
-of a view, H and W of the largest image in a chunk. Images and views are
-whole numbers in 0 ... 255, as float32 or float16; what is done to them gives
-the same type.
+What happens to each view is drawn by the loader, see `view_params`: nothing
+here is random, and nothing waits for the device. Brightness, contrast and
+saturation, which are all blends, share one function; flipping is a part of
+`crop_and_resize`, where it costs nothing.
+
+Letters for shapes: B images, V views of each, N any images or views, H and W
+of the largest image in a chunk. Images and views are whole numbers in
+0 ... 255, as float32 or float16; operations return the type that they get.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +27,7 @@ from .view_params import (
     BRIGHTNESS,
     CONTRAST,
     FLIP,
-    GREY,
+    GRAYSCALE,
     HEIGHT,
     HUE,
     LEFT,
@@ -33,9 +38,8 @@ from .view_params import (
     WIDTH,
 )
 
-# Of images and views that are worked on at a time. It bounds the memory, at
-# about 40 bytes for each: 0.7 GB. A batch of 256 from ImageNet comes in seven
-# chunks.
+# Pixels of images and views to work on at a time. This bounds the memory, at
+# about 40 bytes a pixel, to 0.7 GB; 256 images of ImageNet make seven chunks.
 MAX_PIXELS = 2**24
 
 
@@ -43,12 +47,8 @@ MAX_PIXELS = 2**24
 def cut_views(batch: ImageBatch) -> list[Tensor]:
     """Cut V views out of each image.
 
-    Boxes are exact. Values differ from those of the transforms on the CPU by
-    0.15 of 255 on average, and by 0.3 in float16, which is for CUDA: resizing
-    and blur round less often than Pillow does.
-
     Returns:
-        V tensors (B, 3, S, S) uint8, on the device of the batch.
+        V tensors (B, 3, size, size) uint8, on the device of the batch.
     """
     num_images = len(batch.sizes)
     views = [
@@ -78,7 +78,10 @@ def cut_views(batch: ImageBatch) -> list[Tensor]:
 def _chunks(
     sizes: Sequence[tuple[int, int]], view_pixels: int
 ) -> Iterator[slice]:
-    """Split a batch so that no chunk has more than MAX_PIXELS, padded."""
+    """Split a batch into chunks of at most MAX_PIXELS, padding included.
+
+    A single image may have more.
+    """
     start, height, width = 0, 0, 0
     for i, (h, w) in enumerate(sizes):
         height, width = max(height, h), max(width, w)
@@ -90,19 +93,21 @@ def _chunks(
 
 
 def _pad(batch: ImageBatch, chunk: slice) -> Tensor:
-    """Give the images of a chunk as (N, 3, H, W), in float16 on CUDA.
+    """Return the images of a chunk as (N, 3, H, W), in float16 on CUDA.
 
-    Whatever stands outside an image is never looked at. float16 holds whole
-    numbers up to 2048 exactly, and half of the bytes take half of the time.
+    float16 holds whole numbers up to 2048 exactly, and half the bytes take
+    half the time.
     """
     device = batch.pixels.device
-    height, width = (max(sides) for sides in zip(*batch.sizes[chunk]))
-    first, line = batch.places[chunk].view(-1, 2, 1, 1).unbind(1)
+    height, width = (max(lengths) for lengths in zip(*batch.sizes[chunk]))
+    first, pitch = batch.layout[chunk].view(-1, 2, 1, 1).unbind(1)
     index = (
         first
-        + line * torch.arange(height, device=device)[:, None]
+        + pitch * torch.arange(height, device=device)[:, None]
         + torch.arange(width, device=device)
     )
+    # Beyond an image lie pixels of the next one. Their weights are 0, so that
+    # any pixel will do, as long as there is one.
     index.clamp_(max=len(batch.pixels) - 1)
     dtype = torch.float16 if device.type == 'cuda' else torch.float32
     return (
@@ -113,39 +118,41 @@ def _pad(batch: ImageBatch, chunk: slice) -> Tensor:
 
 
 def _cut(images: Tensor, rows: Tensor, size: int) -> Tensor:
-    """(N, 3, H, W), (N, V, NUM_PARAMS) -> (N, V, 3, S, S) of one size."""
+    """(N, 3, H, W), (N, V, NUM_PARAMS) -> (N, V, 3, size, size)."""
     views = crop_and_resize(images, rows, size).flatten(0, 1)
     rows = rows.flatten(0, 1)
     views = jitter_colours(views, rows)
-    views = make_grey(views, rows[:, GREY])
-    views = blur(views, rows[:, SIGMA])
+    views = to_grayscale(views, rows[:, GRAYSCALE])
+    views = gaussian_blur(views, rows[:, SIGMA])
     return views.unflatten(0, (len(images), -1))
 
 
 def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
-    """Cut a box for each view, resize and flip it; bilinear, antialiased.
+    """Cut a box for each view, resize and maybe flip it.
+
+    Bilinear with antialiasing.
 
     Args:
         images: (N, 3, H, W).
-        rows: (N, V, NUM_PARAMS) float32, with boxes in pixels of the images.
-            Numbers of pixels need not be whole.
-        size: S.
+        rows: (N, V, NUM_PARAMS) float32, with boxes in pixels of the images,
+            which need not be whole numbers.
+        size: Of the views, in pixels.
 
     Returns:
-        (N, V, 3, S, S).
+        (N, V, 3, size, size).
 
-    Source: Pillow, Image.resize with BILINEAR. Where it resizes the columns
+    Source: Pillow, Image.resize with BILINEAR. Where it resizes vertically
     first, values may differ by 1.
     """
     num, num_views = rows.shape[:2]
     height, width = images.shape[2:]
-    place = torch.arange(size, device=images.device) + 0.5
-    flipped = torch.where(rows[..., FLIP, None] > 0, size - place, place)
+    centres = torch.arange(size, device=images.device) + 0.5
+    flipped = torch.where(rows[..., FLIP, None] > 0, size - centres, centres)
     across = _weights(rows[..., LEFT], rows[..., WIDTH], flipped / size, width)
     down = _weights(
         rows[..., TOP],
         rows[..., HEIGHT],
-        (place / size).expand_as(flipped),
+        (centres / size).expand_as(flipped),
         height,
     )
     # One product for each image, then one for each view.
@@ -165,35 +172,35 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
 
 
 def _weights(
-    start: Tensor, length: Tensor, place: Tensor, extent: int
+    start: Tensor, length: Tensor, centres: Tensor, extent: int
 ) -> Tensor:
-    """Weights of all pixels in those of a view, along one axis.
+    """Return the weights of an image's pixels in a view's, along one axis.
 
     Args:
         start: (N, V) first pixel of the box.
         length: (N, V) its length in pixels.
-        place: (N, V, S) where in the box a pixel of the view is, in 0 ... 1.
-        extent: Number of pixels E.
+        centres: (N, V, size) of the view's pixels, as shares of the box.
+        extent: Number of pixels of the image.
 
     Returns:
-        (N, V, S, E), sums over E are 1.
+        (N, V, size, extent), of which the last dimension adds up to 1.
     """
     # Positions in elementwise float32: matrix products may be in TF32.
     pixel = torch.arange(extent, device=start.device) + 0.5 - start[..., None]
     is_inside = (pixel > 0) & (pixel < length[..., None])
-    # Pixels of the image that one of the view stands for.
-    scale = (length / place.shape[-1]).clamp(min=1)[..., None, None]
-    weights = (length[..., None] * place)[..., None] - pixel[..., None, :]
-    weights = weights.div_(scale).abs_().neg_().add_(1).clamp_(min=0)
+    # How many pixels of the image become one of the view, at least 1.
+    ratio = (length / centres.shape[-1]).clamp(min=1)[..., None, None]
+    weights = (length[..., None] * centres)[..., None] - pixel[..., None, :]
+    weights = weights.div_(ratio).abs_().neg_().add_(1).clamp_(min=0)
     weights *= is_inside[..., None, :]
     return weights.div_(weights.sum(-1, keepdim=True))
 
 
 def jitter_colours(images: Tensor, rows: Tensor) -> Tensor:
-    """Change brightness, contrast, saturation and hue in each row's order.
+    """Make the colour adjustments of each row of parameters, in its order.
 
     Args:
-        images: (N, 3, S, S).
+        images: (N, 3, size, size).
         rows: (N, NUM_PARAMS) float32.
 
     Source: torchvision.transforms.functional.adjust_* on Pillow images.
@@ -201,48 +208,53 @@ def jitter_colours(images: Tensor, rows: Tensor) -> Tensor:
     order = rows[:, ORDER : ORDER + 4].long()
     is_hue = order == HUE
     is_after = is_hue.cumsum(1) > 0
-    # Hue costs more than the others together, so it is shifted for all images
+    # Hue costs more than the others together, so it is adjusted in all images
     # at once, between what comes before it and what comes after.
-    for position in range(3):
-        images = _blend(
-            images, rows, order[:, position], ~is_after[:, position]
+    for i in range(3):
+        images = _adjust_by_blending(
+            images, rows, order[:, i], ~is_after[:, i]
         )
     images = torch.where(
         is_after[:, -1].view(-1, 1, 1, 1),
-        shift_hue(images, rows[:, AMOUNT + HUE]),
+        adjust_hue(images, rows[:, AMOUNT + HUE]),
         images,
     )
-    for position in range(1, 4):
-        images = _blend(
-            images,
-            rows,
-            order[:, position],
-            is_after[:, position] & ~is_hue[:, position],
+    for i in range(1, 4):
+        images = _adjust_by_blending(
+            images, rows, order[:, i], is_after[:, i] & ~is_hue[:, i]
         )
     return images
 
 
-def _blend(
-    images: Tensor, rows: Tensor, component: Tensor, is_wanted: Tensor
+def _adjust_by_blending(
+    images: Tensor, rows: Tensor, adjustment: Tensor, is_wanted: Tensor
 ) -> Tensor:
-    """Change one component, another (N,) for each image, where wanted (N,)."""
-    is_wanted = is_wanted & (component >= BRIGHTNESS)
-    component = component.clamp(min=BRIGHTNESS)
-    factor = rows[:, AMOUNT : AMOUNT + 4].gather(1, component[:, None])
+    """Adjust brightness, contrast or saturation where wanted.
+
+    Args:
+        images: (N, 3, size, size).
+        rows: (N, NUM_PARAMS) float32.
+        adjustment: (N,) int64, which of the three each image gets. NOTHING
+            leaves it as it is.
+        is_wanted: (N,) bool; all others stay as they are.
+    """
+    is_wanted = is_wanted & (adjustment >= BRIGHTNESS)
+    adjustment = adjustment.clamp(min=BRIGHTNESS)
+    factor = rows[:, AMOUNT : AMOUNT + 4].gather(1, adjustment[:, None])
     factor = torch.where(is_wanted[:, None], factor, 1.0)
     factor = factor.to(images.dtype).view(-1, 1, 1, 1)
-    component = component.view(-1, 1, 1, 1)
-    grey = luma(images)
-    mean = torch.floor(grey.mean((2, 3), keepdim=True) + 0.5)
-    # What the image becomes at factor 0: black, its mean, or itself in grey.
+    adjustment = adjustment.view(-1, 1, 1, 1)
+    gray = _luma(images)
+    mean = torch.floor(gray.mean((2, 3), keepdim=True) + 0.5)
+    # What the image becomes at factor 0: black, its mean, or itself in gray.
     base = torch.where(
-        component == SATURATION, grey, mean * (component == CONTRAST)
+        adjustment == SATURATION, gray, mean * (adjustment == CONTRAST)
     )
     return torch.lerp(base, images, factor).clamp_(0, 255).floor_()
 
 
-def luma(images: Tensor) -> Tensor:
-    """Brightness of ITU-R 601-2: (N, 3, S, S) -> (N, 1, S, S).
+def _luma(images: Tensor) -> Tensor:
+    """Return luma of ITU-R 601-2: (N, 3, ...) -> (N, 1, ...).
 
     As Pillow's convert('L'), exactly in float32.
     """
@@ -252,18 +264,18 @@ def luma(images: Tensor) -> Tensor:
     return _round(total.add_(blue, alpha=7471 / 65536))
 
 
-def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue of each image by so many turns of the colour circle.
+def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn the colour circle, for each image by its own number of turns.
 
     By way of Pillow's 8-bit hue, saturation and value, as torchvision does.
 
     Args:
-        images: (N, 3, S, S).
+        images: (N, 3, size, size).
         turns: (N,) float32 in [-0.5, 0.5].
     """
     value = images.amax(1, keepdim=True)
     chroma = value - images.amin(1, keepdim=True)
-    # How far each colour is below the largest: 0 ... 1.
+    # How far each channel is below the largest, as a share of the chroma.
     red, green, blue = ((value - images) / chroma.clamp(min=1)).split(1, dim=1)
     hue = torch.where(
         red == 0,
@@ -274,25 +286,31 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     saturation = torch.floor(chroma / value.clamp(min=1) * 255)
     shift = torch.trunc(turns * 255).to(images.dtype).view(-1, 1, 1, 1)
     sextant = torch.remainder(hue + shift, 256) * (6 / 255)
-    # Distance of red, green and blue from their own third of the circle.
+    # Each channel's distance on the circle from the third where it is largest.
     own = torch.arange(5, 0, -2, device=images.device).view(3, 1, 1)
     distance = torch.remainder(sextant + own, 6)
     distance = torch.minimum(distance, 4 - distance).clamp_(0, 1)
     return _round(value - distance.mul_(value * saturation / 255))
 
 
-def make_grey(images: Tensor, is_grey: Tensor) -> Tensor:
-    """Take the colour out of those images (N, 3, S, S) where (N,) is not 0."""
-    return torch.where(is_grey.view(-1, 1, 1, 1) > 0, luma(images), images)
-
-
-def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image with its own sigma; 0 leaves it as it is.
-
-    Three box filters along each axis, as a matrix: the border is Pillow's.
+def to_grayscale(images: Tensor, is_wanted: Tensor) -> Tensor:
+    """Set all channels to the luma in the images where it is wanted.
 
     Args:
-        images: (N, 3, S, S).
+        images: (N, 3, size, size).
+        is_wanted: (N,), > 0 where it is.
+    """
+    return torch.where(is_wanted.view(-1, 1, 1, 1) > 0, _luma(images), images)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each image with its own sigma; 0 leaves it as it is.
+
+    Three box filters along each axis as one matrix, Pillow's at the border
+    too.
+
+    Args:
+        images: (N, 3, size, size).
         sigma: (N,) float32 standard deviation in pixels, >= 0.
 
     Source: Pillow, ImageFilter.GaussianBlur.
@@ -304,7 +322,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _box_radius(sigma: Tensor) -> Tensor:
-    """Radius of the box that, three times, gives a Gaussian; as Pillow's."""
+    """Return the radius of the box that three times makes the blur; (N,)."""
     variance = sigma**2 / 3
     whole = torch.floor((torch.sqrt(12 * variance + 1) - 1) / 2)
     part = (
@@ -316,20 +334,20 @@ def _box_radius(sigma: Tensor) -> Tensor:
 
 
 def _box_filter(radius: Tensor, size: int) -> Tensor:
-    """Means over 2 * radius + 1 pixels: (N,) -> (N, S, S).
+    """Return matrices that average 2 * radius + 1 pixels.
 
-    Pixels beyond the border are those of the border.
+    (N,) -> (N, size, size). Beyond the border, its pixels are repeated.
     """
     radius = radius.view(-1, 1, 1)
-    place = torch.arange(size, device=radius.device)
-    distance = (place[:, None] - place).abs()
+    index = torch.arange(size, device=radius.device)
+    distance = (index[:, None] - index).abs()
     weights = (radius + 1 - distance).clamp(0, 1)
-    beyond = (radius - place[:, None]).clamp(min=0)
+    beyond = (radius - index[:, None]).clamp(min=0)
     weights[..., :1] += beyond
     weights[..., -1:] += beyond.flip(1)
     return weights / (2 * radius + 1)
 
 
 def _round(values: Tensor) -> Tensor:
-    """Round to the nearest, in place; halves up, as Pillow does."""
+    """Round to the nearest whole number, in place; halves up, as in Pillow."""
     return values.add_(0.5).floor_()

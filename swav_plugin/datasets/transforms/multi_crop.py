@@ -1,4 +1,4 @@
-"""All random views of an image in one go. V: views."""
+"""`MultiCrop`: all random views of an image at once. V: views."""
 
 import functools
 import logging
@@ -10,57 +10,49 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from swav_plugin.compat import jit
+from swav_plugin.compat.renamed import renamed_arguments
 from swav_plugin.registry import TRANSFORMS
 
-from .cpu_ops import cut_views
+from . import cpu_ops, pillow_ops
 from .crop import RandomFlip, RandomResizedCrop
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import FIRST_VIEW, sample_rng
-from .view_params import (
-    AMOUNT,
-    FLIP,
-    GREY,
-    NOTHING,
-    ORDER,
-    SIGMA,
-    TOP,
-    WIDTH,
-    Recipe,
-    draw_view_params,
-)
-
-COMPONENT_NAMES = ('brightness', 'contrast', 'saturation', 'hue')
+from .view_params import ADJUSTMENTS, Recipe, draw_view_params
 
 
 @TRANSFORMS.register_module()
 class MultiCrop(BaseTransform):
-    """Turn an image into V views by SwAV's recipe, all in one compiled loop.
+    """Cut V views out of an image by SwAV's recipe, in one compiled loop.
 
-    The same views in distribution, and the same pixels for the same draws, as
-    `MultiView` with RandomResizedCrop, RandomFlip, ColorJitter,
-    RandomGrayscale and GaussianBlur in this order, which is upstream's, but
-    several times as fast. A recipe that differs in numbers takes MultiCrop,
-    with 0 for what it leaves out; one of other transforms takes `MultiView`.
-    What happens to a view depends on (seed, epoch, index, view) when the
-    samples come from `KeyedSampler`.
+    It does what `MultiView` does with RandomResizedCrop, RandomFlip,
+    ColorJitter, RandomGrayscale and GaussianBlur, in this order, which is
+    upstream's: the same distributions and, for the same draws, the same
+    pixels, in a fraction of the time. For a recipe with other numbers use
+    MultiCrop, with 0 for what it leaves out; for one with other transforms
+    use `MultiView`. What happens to a view depends on (seed, epoch, index,
+    view) if the samples come from `KeyedSampler`.
 
     The loops are compiled at the first use after an installation. Without
-    numba Pillow makes the same views of the same draws; a warning says so.
+    numba, Pillow makes the same views; a warning says so.
 
     Args:
-        num_views: How many views each group has.
-        scales: For each group, the side of its views in pixels.
+        num_views: Number of views in each group.
+        sizes: For each group, the size of its views in pixels.
         crop_ratio_ranges: For each group, least and largest share of the
             image's area.
         aspect_ratio_range: Least and largest width / height of a crop.
-        flip_prob: Probability to mirror.
-        brightness: As in `ColorJitter`; so are contrast, saturation and hue.
+        flip_prob: Probability to mirror a view.
+        brightness: As in `ColorJitter`.
+        contrast: As in `ColorJitter`.
+        saturation: As in `ColorJitter`.
+        hue: As in `ColorJitter`.
         jitter_prob: Probability to change the colours.
         grayscale_prob: Probability to take the colour out.
         sigma_range: Least and largest sigma of the blur, in pixels.
-        blur_prob: Probability to blur.
-        on_device: Leave the image as it is and add the rows of numbers by
-            which the data preprocessor cuts the views, results['view_params'].
+        blur_prob: Probability to blur a view.
+        on_device: Leave the image as it is, and say in
+            results['view_params'] what the data preprocessor has to cut out
+            of it, on the model's device.
 
     Source: multi-crop, SwAV (arXiv:2006.09882), section 3.3 and appendix A.
 
@@ -73,10 +65,11 @@ class MultiCrop(BaseTransform):
     [224, 224, 96, 96, 96, 96, 96, 96]
     """
 
+    @renamed_arguments(scales='sizes')
     def __init__(
         self,
         num_views: Sequence[int],
-        scales: Sequence[int],
+        sizes: Sequence[int],
         crop_ratio_ranges: Sequence[tuple[float, float]],
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
@@ -90,15 +83,15 @@ class MultiCrop(BaseTransform):
         blur_prob: float = 0.5,
         on_device: bool = False,
     ) -> None:
-        groups = (num_views, scales, crop_ratio_ranges)
+        groups = (num_views, sizes, crop_ratio_ranges)
         if not all(isinstance(group, (list, tuple)) for group in groups) or (
-            not len(num_views) == len(scales) == len(crop_ratio_ranges)
+            not len(num_views) == len(sizes) == len(crop_ratio_ranges)
         ):
             raise ValueError(
-                f'MultiCrop got num_views={num_views}, scales={scales} and '
+                f'MultiCrop got num_views={num_views}, sizes={sizes} and '
                 f'crop_ratio_ranges={crop_ratio_ranges}; give lists with one '
                 'of each for each group, e.g. num_views=[2, 6], '
-                'scales=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
+                'sizes=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
                 '(0.05, 0.14)].'
             )
         if not num_views or not all(
@@ -108,60 +101,58 @@ class MultiCrop(BaseTransform):
                 f'MultiCrop got num_views={num_views}; '
                 'every group needs at least one view.'
             )
-        # The separate transforms check their arguments, and cut the views
-        # where there is no numba.
-        self.crops = [
-            RandomResizedCrop(scale, ratios, aspect_ratio_range)
-            for num, scale, ratios in zip(num_views, scales, crop_ratio_ranges)
+        # The separate transforms check their arguments.
+        crops = [
+            RandomResizedCrop(size, ratios, aspect_ratio_range)
+            for num, size, ratios in zip(num_views, sizes, crop_ratio_ranges)
             for _ in range(num)
         ]
-        self.flip = RandomFlip(flip_prob)
-        self.jitter = ColorJitter(
+        flip = RandomFlip(flip_prob)
+        jitter = ColorJitter(
             brightness, contrast, saturation, hue, jitter_prob
         )
-        self.grayscale = RandomGrayscale(grayscale_prob)
-        self.blur = GaussianBlur(sigma_range, blur_prob)
+        grayscale = RandomGrayscale(grayscale_prob)
+        blur = GaussianBlur(sigma_range, blur_prob)
         self.recipe = Recipe(
-            sizes=np.array([crop.scale for crop in self.crops], np.int64),
+            sizes=np.array([crop.size for crop in crops], np.int64),
             crop_ratio_ranges=np.array(
-                [crop.crop_ratio_range for crop in self.crops], float
+                [crop.crop_ratio_range for crop in crops], float
             ),
             aspect_ratio_range=np.array(aspect_ratio_range, float),
-            flip_prob=float(flip_prob),
+            flip_prob=float(flip.prob),
             amount_ranges=np.array(
-                [
-                    self.jitter.ranges.get(name, (0.0, 0.0))
-                    for name in COMPONENT_NAMES
-                ],
+                [jitter.ranges.get(name, (0.0, 0.0)) for name in ADJUSTMENTS],
                 float,
             ),
-            jitter_prob=float(jitter_prob),
-            grey_prob=float(grayscale_prob),
-            sigma_range=np.array(sigma_range, float),
-            blur_prob=float(blur_prob),
+            jitter_prob=float(jitter.prob),
+            grayscale_prob=float(grayscale.prob),
+            sigma_range=np.array(blur.sigma_range, float),
+            blur_prob=float(blur.prob),
         )
         self.on_device = on_device
         self._compile()
 
     def _compile(self) -> None:
-        """Compile all loops before worker processes would do it, each."""
+        """Compile all loops now, before each worker process would do it."""
         if jit.NO_NUMBA is not None:
             _warn_once(
-                f'MultiCrop works without numba ({jit.NO_NUMBA}): the same '
-                'views, several times as slow. To get it: pip install numba'
+                f'MultiCrop runs without numba ({jit.NO_NUMBA}): it makes the '
+                'same views, but takes several times as long. To get it: pip '
+                'install numba'
             )
             return
-        start = time.perf_counter()
+        # Of this process: on a busy machine it may take long to load, too.
+        start = time.process_time()
         img = np.zeros((8, 8, 3), np.uint8)
         params = draw_view_params(np.random.default_rng(0), 8, 8, self.recipe)
         if not self.on_device:
             self.cut(img, params)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         if jit.NO_CACHE is not None:
             _warn_once(
-                'MultiCrop compiles its loops in every run, since they can '
-                f'not be kept: {jit.NO_CACHE}. Set NUMBA_CACHE_DIR to a '
-                'folder that can be written to.'
+                'MultiCrop compiles its loops in every run, because it '
+                f'cannot store them: {jit.NO_CACHE}. Set NUMBA_CACHE_DIR to '
+                'a folder that it can write to.'
             )
         elif seconds > 3:
             print_log(
@@ -171,7 +162,7 @@ class MultiCrop(BaseTransform):
             )
 
     def transform(self, results: dict) -> dict:
-        """Replace results['img'], (H, W, 3), by a list of V views of it."""
+        """Replace results['img'], (H, W, 3), with a list of V views of it."""
         img = results['img']
         shape: tuple = getattr(img, 'shape', ())
         dtype = getattr(img, 'dtype', None)
@@ -182,8 +173,8 @@ class MultiCrop(BaseTransform):
         ):
             raise ValueError(
                 f'MultiCrop got a {type(img).__name__} of shape {shape} and '
-                f'type {dtype}; expected (H, W, 3) uint8 RGB as LoadImage '
-                'gives it.'
+                f'type {dtype}; expected (H, W, 3) uint8 RGB, as '
+                'from LoadImage.'
             )
         rng = sample_rng(results.get('sample_idx'), FIRST_VIEW)
         params = draw_view_params(rng, img.shape[0], img.shape[1], self.recipe)
@@ -194,49 +185,13 @@ class MultiCrop(BaseTransform):
         return results
 
     def cut(self, img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
-        """Cut the views of an image by their rows of `draw_view_params`.
+        """Cut V views, (size, size, 3) uint8, by rows of `draw_view_params`.
 
-        Returns:
-            V uint8 arrays (S, S, 3) that share no memory with the image. They
-            are planar, so that transposing them to (3, S, S) needs no copy.
+        They share no memory with the image.
         """
         if jit.NO_NUMBA is not None:
-            return [
-                self._cut_with_pillow(img, crop, row)
-                for crop, row in zip(self.crops, params.tolist())
-            ]
-        # One type of array for numba: another would be compiled again.
-        img = np.ascontiguousarray(img).view()
-        img.flags.writeable = False
-        sizes = self.recipe.sizes
-        ends = np.cumsum(3 * sizes**2)
-        memory = np.empty(ends[-1], np.uint8)
-        cut_views(img, params, memory)
-        return [
-            view.reshape(3, size, size).transpose(1, 2, 0)
-            for view, size in zip(np.split(memory, ends[:-1]), sizes)
-        ]
-
-    def _cut_with_pillow(
-        self, img: np.ndarray, crop: RandomResizedCrop, row: list[float]
-    ) -> np.ndarray:
-        """Cut one view, (S, S, 3), by its row."""
-        view = crop.apply(img, tuple(map(int, row[TOP : WIDTH + 1])))
-        if row[FLIP]:
-            view = self.flip.apply(view, None)
-        view = self.jitter.apply(
-            view,
-            [
-                (COMPONENT_NAMES[component], row[AMOUNT + component])
-                for component in map(int, row[ORDER : ORDER + 4])
-                if component != NOTHING
-            ],
-        )
-        if row[GREY]:
-            view = self.grayscale.apply(view, None)
-        if row[SIGMA]:
-            view = self.blur.apply(view, row[SIGMA])
-        return view
+            return pillow_ops.cut_views(img, params)
+        return cpu_ops.cut_views(img, params)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.recipe})'

@@ -1,4 +1,4 @@
-"""Several random views of one image. V: views."""
+"""`MultiView`: several random views of one image. V: views."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,19 +18,19 @@ from .randomness import (
 
 @TRANSFORMS.register_module()
 class MultiView(BaseTransform):
-    """Turn an image into V views, each by random transforms of its own.
+    """Turn an image into V views, each with random transforms of its own.
 
-    For pipelines of your own. `MultiCrop` makes views by SwAV's recipe, with
-    whatever numbers, several times as fast.
+    For pipelines of your own. For SwAV's recipe, with whatever numbers,
+    `MultiCrop` is several times as fast.
 
-    All views are cut from the one decoded image, which is not copied: a
+    All views come from the one decoded image, which is not copied: a
     transform that writes into it gets NumPy's error for read-only arrays.
     Each view has its own random numbers, keyed by (seed, epoch, index, view)
-    when the samples come from `KeyedSampler`. Transforms of mmcv, mmpretrain
-    and others work too: their global generators are keyed while they run.
+    if the samples come from `KeyedSampler`. Transforms of mmcv, mmpretrain
+    and others work, too: the global generators are keyed while they run.
 
     Args:
-        num_views: How many views each group has; an int is one group.
+        num_views: Number of views in each group; an int is one group.
         transforms: For each group, the list of its transforms.
 
     Source: multi-crop, SwAV (arXiv:2006.09882), section 3.3.
@@ -74,7 +74,7 @@ class MultiView(BaseTransform):
         self.groups = [build_transforms(group) for group in transforms]
 
     def transform(self, results: dict) -> dict:
-        """Replace results['img'], (H, W, 3), by a list of V views of it."""
+        """Replace results['img'], (H, W, 3), with a list of V views of it."""
         img = results['img'].view()
         img.flags.writeable = False
         views: list[np.ndarray] = []

@@ -1,17 +1,17 @@
-"""How it looks: colour, greyscale and blur, with Pillow's arithmetic."""
+"""Transforms that change how an image looks: colour, grayscale and blur."""
 
 from numbers import Real
 
 import numpy as np
-import torchvision.transforms.functional as F
-from PIL import Image, ImageFilter
 
 from swav_plugin.registry import TRANSFORMS
 
+from .pillow_ops import ADJUST, gaussian_blur, to_grayscale
 from .randomness import RandomTransform, check_bounds
+from .view_params import ADJUSTMENTS
 
-# Of the colours of ImageNet: eigenvalues of the covariance of (R, G, B) in
-# 0..1, and an eigenvector in each column. The numbers of fb.resnet.torch.
+# Principal components of ImageNet's colours: eigenvalues of the covariance of
+# (R, G, B) in 0..1, and an eigenvector in each column. From fb.resnet.torch.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array(
     [
@@ -21,31 +21,24 @@ _EIGENVECTORS = np.array(
     ]
 )
 
-_ADJUST = dict(
-    brightness=F.adjust_brightness,
-    contrast=F.adjust_contrast,
-    saturation=F.adjust_saturation,
-    hue=F.adjust_hue,
-)
-
 
 @TRANSFORMS.register_module()
 class ColorJitter(RandomTransform):
     """Change brightness, contrast, saturation and hue in random order.
 
-    With probability `prob`; SwAV's .8/.8/.8/.2 comes with .8.
+    SwAV uses strengths of .8, .8, .8 and .2 with a probability of .8.
 
     Args:
         brightness: The factor is uniform in [max(0, 1 - brightness),
-            1 + brightness]; 0 leaves brightness alone. >= 0.
+            1 + brightness]; 0 leaves the brightness alone. >= 0.
         contrast: The same for contrast.
         saturation: The same for saturation.
         hue: The shift is uniform in [-hue, hue], in turns of the colour
             circle; in [0, .5].
-        prob: Probability to touch an image.
+        prob: Probability to change an image.
 
-    Source: torchvision.transforms.ColorJitter, whose pixels these are for
-    the same numbers.
+    Source: torchvision.transforms.ColorJitter. The same factors give the same
+    pixels.
     """
 
     def __init__(
@@ -82,7 +75,7 @@ class ColorJitter(RandomTransform):
     def draw(
         self, rng: np.random.Generator, height: int, width: int
     ) -> list[tuple[str, float]]:
-        """Draw (component, factor) pairs in the order to apply them."""
+        """Draw (adjustment, factor) pairs in the order to apply them."""
         factors = [
             (name, rng.uniform(*bounds))
             for name, bounds in self.ranges.items()
@@ -92,22 +85,20 @@ class ColorJitter(RandomTransform):
     def apply(
         self, img: np.ndarray, params: list[tuple[str, float]]
     ) -> np.ndarray:
-        """Change the components of img by the given factors in turn."""
-        pil_img = Image.fromarray(img)
+        """Make the adjustments of img in turn."""
         for name, factor in params:
-            pil_img = _ADJUST[name](pil_img, factor)
-        return np.asarray(pil_img)
+            img = ADJUST[ADJUSTMENTS.index(name)](img, factor)
+        return img
 
 
 @TRANSFORMS.register_module()
 class Lighting(RandomTransform):
-    """Shift all pixels by one random colour, as the light of ImageNet varies.
+    """Add one random colour to all pixels, as the light in ImageNet varies.
 
-    The shift is the sum of the principal components of ImageNet's colours,
+    The colour is the sum of the principal components of ImageNet's colours,
     each times its eigenvalue and a normal random number. Values are rounded
-    and clipped to 0..255; mmselfsup 0.x adds to floats, so they differ by
-    half a step. Not part of SwAV's recipe; linear probes of mmselfsup have
-    it.
+    and clipped to 0..255; mmselfsup 0.x keeps floats, so values differ by up
+    to 0.5. Not part of SwAV's recipe; linear probes of mmselfsup use it.
 
     Args:
         alphastd: Standard deviation of the random numbers, >= 0.
@@ -143,35 +134,35 @@ class Lighting(RandomTransform):
 class RandomGrayscale(RandomTransform):
     """Take the colour out of the image with probability `prob`.
 
-    All three channels become the luma of ITU-R 601-2, rounded as Pillow does.
+    All three channels become the luma of ITU-R 601-2, rounded as in Pillow.
     """
 
     def __init__(self, prob: float = 0.2) -> None:
         super().__init__(prob)
 
     def apply(self, img: np.ndarray, params: None) -> np.ndarray:
-        """Give the grey image, (H, W, 3)."""
-        luma = np.asarray(Image.fromarray(img).convert('L'))
-        return np.repeat(luma[..., None], 3, axis=2)
+        """Take the colour out of img."""
+        return to_grayscale(img)
 
 
 @TRANSFORMS.register_module()
 class GaussianBlur(RandomTransform):
     """Blur the image with probability `prob`.
 
-    Pillow's approximation of a Gaussian by three box filters, as upstream.
+    With Pillow's approximation of a Gaussian by three box filters, as in
+    upstream.
 
     Args:
-        sigma_range: The standard deviation is uniform in it; in pixels of the
-            view, >= 0.
-        prob: Probability to touch an image.
+        sigma_range: Least and largest standard deviation in pixels, >= 0; it
+            is uniform in between.
+        prob: Probability to blur an image.
     """
 
     def __init__(
         self, sigma_range: tuple[float, float] = (0.1, 2.0), prob: float = 0.5
     ) -> None:
         super().__init__(prob)
-        # More than any view has pixels, and the work grows with sigma.
+        # The upper bound is more than a view has pixels. Work grows with it.
         check_bounds(
             self,
             'sigma_range',
@@ -188,5 +179,4 @@ class GaussianBlur(RandomTransform):
 
     def apply(self, img: np.ndarray, params: float) -> np.ndarray:
         """Blur img with a sigma in pixels."""
-        blur = ImageFilter.GaussianBlur(radius=params)
-        return np.asarray(Image.fromarray(img).filter(blur))
+        return gaussian_blur(img, params)

@@ -15,18 +15,19 @@ from swav_plugin.compat.jit import jit
 # Columns of a row. TOP to WIDTH are pixels of the image, SIZE and SIGMA of
 # the view; SIGMA is 0 where there is no blur.
 SIZE, TOP, LEFT, HEIGHT, WIDTH, FLIP = range(6)
-# Columns ORDER to ORDER + 3: the components of the colour to change, one
-# after the other; NOTHING where there are no more.
+# Columns ORDER to ORDER + 3: the colour adjustments to make, one after
+# another; NOTHING where there are no more.
 ORDER = 6
-BRIGHTNESS, CONTRAST, SATURATION, HUE = COMPONENTS = range(4)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NOTHING = -1
-# Column AMOUNT + component: a factor, or for HUE turns of the colour circle.
+ADJUSTMENTS = ('brightness', 'contrast', 'saturation', 'hue')
+# Column AMOUNT + adjustment: a factor, or for HUE turns of the colour circle.
 AMOUNT = 10
-GREY, SIGMA = 14, 15
+GRAYSCALE, SIGMA = 14, 15
 NUM_PARAMS = 16
 
 # Ten tries for a box, each an area, an aspect, a top and a left; then flip,
-# jitter, three for the order, four amounts, grey, blur and sigma.
+# jitter, three for the order, four amounts, grayscale, blur and sigma.
 _NUM_TRIES = 10
 _NUM_UNIFORMS = 4 * _NUM_TRIES + 12
 
@@ -43,9 +44,9 @@ class Recipe(NamedTuple):
     crop_ratio_ranges: np.ndarray  # (V, 2)
     aspect_ratio_range: np.ndarray  # (2,) width / height
     flip_prob: float
-    amount_ranges: np.ndarray  # (4, 2) of each component; equal ends: never
+    amount_ranges: np.ndarray  # (4, 2) of each adjustment; equal ends: never
     jitter_prob: float
-    grey_prob: float
+    grayscale_prob: float
     sigma_range: np.ndarray  # (2,) pixels of the view
     blur_prob: float
 
@@ -93,7 +94,7 @@ def _fill(
             numbers[1] < recipe.jitter_prob,
             recipe.amount_ranges,
         )
-        row[GREY] = numbers[9] < recipe.grey_prob
+        row[GRAYSCALE] = numbers[9] < recipe.grayscale_prob
         row[SIGMA] = 0.0
         if numbers[10] < recipe.blur_prob:
             row[SIGMA] = _within(recipe.sigma_range, numbers[11])
@@ -139,22 +140,22 @@ def _fill_colours(
     is_jittered: bool,
     amount_ranges: np.ndarray,
 ) -> None:
-    """Set ORDER and AMOUNT of the four components."""
-    for component in range(4):
-        row[ORDER + component] = NOTHING
-        row[AMOUNT + component] = _within(
-            amount_ranges[component], numbers[3 + component]
+    """Set ORDER and AMOUNT of the four adjustments."""
+    for adjustment in range(4):
+        row[ORDER + adjustment] = NOTHING
+        row[AMOUNT + adjustment] = _within(
+            amount_ranges[adjustment], numbers[3 + adjustment]
         )
     order = np.arange(4)
     for last in range(3, 0, -1):  # Fisher-Yates
         other = math.floor(numbers[last - 1] * (last + 1))
         order[last], order[other] = order[other], order[last]
-    place = ORDER
-    for component in order.flat:
-        low, high = amount_ranges[component]
+    column = ORDER
+    for adjustment in order.flat:
+        low, high = amount_ranges[adjustment]
         if is_jittered and low < high:
-            row[place] = component
-            place += 1
+            row[column] = adjustment
+            column += 1
 
 
 @jit

@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 from swav_plugin.compat import jit
 from swav_plugin.datasets.transforms import MultiCrop, read_rgb
 from swav_plugin.datasets.transforms.cpu_ops import (
+    _cut_views,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -23,13 +24,13 @@ from swav_plugin.datasets.transforms.cpu_ops import (
     crop_and_resize,
     cut_views,
     gaussian_blur,
-    make_grey,
-    resize_weights,
+    to_grayscale,
 )
+from swav_plugin.datasets.transforms.cpu_resize import resize_weights
 from swav_plugin.datasets.transforms.view_params import (
     AMOUNT,
     FLIP,
-    GREY,
+    GRAYSCALE,
     NOTHING,
     ORDER,
     SIGMA,
@@ -60,7 +61,7 @@ FACTORS = [
     1e6,
     *RNG.uniform(0, 3, 8).tolist(),
 ]
-COMPONENTS: list[Callable] = [
+ADJUST: list[Callable] = [
     F.adjust_brightness,
     F.adjust_contrast,
     F.adjust_saturation,
@@ -74,7 +75,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def images(size: int) -> list[np.ndarray]:
-    """Noise, a smooth picture, greys, black and white of (size, size, 3)."""
+    """Noise, a smooth picture, grays, black and white of (size, size, 3)."""
     smooth = Image.fromarray(noise(3, 3)).resize((size, size))
     return [
         noise(size, size),
@@ -86,7 +87,7 @@ def images(size: int) -> list[np.ndarray]:
 
 
 def planar(img: np.ndarray) -> np.ndarray:
-    """(S, S, 3) -> a copy of (3, S, S)."""
+    """(size, size, 3) -> a copy of (3, size, size)."""
     return img.transpose(2, 0, 1).copy()
 
 
@@ -216,7 +217,7 @@ def test_hue(turns: float) -> None:
         )
 
 
-def test_hue_and_grey_of_all_colours() -> None:
+def test_hue_and_grayscale_of_all_colours() -> None:
     colours = (
         np.arange(2**24, dtype='<u4')
         .view(np.uint8)
@@ -228,7 +229,7 @@ def test_hue_and_grey_of_all_colours() -> None:
     np.testing.assert_array_equal(view.transpose(1, 2, 0), expected)
 
     view = planar(colours)
-    make_grey(view)
+    to_grayscale(view)
     for channel in view:
         np.testing.assert_array_equal(
             channel, Image.fromarray(colours).convert('L')
@@ -290,17 +291,17 @@ def test_photos_through_the_whole_chain(test_data: Path) -> None:
 
 
 def torchvisions(img: np.ndarray, row: list[float]) -> np.ndarray:
-    """Cut one view, (S, S, 3), with torchvision's functional operations."""
+    """Cut one view, (size, size, 3), with torchvision's own operations."""
     top, left, height, width = map(int, row[TOP : WIDTH + 1])
     view = Image.fromarray(
         resized(img, (top, left, height, width), int(row[SIZE]))
     )
     if row[FLIP]:
         view = F.hflip(view)
-    for component in map(int, row[ORDER : ORDER + 4]):
-        if component != NOTHING:
-            view = COMPONENTS[component](view, row[AMOUNT + component])
-    if row[GREY]:
+    for adjustment in map(int, row[ORDER : ORDER + 4]):
+        if adjustment != NOTHING:
+            view = ADJUST[adjustment](view, row[AMOUNT + adjustment])
+    if row[GRAYSCALE]:
         view = F.rgb_to_grayscale(view, num_output_channels=3)
     if row[SIGMA]:
         view = view.filter(ImageFilter.GaussianBlur(row[SIGMA]))
@@ -309,17 +310,17 @@ def torchvisions(img: np.ndarray, row: list[float]) -> np.ndarray:
 
 def test_one_type_of_image_is_compiled() -> None:
     multi_crop = MultiCrop([1], [8], [(0.5, 1.0)])
-    num_compiled = len(cut_views.signatures)  # type: ignore[attr-defined]
+    num_compiled = len(_cut_views.signatures)  # type: ignore[attr-defined]
     img = noise(20, 30)
     img.flags.writeable = False
     for other in (img, img[:, ::-1], img[::2], np.asfortranarray(img)):
         params = draw_view_params(
             np.random.default_rng(0), *other.shape[:2], multi_crop.recipe
         )
-        (view,) = multi_crop.cut(other, params)
+        (view,) = cut_views(other, params)
         np.testing.assert_array_equal(
             view, torchvisions(other, params[0].tolist())
         )
-    assert len(cut_views.signatures) == (  # type: ignore[attr-defined]
+    assert len(_cut_views.signatures) == (  # type: ignore[attr-defined]
         num_compiled
     )

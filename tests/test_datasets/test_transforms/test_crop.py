@@ -17,6 +17,7 @@ from swav_plugin.datasets.transforms import (
     RandomResizedCrop,
     RandomRotation,
 )
+from swav_plugin.registry import TRANSFORMS
 
 # Fixed seeds: a test below either always passes or never. If it was changed
 # to other numbers from the right distribution, it fails once in 1,000 times.
@@ -24,13 +25,13 @@ MIN_P = 1e-3
 
 
 @pytest.mark.parametrize(
-    'scale, ratios', [(224, (0.14, 1.0)), (96, (0.05, 0.14))]
+    'size, ratios', [(224, (0.14, 1.0)), (96, (0.05, 0.14))]
 )
 def test_crop_pixels_equal_torchvisions(
-    photos: list[np.ndarray], scale: int, ratios: tuple[float, float]
+    photos: list[np.ndarray], size: int, ratios: tuple[float, float]
 ) -> None:
     rng = np.random.default_rng(0)
-    crop = RandomResizedCrop(scale, ratios)
+    crop = RandomResizedCrop(size, ratios)
     for img in photos:
         top, left, height, width = box = crop.draw(rng, *img.shape[:2])
         expected = F.resized_crop(
@@ -39,7 +40,7 @@ def test_crop_pixels_equal_torchvisions(
             left,
             height,
             width,
-            [scale, scale],
+            [size, size],
             T.InterpolationMode.BILINEAR,
         )
         np.testing.assert_array_equal(crop.apply(img, box), expected)
@@ -138,10 +139,18 @@ def test_thin_image_has_at_least_one_pixel() -> None:
     assert (crop.apply(img, box) == 7).all()
 
 
-@pytest.mark.parametrize('scale', [0, -1, 1.5])
-def test_crop_side(scale: int) -> None:
-    with pytest.raises(ValueError, match=f'scale={scale}; give the side'):
-        RandomResizedCrop(scale)
+@pytest.mark.parametrize('size', [0, -1, 1.5])
+def test_crop_size(size: int) -> None:
+    with pytest.raises(ValueError, match=f'size={size}; give the size of the'):
+        RandomResizedCrop(size)
+
+
+def test_old_name_of_size() -> None:
+    with pytest.warns(
+        DeprecationWarning, match=r'Crop\(scale=...\) is now siz'
+    ):
+        crop = TRANSFORMS.build(dict(type='RandomResizedCrop', scale=32))
+    assert crop.size == 32
 
 
 @pytest.mark.parametrize(
@@ -219,7 +228,7 @@ def test_random_crop_equals_torchvisions(
         )
 
 
-def test_random_crops_reach_all_places_equally() -> None:
+def test_random_crops_reach_all_positions_equally() -> None:
     crop = RandomCrop(4, padding=1)
     rng = np.random.default_rng(0)
     drawn = np.array([crop.draw(rng, 5, 4) for _ in range(1200)])

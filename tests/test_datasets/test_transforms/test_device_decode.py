@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from swav_plugin.datasets import ImageBatch, collate_views
 from swav_plugin.datasets.transforms import LoadImage, device_decode, read_rgb
 from swav_plugin.datasets.transforms.device_decode import decode_images
+from swav_plugin.datasets.transforms.formatting import whole_image
 from swav_plugin.datasets.transforms.view_params import (
     HEIGHT,
     HUE,
@@ -21,13 +22,12 @@ from swav_plugin.datasets.transforms.view_params import (
     SIZE,
     WIDTH,
 )
-from swav_plugin.datasets.transforms.whole_image import whole_image
 from swav_plugin.models import MultiViewPreprocessor
 
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Two JPEG files, in colour and in grey, between two PNG files."""
+    """Two JPEG files, in colour and in gray, between two PNG files."""
     rng = np.random.default_rng(0)
     paths = []
     for i, name in enumerate(('0.png', '1.jpg', '2.jpg', '3.png')):
@@ -59,7 +59,7 @@ class Samples:
 def batch_of(
     paths: list[Path], decode_on_device: bool = True, num_workers: int = 0
 ) -> ImageBatch:
-    """A batch of all files."""
+    """Collate all files."""
     loader = DataLoader(
         Samples(paths, decode_on_device),
         batch_size=len(paths),
@@ -71,13 +71,13 @@ def batch_of(
 
 
 def images_of(batch: ImageBatch) -> list[np.ndarray]:
-    """The images of a batch, by `places` and `sizes`."""
+    """Return the images of a batch, by `layout` and `sizes`."""
     return [
         batch.pixels[first : first + height * width]
         .view(height, width, 3)
         .numpy()
         for (first, width), (height, _) in zip(
-            batch.places.tolist(), batch.sizes
+            batch.layout.tolist(), batch.sizes
         )
     ]
 

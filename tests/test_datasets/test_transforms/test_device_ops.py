@@ -14,7 +14,7 @@ import torch
 from mmengine.utils import digit_version
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torchvision.transforms.functional import adjust_hue
+from torchvision.transforms import functional as F
 
 from swav_plugin.datasets.collate import ImageBatch, collate_views
 from swav_plugin.datasets.transforms import (
@@ -26,17 +26,18 @@ from swav_plugin.datasets.transforms import (
     read_rgb,
 )
 from swav_plugin.datasets.transforms.device_ops import (
-    blur,
+    adjust_hue,
     cut_views,
+    gaussian_blur,
     jitter_colours,
-    luma,
-    shift_hue,
+    to_grayscale,
 )
+from swav_plugin.datasets.transforms.formatting import whole_image
 from swav_plugin.datasets.transforms.view_params import (
+    ADJUSTMENTS,
     AMOUNT,
-    COMPONENTS,
     FLIP,
-    GREY,
+    GRAYSCALE,
     HEIGHT,
     LEFT,
     NOTHING,
@@ -49,10 +50,8 @@ from swav_plugin.datasets.transforms.view_params import (
     Recipe,
     draw_view_params,
 )
-from swav_plugin.datasets.transforms.whole_image import whole_image
 
-NAMES = ('brightness', 'contrast', 'saturation', 'hue')
-# SwAV's views, with sides that make a test fast.
+# SwAV's views, with sizes that make a test fast.
 RECIPE = Recipe(
     sizes=np.array([64] * 2 + [32] * 3),
     crop_ratio_ranges=np.array([[0.14, 1.0]] * 2 + [[0.05, 0.14]] * 3),
@@ -60,17 +59,17 @@ RECIPE = Recipe(
     flip_prob=0.5,
     amount_ranges=np.array([[0.2, 1.8]] * 3 + [[-0.2, 0.2]]),
     jitter_prob=0.8,
-    grey_prob=0.2,
+    grayscale_prob=0.2,
     sigma_range=np.array([0.1, 2.0]),
     blur_prob=0.5,
 )
 # Crops and flips alone.
-GEOMETRY = RECIPE._replace(jitter_prob=0.0, grey_prob=0.0, blur_prob=0.0)
+GEOMETRY = RECIPE._replace(jitter_prob=0.0, grayscale_prob=0.0, blur_prob=0.0)
 
 
 @pytest.fixture(scope='module')
 def photos(test_data: Path) -> list[np.ndarray]:
-    """Real photographs of many sizes, portrait and landscape, some grey."""
+    """Real photographs of many sizes, portrait and landscape, some gray."""
     paths = sorted((test_data / 'photos').iterdir())[::6]
     photos = [read_rgb(path) for path in paths]
     assert len({photo.shape for photo in photos}) > 8
@@ -96,17 +95,17 @@ def batch_of(
 
 
 def reference(img: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """One view, (3, S, S), by the transforms of single images."""
+    """Cut one view, (3, size, size), by the transforms of single images."""
     view = crop_of(img, row)
     view = ColorJitter().apply(
         view,
         [
-            (NAMES[int(component)], row[AMOUNT + int(component)])
-            for component in row[ORDER : ORDER + 4]
-            if component != NOTHING
+            (ADJUSTMENTS[int(adjustment)], row[AMOUNT + int(adjustment)])
+            for adjustment in row[ORDER : ORDER + 4]
+            if adjustment != NOTHING
         ],
     )
-    if row[GREY]:
+    if row[GRAYSCALE]:
         view = RandomGrayscale().apply(view, None)
     if row[SIGMA]:
         view = GaussianBlur().apply(view, float(row[SIGMA]))
@@ -114,7 +113,7 @@ def reference(img: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 
 def crop_of(img: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """The box of a row, resized and flipped, (S, S, 3)."""
+    """Cut the box of a row, resized and flipped, (size, size, 3)."""
     top, left, height, width = (int(value) for value in row[TOP : WIDTH + 1])
     view = RandomResizedCrop(int(row[SIZE])).apply(
         img, (top, left, height, width)
@@ -282,7 +281,7 @@ def test_edges_stand_where_they_should(
     rng = np.random.default_rng(0)
     for _ in range(5):
         params = draw_view_params(rng, height, width, GEOMETRY)
-        # The edge lies in the middle of the first view.
+        # The edge is in the middle of the first view.
         box = params[0]
         top, left = (
             int(box[TOP] + box[HEIGHT] / 2),
@@ -293,7 +292,7 @@ def test_edges_stand_where_they_should(
         views = cut_views(batch_of([img], [params]))
         for row, view in zip(params, views):
             size = row[SIZE]
-            # The position of an edge is how much of the view lies before it.
+            # The position of an edge is how much of the view is before it.
             found_left = size * (1 - view[0, 0].float().mean().item() / 255)
             found_top = size * (1 - view[0, 1].float().mean().item() / 255)
             expected_left = np.clip(
@@ -312,14 +311,17 @@ def test_edges_stand_where_they_should(
 # Colours
 
 
-def test_luma_is_pillows() -> None:
+def test_grayscale_is_pillows() -> None:
     rng = np.random.default_rng(0)
     img = rng.integers(256, size=(500, 500, 3), dtype=np.uint8)
     img[0, :256] = np.arange(256, dtype=np.uint8)[:, None]
-    np.testing.assert_array_equal(
-        luma(as_batch(img))[0, 0].numpy(),
-        np.asarray(Image.fromarray(img).convert('L')),
-    )
+    images = as_batch(img).repeat(2, 1, 1, 1)
+    gray, kept = to_grayscale(images, torch.tensor([1.0, 0.0]))
+    assert torch.equal(kept, images[1])
+    for channel in gray:
+        np.testing.assert_array_equal(
+            channel.numpy(), np.asarray(Image.fromarray(img).convert('L'))
+        )
 
 
 @pytest.mark.parametrize('turns', [-0.5, -0.2, -0.003, 0.0, 0.1, 0.2, 0.5])
@@ -327,9 +329,9 @@ def test_hue_is_pillows(turns: float) -> None:
     rng = np.random.default_rng(0)
     img = rng.integers(256, size=(500, 500, 3), dtype=np.uint8)
     img[:9] //= 100  # nearly black
-    img[9:12] = img[9:12, :, :1]  # grey
-    expected = planar(np.asarray(adjust_hue(Image.fromarray(img), turns)))
-    found = shift_hue(as_batch(img), torch.tensor([turns]))[0].numpy()
+    img[9:12] = img[9:12, :, :1]  # gray
+    expected = planar(np.asarray(F.adjust_hue(Image.fromarray(img), turns)))
+    found = adjust_hue(as_batch(img), torch.tensor([turns]))[0].numpy()
     difference = np.abs(found - expected)
     # float32 instead of float64: one step of the hue in 0.2 % of pixels.
     assert difference.mean() < 0.01 and difference.max() <= 6
@@ -338,7 +340,7 @@ def test_hue_is_pillows(turns: float) -> None:
 def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
     rng = np.random.default_rng(0)
     orders = [
-        order for num in range(5) for order in permutations(COMPONENTS, num)
+        order for num in range(5) for order in permutations(range(4), num)
     ]
     assert len(orders) == 65
     crops = [photos[i % len(photos)][:48, :64] for i in range(65)]
@@ -356,8 +358,8 @@ def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
         expected = ColorJitter().apply(
             crop,
             [
-                (NAMES[component], row[AMOUNT + component])
-                for component in order
+                (ADJUSTMENTS[adjustment], row[AMOUNT + adjustment])
+                for adjustment in order
             ],
         )
         difference = np.abs(view.numpy() - planar(expected))
@@ -376,7 +378,7 @@ def test_blur_is_pillows(photos: list[np.ndarray], sigma: float) -> None:
     for photo in photos[:4]:
         crop = photo[:96, :96]
         expected = planar(GaussianBlur().apply(crop, sigma))
-        found = blur(as_batch(crop), torch.tensor([sigma]))[0].numpy()
+        found = gaussian_blur(as_batch(crop), torch.tensor([sigma]))[0].numpy()
         difference = np.abs(found - expected)
         # Pillow rounds after each of three passes; the border is no worse.
         assert difference.max() <= 3 and difference.mean() < 1
@@ -405,9 +407,9 @@ def test_each_image_has_its_own_sigma() -> None:
         rng.integers(256, size=(3, 3, 16, 16)).astype(np.float32)
     )
     sigma = torch.tensor([0.0, 2.0, 0.5])
-    together = blur(images, sigma)
+    together = gaussian_blur(images, sigma)
     assert torch.equal(together[0], images[0])
     for i in range(3):
         assert torch.equal(
-            blur(images[i : i + 1], sigma[i : i + 1])[0], together[i]
+            gaussian_blur(images[i : i + 1], sigma[i : i + 1])[0], together[i]
         )

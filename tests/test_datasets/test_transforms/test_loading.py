@@ -1,5 +1,9 @@
-"""Right pixels for every kind of file, and a clear word for broken ones."""
+"""Right pixels for every kind of file, and a clear word for broken ones.
 
+And which files the device may decode.
+"""
+
+import copy
 import pickle
 import subprocess
 import sys
@@ -12,10 +16,20 @@ from PIL import Image
 
 from swav_plugin.datasets.transforms import (
     LoadImage,
+    PackViews,
     UnreadableImage,
     loading,
     read_rgb,
 )
+from swav_plugin.datasets.transforms.formatting import whole_image
+from swav_plugin.datasets.transforms.loading import EncodedImage, read_encoded
+from swav_plugin.datasets.transforms.view_params import (
+    HEIGHT,
+    NUM_PARAMS,
+    SIZE,
+    WIDTH,
+)
+from swav_plugin.registry import TRANSFORMS
 
 from ..conftest import write_image
 
@@ -25,7 +39,7 @@ def ramp() -> np.ndarray:
     return np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
-def grey(values: np.ndarray) -> np.ndarray:
+def gray(values: np.ndarray) -> np.ndarray:
     """(H, W) -> (H, W, 3)."""
     return np.repeat(values[..., None], 3, axis=2)
 
@@ -54,26 +68,26 @@ def test_pixels_may_be_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('name', ['a.png', 'a.tif', 'a.pgm', 'a.bmp'])
-def test_greyscale(tmp_path: Path, name: str) -> None:
+def test_grayscale(tmp_path: Path, name: str) -> None:
     Image.fromarray(ramp()).save(tmp_path / name)
-    np.testing.assert_array_equal(read_rgb(tmp_path / name), grey(ramp()))
+    np.testing.assert_array_equal(read_rgb(tmp_path / name), gray(ramp()))
 
 
 def test_one_bit(tmp_path: Path) -> None:
     Image.fromarray(ramp() > 127).save(tmp_path / 'a.png')
     np.testing.assert_array_equal(
-        read_rgb(tmp_path / 'a.png'), grey((ramp() > 127) * np.uint8(255))
+        read_rgb(tmp_path / 'a.png'), gray((ramp() > 127) * np.uint8(255))
     )
 
 
 @pytest.mark.parametrize('name', ['a.png', 'a.tif', 'a.pgm'])
-def test_16_bit_greyscale_keeps_the_high_byte(
+def test_16_bit_grayscale_keeps_the_high_byte(
     tmp_path: Path, name: str
 ) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(values).save(tmp_path / name)
     np.testing.assert_array_equal(
-        read_rgb(tmp_path / name), grey((values // 256).astype(np.uint8))
+        read_rgb(tmp_path / name), gray((values // 256).astype(np.uint8))
     )
 
 
@@ -104,10 +118,10 @@ def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
 
 @pytest.mark.parametrize('mode', ['RGBA', 'LA'])
 def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
-    img = Image.fromarray(grey(ramp())).convert(mode)
+    img = Image.fromarray(gray(ramp())).convert(mode)
     img.putalpha(Image.fromarray(255 - ramp()))
     img.save(tmp_path / 'a.png')
-    np.testing.assert_array_equal(read_rgb(tmp_path / 'a.png'), grey(ramp()))
+    np.testing.assert_array_equal(read_rgb(tmp_path / 'a.png'), gray(ramp()))
 
 
 def test_cmyk_jpeg_is_not_inverted(tmp_path: Path) -> None:
@@ -151,11 +165,11 @@ def test_kinds_of_jpeg(tmp_path: Path, arguments: dict) -> None:
     assert abs(difference).max() <= 4  # JPEG's rounding
 
 
-def test_greyscale_jpeg(tmp_path: Path) -> None:
+def test_grayscale_jpeg(tmp_path: Path) -> None:
     values = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
     Image.fromarray(values).save(tmp_path / 'a.jpg', quality=100)
     pixels = read_rgb(tmp_path / 'a.jpg')
-    assert abs(pixels.astype(int) - grey(values)).max() <= 2
+    assert abs(pixels.astype(int) - gray(values)).max() <= 2
     assert (pixels == pixels[..., :1]).all()
 
 
@@ -197,7 +211,7 @@ def test_damaged_jpeg_is_what_pillow_makes_of_it(
     arguments: dict,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # OpenCV fills up with grey where Pillow raises; the end tells them apart.
+    # OpenCV fills up with gray where Pillow raises; the end tells them apart.
     rng = np.random.default_rng(0)
     photo = sorted((test_data / 'imagenette160/train').rglob('*.*'))[0]
     Image.open(photo).save(tmp_path / 'whole.jpg', **arguments)
@@ -341,3 +355,117 @@ def test_every_cut_and_every_flipped_byte_is_reported_or_read(
 def test_error_survives_the_way_from_a_worker() -> None:
     error = pickle.loads(pickle.dumps(UnreadableImage('a.jpg', 'cut')))
     assert (error.path, error.reason) == ('a.jpg', 'cut')
+
+
+# Files for the device to decode
+
+
+def jpeg(path: Path, mode: str = 'RGB', **options: bool) -> Path:
+    """Write a colourful JPEG of 40x60 pixels."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(256, size=(5, 7, 3), dtype=np.uint8)
+    img = Image.fromarray(coarse).resize((60, 40)).convert(mode)
+    img.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    'mode, options', [('RGB', {}), ('L', {}), ('RGB', dict(progressive=True))]
+)
+def test_usual_files_stay_as_they_are(
+    tmp_path: Path, mode: str, options: dict
+) -> None:
+    path = jpeg(tmp_path / 'a.jpg', mode, **options)
+    results = LoadImage(decode_on_device=True)(dict(img_path=str(path)))
+    img = results['img']
+    assert (img.path, img.data) == (str(path), path.read_bytes())
+    assert img.shape == (40, 60, 3) and img.size == 7200
+    assert results['ori_shape'] == (40, 60)
+
+
+def test_photographs_stay_as_they_are(test_data: Path) -> None:
+    paths = sorted((test_data / 'photos').iterdir())[::14]
+    shapes = [read_encoded(path).shape for path in paths]
+    assert shapes == [read_rgb(path).shape for path in paths]
+
+
+@pytest.mark.parametrize(
+    'kind', ['cmyk', 'rgb inside', 'cut off', 'bytes behind the end', 'png']
+)
+def test_unusual_files_are_decoded_at_once(tmp_path: Path, kind: str) -> None:
+    path = jpeg(tmp_path / 'a.jpg', 'CMYK' if kind == 'cmyk' else 'RGB')
+    if kind == 'rgb inside':
+        jpeg(path, keep_rgb=True)
+        assert Image.open(path).info.get('adobe_transform', 0) == 0
+    if kind == 'png':
+        path = tmp_path / 'a.png'
+        write_image(path, seed=0)
+    if kind == 'cut off':
+        path.write_bytes(path.read_bytes()[:-20])
+    if kind == 'bytes behind the end':
+        path.write_bytes(path.read_bytes() + b'0')
+    assert read_encoded(path) is None
+    if kind != 'cut off':
+        img = LoadImage(decode_on_device=True)(dict(img_path=path))['img']
+        np.testing.assert_array_equal(img, read_rgb(path))
+
+
+@pytest.mark.parametrize('content', [None, b'', b'\xff\xd8\xff\xd9', b'GIF'])
+def test_unreadable_files_are_reported_as_ever(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / 'a.jpg'
+    if content is not None:
+        path.write_bytes(content)
+    messages = []
+    for decode_on_device in (False, True):
+        with pytest.raises(RuntimeError) as caught:
+            LoadImage(decode_on_device)(dict(img_path=str(path)))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_huge_file_is_decoded_to_be_shrunk(tmp_path: Path) -> None:
+    img = read_encoded(jpeg(tmp_path / 'a.jpg'))
+    params = np.zeros((1, NUM_PARAMS))
+    params[0, [SIZE, HEIGHT, WIDTH]] = 10, 39, 60
+    assert isinstance(whole_image(img, params).pixels, EncodedImage)
+    params[0, HEIGHT] = 40
+    shrunk = whole_image(img, params)
+    expected = Image.fromarray(read_rgb(tmp_path / 'a.jpg')).reduce(2)
+    np.testing.assert_array_equal(shrunk.pixels, np.asarray(expected))
+    assert shrunk.params[0, HEIGHT] == 20
+
+
+@pytest.mark.parametrize(
+    'transform',
+    [
+        dict(
+            type='MultiCrop',
+            num_views=[1],
+            sizes=[8],
+            crop_ratio_ranges=[(0.5, 1.0)],
+        ),
+        dict(
+            type='MultiView',
+            num_views=1,
+            transforms=[[dict(type='RandomResizedCrop', size=8)]],
+        ),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='PackViews'),
+    ],
+)
+def test_who_needs_pixels_says_what_to_do(
+    tmp_path: Path, transform: dict
+) -> None:
+    path = jpeg(tmp_path / 'a.jpg')
+    results = LoadImage(decode_on_device=True)(dict(img_path=str(path)))
+    with pytest.raises(
+        Exception, match='a.jpg is not decoded yet.*on_device=True'
+    ):
+        PackViews()(TRANSFORMS.build(transform)(results))
+
+
+def test_encoded_image_survives_the_way_from_a_worker(tmp_path: Path) -> None:
+    img = read_encoded(jpeg(tmp_path / 'a.jpg'))
+    assert pickle.loads(pickle.dumps(img)) == copy.deepcopy(img) == img

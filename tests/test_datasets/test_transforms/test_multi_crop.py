@@ -20,7 +20,7 @@ from swav_plugin.datasets.transforms import (
 from swav_plugin.datasets.transforms.randomness import FIRST_VIEW
 from swav_plugin.datasets.transforms.view_params import (
     FLIP,
-    GREY,
+    GRAYSCALE,
     NUM_PARAMS,
     ORDER,
     SIGMA,
@@ -36,7 +36,7 @@ def swav_crops(**arguments: object) -> MultiCrop:
     recipe = dict(
         type='MultiCrop',
         num_views=[2, 6],
-        scales=[224, 96],
+        sizes=[224, 96],
         crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
     )
     return TRANSFORMS.build(dict(recipe, **arguments))
@@ -200,7 +200,7 @@ def test_rows_are_those_of_the_first_stream() -> None:
 @pytest.mark.parametrize('prob', [0, 1])
 def test_every_probability_reaches_its_column(prob: int) -> None:
     names = ('flip_prob', 'jitter_prob', 'grayscale_prob', 'blur_prob')
-    columns = (FLIP, ORDER, GREY, SIGMA)
+    columns = (FLIP, ORDER, GRAYSCALE, SIGMA)
     for name in names:
         transform = swav_crops(
             on_device=True,
@@ -215,6 +215,23 @@ def test_every_probability_reaches_its_column(prob: int) -> None:
                 else (rows[:, column] > 0)
             )
             assert (done == (prob if other == name else 1 - prob)).all()
+
+
+def test_old_name_of_sizes() -> None:
+    # A config of the last version, and one that changes a recipe of ours.
+    with pytest.warns(DeprecationWarning, match=r'scales=...\) is now sizes='):
+        alone = MultiCrop(
+            num_views=[2, 6],
+            scales=[224, 96],
+            crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
+        )
+    with pytest.warns(DeprecationWarning):
+        changed = swav_crops(sizes=[64, 32], scales=[224, 96])
+    for transform in (alone, changed):
+        for a, b in zip(
+            views_of(transform, photo()), views_of(swav_crops(), photo())
+        ):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_pickled_transform_cuts_the_same_views() -> None:
@@ -245,19 +262,19 @@ def test_no_warnings() -> None:
     'arguments, message',
     [
         (
-            dict(scales=[224]),
-            r'scales=\[224\] and .* one of each for each group',
+            dict(sizes=[224]),
+            r'sizes=\[224\] and .* one of each for each group',
         ),
         (dict(num_views=[]), r'num_views=\[\], .* one of each for each group'),
-        (dict(num_views=8, scales=224), 'num_views=8, scales=224 and'),
+        (dict(num_views=8, sizes=224), 'num_views=8, sizes=224 and'),
         (dict(num_views=[2.0, 6.0]), r'num_views=\[2.0, 6.0\]; every group'),
         (dict(num_views=[2, 0]), 'every group needs at least one view'),
         (
-            dict(num_views=[], scales=[], crop_ratio_ranges=[]),
+            dict(num_views=[], sizes=[], crop_ratio_ranges=[]),
             'at least one view',
         ),
-        (dict(scales=[224, 0]), 'scale=0'),
-        (dict(scales=[(224, 224), 96]), r'scale=\(224, 224\)'),
+        (dict(sizes=[224, 0]), 'size=0'),
+        (dict(sizes=[(224, 224), 96]), r'size=\(224, 224\)'),
         (dict(crop_ratio_ranges=[0.14, 1.0]), 'crop_ratio_range=0.14'),
         (
             dict(crop_ratio_ranges=[(0.1, 0.2, 0.3), (0.0, 0.1)]),

@@ -25,10 +25,10 @@ from ..conftest import write_image
 KEY = SampleKey(7, epoch=2, seed=31)
 
 
-def crops(scale: int) -> list[dict | Callable]:
+def crops(size: int) -> list[dict | Callable]:
     """SwAV's transforms for one group of views."""
     return [
-        dict(type='RandomResizedCrop', scale=scale),
+        dict(type='RandomResizedCrop', size=size),
         dict(type='RandomFlip'),
         dict(
             type='ColorJitter',

@@ -37,7 +37,7 @@ def swav_jitter() -> ColorJitter:
 
 
 @pytest.mark.parametrize(
-    'component, factors',
+    'adjustment, factors',
     [
         ('brightness', (0.2, 1.8)),
         ('contrast', (0.2, 1.8)),
@@ -45,24 +45,24 @@ def swav_jitter() -> ColorJitter:
         ('hue', (-0.2, 0.2)),
     ],
 )
-def test_each_component_equals_pillows(
-    photos: list[np.ndarray], component: str, factors: tuple[float, ...]
+def test_each_adjustment_equals_pillows(
+    photos: list[np.ndarray], adjustment: str, factors: tuple[float, ...]
 ) -> None:
     for img in photos[:4]:
         for factor in factors:
-            ours = swav_jitter().apply(img, [(component, factor)])
-            expected = REFERENCE[component](Image.fromarray(img), factor)
+            ours = swav_jitter().apply(img, [(adjustment, factor)])
+            expected = REFERENCE[adjustment](Image.fromarray(img), factor)
             np.testing.assert_array_equal(ours, expected)
 
 
-def test_components_together_equal_pillows(photos: list[np.ndarray]) -> None:
+def test_adjustments_together_equal_pillows(photos: list[np.ndarray]) -> None:
     rng = np.random.default_rng(0)
     jitter = swav_jitter()
     for img in photos:
         params = jitter.draw(rng, *img.shape[:2])
         expected = Image.fromarray(img)
-        for component, factor in params:
-            expected = REFERENCE[component](expected, factor)
+        for adjustment, factor in params:
+            expected = REFERENCE[adjustment](expected, factor)
         np.testing.assert_array_equal(jitter.apply(img, params), expected)
 
 
@@ -70,18 +70,18 @@ def test_factors_are_uniform() -> None:
     rng = np.random.default_rng(0)
     jitter = ColorJitter(0.8, 0.4, 1.5, 0.2)
     drawn = [dict(jitter.draw(rng, 8, 8)) for _ in range(3000)]
-    for component, low, high in (
+    for adjustment, low, high in (
         ('brightness', 0.2, 1.8),
         ('contrast', 0.6, 1.4),
         ('saturation', 0.0, 2.5),
         ('hue', -0.2, 0.2),
     ):
-        values = [factors[component] for factors in drawn]
+        values = [factors[adjustment] for factors in drawn]
         uniform = stats.uniform(low, high - low)
         assert stats.kstest(values, uniform.cdf).pvalue > MIN_P
     # The four are drawn independently of each other.
     columns = np.array(
-        [[factors[component] for component in REFERENCE] for factors in drawn]
+        [[factors[name] for name in REFERENCE] for factors in drawn]
     )
     correlation = np.corrcoef(columns.T) - np.eye(4)
     assert abs(correlation).max() < 4 / np.sqrt(3000)
@@ -91,17 +91,17 @@ def test_all_orders_are_equally_likely() -> None:
     rng = np.random.default_rng(0)
     jitter = swav_jitter()
     orders = Counter(
-        tuple(component for component, _ in jitter.draw(rng, 8, 8))
+        tuple(adjustment for adjustment, _ in jitter.draw(rng, 8, 8))
         for _ in range(4800)
     )
     assert set(orders) == set(permutations(REFERENCE))
     assert stats.chisquare(list(orders.values())).pvalue > MIN_P
 
 
-def test_component_of_strength_zero_is_left_out() -> None:
+def test_adjustment_of_strength_zero_is_left_out() -> None:
     jitter = ColorJitter(brightness=0.2)
-    ((component, factor),) = jitter.draw(np.random.default_rng(0), 8, 8)
-    assert component == 'brightness' and 0.8 <= factor <= 1.2
+    ((adjustment, factor),) = jitter.draw(np.random.default_rng(0), 8, 8)
+    assert adjustment == 'brightness' and 0.8 <= factor <= 1.2
     assert ColorJitter().draw(np.random.default_rng(0), 8, 8) == []
 
 

@@ -24,12 +24,12 @@ from swav_plugin.datasets.transforms import (
 )
 from swav_plugin.datasets.transforms.randomness import FIRST_VIEW
 from swav_plugin.datasets.transforms.view_params import (
+    ADJUSTMENTS,
     AMOUNT,
     BRIGHTNESS,
-    COMPONENTS,
     CONTRAST,
     FLIP,
-    GREY,
+    GRAYSCALE,
     HEIGHT,
     HUE,
     LEFT,
@@ -53,13 +53,13 @@ MIN_P = 1e-3
 
 def recipe(
     num_views: int,
-    scale: int = 96,
+    size: int = 96,
     ratios: tuple[float, float] = (0.05, 0.14),
     **arguments: object,
 ) -> Recipe:
     """SwAV's recipe for views of one size."""
     return MultiCrop(
-        [num_views], [scale], [ratios], on_device=True, **arguments
+        [num_views], [size], [ratios], on_device=True, **arguments
     ).recipe  # type: ignore[arg-type]
 
 
@@ -207,13 +207,13 @@ def test_boxes_lie_within_the_image(height: int, width: int) -> None:
 
 
 def test_amounts_are_uniform(rows: np.ndarray) -> None:
-    for component, low, high in (
+    for adjustment, low, high in (
         (BRIGHTNESS, 0.2, 1.8),
         (CONTRAST, 0.2, 1.8),
         (SATURATION, 0.2, 1.8),
         (HUE, -0.2, 0.2),
     ):
-        check_uniform(rows[:, AMOUNT + component], low, high)
+        check_uniform(rows[:, AMOUNT + adjustment], low, high)
 
 
 def test_strengths_above_one_end_at_zero() -> None:
@@ -227,11 +227,11 @@ def test_all_orders_are_equally_likely(rows: np.ndarray) -> None:
     is_jittered = order[:, 0] != NOTHING
     assert (order[~is_jittered] == NOTHING).all()
     counts = Counter(map(tuple, order[is_jittered]))
-    assert set(counts) == set(permutations(COMPONENTS))
+    assert set(counts) == set(permutations(range(4)))
     assert stats.chisquare(list(counts.values())).pvalue > MIN_P
 
 
-def test_components_of_strength_zero_are_left_out() -> None:
+def test_adjustments_of_strength_zero_are_left_out() -> None:
     order = draws(contrast=0.0, hue=0.0)[:, ORDER : ORDER + 4]
     counts = Counter(map(tuple, order[order[:, 0] != NOTHING]))
     assert set(counts) == {
@@ -244,14 +244,14 @@ def test_components_of_strength_zero_are_left_out() -> None:
 def test_probabilities(rows: np.ndarray) -> None:
     check_share(rows[:, FLIP], 0.5)
     check_share(rows[:, ORDER] != NOTHING, 0.8)
-    check_share(rows[:, GREY], 0.2)
+    check_share(rows[:, GRAYSCALE], 0.2)
     check_share(rows[:, SIGMA] > 0, 0.5)
     others = draws(
         flip_prob=0.3, jitter_prob=0.6, grayscale_prob=0.9, blur_prob=0.1
     )
     check_share(others[:, FLIP], 0.3)
     check_share(others[:, ORDER] != NOTHING, 0.6)
-    check_share(others[:, GREY], 0.9)
+    check_share(others[:, GRAYSCALE], 0.9)
     check_share(others[:, SIGMA] > 0, 0.1)
 
 
@@ -277,7 +277,7 @@ def parts(rows: np.ndarray) -> dict[str, np.ndarray]:
         contrast=rows[:, AMOUNT + 1],
         saturation=rows[:, AMOUNT + 2],
         hue=rows[:, AMOUNT + 3],
-        grey=rows[:, GREY],
+        grayscale=rows[:, GRAYSCALE],
         blur=rows[:, SIGMA] > 0,
     )
 
@@ -342,10 +342,10 @@ def test_separate_transforms_have_the_same_distributions() -> None:
         (sigmas, rows[rows[:, SIGMA] > 0, SIGMA]),
     ]
     pairs += [
-        ([dict(drawn)[name] for drawn in factors], rows[:, AMOUNT + component])
-        for component, name in enumerate(jitter.ranges)
+        ([dict(drawn)[name] for drawn in factors], rows[:, AMOUNT + column])
+        for column, name in enumerate(ADJUSTMENTS)
     ]
-    names = list(jitter.ranges)
+    names = list(ADJUSTMENTS)
     first = rows[rows[:, ORDER] != NOTHING, ORDER]
     pairs.append(([names.index(drawn[0][0]) for drawn in factors], first))
     for one, other in pairs:

@@ -36,7 +36,7 @@ train_dataloader = dict(
             dict(type='LoadImage'),
             dict(
                 type='RandomResizedCrop',
-                scale=224,
+                size=224,
                 crop_ratio_range=(0.08, 1.0),
                 aspect_ratio_range=(3 / 4, 4 / 3),
             ),

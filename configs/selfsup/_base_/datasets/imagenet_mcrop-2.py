@@ -17,7 +17,7 @@ train_dataloader = dict(
             dict(
                 type='MultiCrop',
                 num_views=[2],
-                scales=[224],
+                sizes=[224],
                 crop_ratio_ranges=[(0.08, 1.0)],
                 aspect_ratio_range=(3 / 4, 4 / 3),
                 flip_prob=0.5,

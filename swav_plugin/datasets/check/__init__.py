@@ -1,0 +1,168 @@
+"""Check that a dataset is complete: in a minute, not in the middle of a run.
+
+``tools/check_dataset.py`` is the command.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ..transforms.loading import UnreadableImage
+from .annotations import (
+    read_cityscapes,
+    read_coco,
+    read_coco_splits,
+    read_voc07,
+    read_voc0712,
+    read_voc12aug,
+)
+from .labels import (
+    read_cifar10,
+    read_folder,
+    read_imagenet,
+    read_imagenet_subset,
+    reader_of_lists,
+)
+from .split import (
+    DatasetSplit,
+    check_counts,
+    check_files,
+    check_pixels,
+    describe,
+)
+
+__all__ = ['NAMES', 'DatasetReport', 'check', 'read_coco']
+
+
+class DatasetReport(NamedTuple):
+    """What a check found.
+
+    Args:
+        lines: Counts of each split.
+        problem: The first thing that is wrong; None if nothing is.
+        digest: Hash of the names and sizes of all images and masks, and of
+            the contents of annotations and lists; '' if there is a problem.
+            A different digest means that the set was changed.
+    """
+
+    lines: list[str]
+    problem: str | None
+    digest: str = ''
+
+
+class KnownDataset(NamedTuple):
+    """A dataset that can be checked.
+
+    Args:
+        read: Reads the splits under a root; the second argument says whether
+            the set may have any size.
+        num_images: Of each split as published; empty for sets of any size.
+        num_classes: As published.
+    """
+
+    read: Callable[[Path, bool], Iterator[DatasetSplit]]
+    num_images: dict[str, int] = {}
+    num_classes: int = 0
+
+
+def check(
+    name: str,
+    root: str | os.PathLike,
+    any_size: bool = False,
+    decode: bool = False,
+) -> DatasetReport:
+    """Check a dataset for what is missing or wrong.
+
+    All files must exist and not be empty, labels must be those of known
+    classes, and counts must be the published ones.
+
+    Args:
+        name: One of `NAMES`.
+        root: Its folder, as in configs, such as data/imagenet.
+        any_size: Only report counts, for a part of a published set.
+        decode: Read all images and masks, which takes as long as an epoch.
+
+    Raises:
+        ValueError: There is no such name.
+    """
+    if name not in _SETS:
+        raise ValueError(
+            f'there is no dataset {name!r} to check; known are '
+            f'{", ".join(NAMES)}.'
+        )
+    known = _SETS[name]
+    root = str(Path(root))
+    lines: list[str] = []
+    digest = hashlib.sha256()
+    try:
+        if not os.path.isdir(root):
+            raise FileNotFoundError(f'{root} is not a folder.')
+        for split in known.read(Path(root), any_size):
+            lines.append(describe(split))
+            files = [*split.images, *split.masks, *split.others]
+            for path, size in zip(files, check_files(files)):
+                digest.update(f'{path.removeprefix(root)} {size}\n'.encode())
+            for path in split.others:
+                digest.update(Path(path).read_bytes())
+            if known.num_images and not any_size:
+                check_counts(
+                    split, known.num_images[split.name], known.num_classes
+                )
+            if decode:
+                check_pixels(split)
+    except (OSError, ValueError, UnreadableImage) as error:
+        return DatasetReport(lines, str(error))
+    return DatasetReport(lines, None, digest.hexdigest())
+
+
+_IMAGENET_VAL = dict(val=50_000)
+# Numbers are those that the makers of each set published. The subsets are of
+# SimCLR (arXiv:2002.05709); VOC12Aug is made of VOC2012 and SBD.
+_SETS = dict(
+    imagenet=KnownDataset(
+        read_imagenet, dict(train=1_281_167, **_IMAGENET_VAL), 1000
+    ),
+    imagenet_1percent=KnownDataset(
+        partial(read_imagenet_subset, 1),
+        dict(train_1percent=12_811, **_IMAGENET_VAL),
+        1000,
+    ),
+    imagenet_10percent=KnownDataset(
+        partial(read_imagenet_subset, 10),
+        dict(train_10percent=128_116, **_IMAGENET_VAL),
+        1000,
+    ),
+    places205=KnownDataset(
+        reader_of_lists('places205', 205),
+        dict(train=2_448_873, val=20_500),
+        205,
+    ),
+    inaturalist2018=KnownDataset(
+        reader_of_lists('inaturalist2018', 8142),
+        dict(train=437_513, val=24_426),
+        8142,
+    ),
+    cifar10=KnownDataset(read_cifar10, dict(train=50_000, test=10_000), 10),
+    folder=KnownDataset(read_folder),
+    voc07=KnownDataset(read_voc07, dict(trainval=5_011, test=4_952), 20),
+    voc0712=KnownDataset(
+        read_voc0712,
+        {
+            'VOC2007 trainval': 5_011,
+            'VOC2007 test': 4_952,
+            'VOC2012 trainval': 11_540,
+        },
+        20,
+    ),
+    coco=KnownDataset(
+        read_coco_splits, dict(train2017=118_287, val2017=5_000), 80
+    ),
+    voc12aug=KnownDataset(
+        read_voc12aug, dict(train=1_464, aug=9_118, val=1_449), 21
+    ),
+    cityscapes=KnownDataset(read_cityscapes, dict(train=2_975, val=500), 19),
+)
+NAMES = tuple(_SETS)
