@@ -223,6 +223,7 @@ print(*sorted(set(sys.modules) - before), sep='\\n')
     assert ours == {
         'swav_plugin',
         'swav_plugin.compat',
+        'swav_plugin.compat.moved',
         'swav_plugin.compat.stack',
     }
 
