@@ -13,7 +13,7 @@ from swav_plugin.compat.stack import (
     setup_operators,
 )
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 check_distributions()
 setup_configs()
