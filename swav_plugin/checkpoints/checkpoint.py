@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from swav_plugin.compat.moved import renamed_argument
+from swav_plugin.compat.moved import renamed_arguments
 
 from .download import hash_file
 from .formats import read_state_dict
@@ -68,7 +68,7 @@ class Checkpoint:
         self.__dict__.pop('weights', None)
 
 
-@renamed_argument('path', 'checkpoint')
+@renamed_arguments(path='checkpoint')
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint without running code from it.
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from swav_plugin.compat.moved import renamed_argument
+from swav_plugin.compat.moved import renamed_arguments
 
 from .checkpoint import Checkpoint
 from .keys import backbone_weights, convert_state_dict
 
 
-@renamed_argument('path', 'checkpoint')
+@renamed_arguments(path='checkpoint')
 def load_model(model: nn.Module, checkpoint: str | Path | Checkpoint) -> int:
     """Fill every parameter and statistic of a `SwAV` from a checkpoint.
 
@@ -29,7 +29,7 @@ def load_model(model: nn.Module, checkpoint: str | Path | Checkpoint) -> int:
     return _load(model, weights, checkpoint, type(model).__name__)
 
 
-@renamed_argument('path', 'checkpoint')
+@renamed_arguments(path='checkpoint')
 def load_backbone(
     backbone: nn.Module,
     checkpoint: str | Path | Checkpoint,
@@ -55,7 +55,7 @@ def load_backbone(
     return _load(backbone, weights, checkpoint, name, dry_run)
 
 
-@renamed_argument('path', 'checkpoint')
+@renamed_arguments(path='checkpoint')
 def load_shared_head(
     shared_head: nn.Module,
     checkpoint: str | Path | Checkpoint,

@@ -85,31 +85,39 @@ def setup_moved() -> None:
         sys.meta_path.append(MovedFinder)
 
 
-def renamed_argument(
-    old: str, new: str
+def renamed_arguments(
+    **new_names: str,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Let callers of a function go on using the old name of an argument.
+    """Let a function take arguments by their old names, with a warning.
 
-    They get a DeprecationWarning.
+    An old name wins over the new one: a config of the last version that
+    changes something in one of ours gives both.
 
-    >>> @renamed_argument('colour', 'color')
+    Args:
+        new_names: New name of each argument, by its old one.
+
+    >>> @renamed_arguments(colour='color')
     ... def paint(color):
     ...     return color
-    >>> paint(color='red')
+    >>> paint(colour='red')
     'red'
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        name = function.__qualname__.removesuffix('.__init__')
+        name = name.rpartition('.')[2]
+
         @functools.wraps(function)
         def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            if old in kwargs:
-                warnings.warn(
-                    f'{function.__name__}({old}=...) is now {new}=...; the '
-                    'next version will not have the old name.',
-                    DeprecationWarning,
-                    stacklevel=2,
-                )
-                kwargs[new] = kwargs.pop(old)
+            for old, new in new_names.items():
+                if old in kwargs:
+                    warnings.warn(
+                        f'{name}({old}=...) is now {new}=...; the next '
+                        'version will not have the old name.',
+                        DeprecationWarning,
+                        stacklevel=2,
+                    )
+                    kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
         return renamed

@@ -47,8 +47,8 @@ def __getattr__(name: str) -> Any:
         if name in names.split():
             new = f'{__package__}.{module}'
             warnings.warn(
-                f'{__name__}.{name} is now {new}.{name}; the old name goes '
-                'in the next version.',
+                f'{__name__}.{name} is now {new}.{name}; the next '
+                'version will not have the old name.',
                 DeprecationWarning,
                 stacklevel=2,
             )

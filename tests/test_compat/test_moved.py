@@ -1,12 +1,14 @@
 """Old import paths and arguments work, and warn."""
 
 import importlib
+import inspect
 import sys
+import warnings
 
 import pytest
 
 import swav_plugin
-from swav_plugin.compat.moved import MOVED, renamed_argument
+from swav_plugin.compat.moved import MOVED, renamed_arguments
 
 
 @pytest.mark.parametrize('old, new', MOVED.items())
@@ -55,7 +57,7 @@ def test_other_names_are_not_found() -> None:
 
 
 def test_a_renamed_argument() -> None:
-    @renamed_argument('colour', 'color')
+    @renamed_arguments(colour='color')
     def paint(color: str) -> str:
         return color
 
@@ -67,3 +69,34 @@ def test_a_renamed_argument() -> None:
     assert got[0].filename == __file__
     with pytest.raises(TypeError), pytest.warns(DeprecationWarning):
         paint('red', colour='blue')  # type: ignore[call-arg]
+
+
+class Crop:
+    """Something with a renamed argument."""
+
+    @renamed_arguments(scale='size')
+    def __init__(self, size: int, ratio: float = 1.0) -> None:
+        """Document."""
+        self.size, self.ratio = size, ratio
+
+
+def test_old_name_warns_and_wins() -> None:
+    with pytest.warns(
+        DeprecationWarning, match=r'Crop\(scale=...\) is now siz'
+    ):
+        assert vars(Crop(scale=3)) == dict(size=3, ratio=1.0)
+    with pytest.warns(DeprecationWarning) as caught:
+        assert vars(Crop(size=5, scale=3, ratio=2.0)) == dict(
+            size=3, ratio=2.0
+        )
+    assert caught[0].filename == __file__
+
+
+def test_new_name_does_not_warn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert Crop(3).size == Crop(size=3).size == 3
+    with pytest.raises(TypeError, match='size'):
+        Crop()
+    assert list(inspect.signature(Crop).parameters) == ['size', 'ratio']
+    assert Crop.__init__.__doc__ == 'Document.'

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from swav_plugin.compat.renamed import renamed_arguments
+from swav_plugin.compat.moved import renamed_arguments
 from swav_plugin.registry import TRANSFORMS
 
 from .pillow_ops import crop_and_resize, flip

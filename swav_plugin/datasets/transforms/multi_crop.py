@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
 from swav_plugin.compat import jit
-from swav_plugin.compat.renamed import renamed_arguments
+from swav_plugin.compat.moved import renamed_arguments
 from swav_plugin.registry import TRANSFORMS
 
 from . import cpu_ops, pillow_ops
