@@ -18,7 +18,8 @@ def test_an_old_path_is_the_new_module(old: str, new: str) -> None:
         module = importlib.import_module(old)
     assert module is importlib.import_module(new)
     assert module.__name__ == module.__spec__.name == new
-    assert len(got) == 1
+    # The first import of mmcv warns about itself, too.
+    assert sum(each.category is DeprecationWarning for each in got) == 1
 
 
 def test_the_warning_names_the_line_that_imports() -> None:
