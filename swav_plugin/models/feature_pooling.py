@@ -73,7 +73,7 @@ def check_features(
     Raises:
         ValueError: It does not have one, or there is no such name.
     """
-    if windows not in ('page', 'adaptive'):
+    if windows not in ('mmselfsup', 'page', 'adaptive'):
         raise ValueError(f"got windows={windows!r}; use 'page' or 'adaptive'.")
     for feature in features:
         if feature == 'avgpool':
