@@ -92,6 +92,7 @@ class Fake:
                             name='avgpool/knn10_top1',
                             value=float(len(self.commands)),
                             protocol='fake',
+                            fields=dict(feature='avgpool', k=10, top=1),
                         )
                     ]
                 )
