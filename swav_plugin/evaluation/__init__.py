@@ -1,4 +1,4 @@
-"""How good features are: the protocols of mmselfsup's benchmark page."""
+"""Measure features by the protocols of mmselfsup's benchmark page."""
 
 from swav_plugin.engine.results import Result
 

@@ -28,7 +28,7 @@ Protocol = TypeVar('Protocol', bound='FeatureProtocol')
 
 @dataclass
 class Labels:
-    """What is known of a set without opening its images.
+    """Labels and names of a set, known without opening its images.
 
     Args:
         name: For messages, such as 'bank set'.
@@ -64,7 +64,7 @@ class Labels:
         low, high = int(self.values.min()), int(self.values.max())
         if low < 0 or high >= self.num_classes:
             raise ValueError(
-                f'labels of {self.name} lie between {low} and {high}; '
+                f'labels of {self.name} are between {low} and {high}; '
                 f'expected 0 to {self.num_classes - 1}, one for each of its '
                 f'{self.num_classes} classes.'
             )
@@ -117,7 +117,7 @@ class ShardedRows:
 
 @dataclass
 class FeatureSet:
-    """A set as evaluators get it: the rows of `features` belong to `labels`.
+    """A set as evaluators get it; row i of each feature belongs to label i.
 
     Features are (N, D) and mapped from disk: slices are read when used.
     """
@@ -128,7 +128,7 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class FeatureProtocol:
-    """How a number of features came about: what all evaluators have to say.
+    """Protocol of a number of features: the part that all evaluators share.
 
     An evaluator adds its own fields and a `__str__`, the sentence.
     """

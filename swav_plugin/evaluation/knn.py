@@ -181,7 +181,7 @@ def knn_predict(
     low, high = int(bank_labels.min()), int(bank_labels.max())
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f'bank_labels lie between {low} and {high}; expected '
+            f'bank_labels are between {low} and {high}; expected '
             f'0 to num_classes - 1 = {num_classes - 1}.'
         )
     cosines, indices = nearest_neighbours(bank, queries, k)
@@ -210,7 +210,7 @@ def count_hits(votes: Tensor, labels: Tensor, top: int) -> int:
 
 @dataclass(frozen=True)
 class KNNProtocol(FeatureProtocol):
-    """How votes of neighbours came to their number.
+    """Protocol of an accuracy of nearest neighbours.
 
     Args:
         k: Neighbours.

@@ -1,7 +1,7 @@
 """Linear SVMs, many side by side: Newton's method with conjugate gradients.
 
 N images, P SVMs that are trained side by side, R principal directions. A
-leading ... stands for any batch dimensions.
+leading ... is any number of batch dimensions.
 
 Everything is float64. A Gram matrix of features narrower than N is singular,
 and float32 can't factor it; where it can, w at a cost of 100 is as far off as
@@ -106,8 +106,8 @@ def _factor(gram: Tensor) -> Tensor:
     """Find N vectors with the inner products of a Gram matrix: (..., N, N).
 
     They are the images in N coordinates, however wide the features are. The
-    diagonal is raised by 1e-12 of the largest eigenvalue at most, so that the
-    matrix may be singular: w changes less than the tolerance.
+    diagonal is raised by 1e-12 of the trace, so that the matrix may be
+    singular: w changes less than the tolerance.
     """
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     raised = 1e-12 * diagonal.sum(-1, keepdim=True).expand_as(diagonal)
@@ -163,8 +163,8 @@ def _newton_step(
     # a common direction with most of the variance, times costs up to 100.
     # Conjugate gradients would need an iteration for each of them. The
     # preconditioner takes them out: the same matrix with the mean curvature
-    # for all images is diagonal in `basis`; outside of it the smallest known
-    # eigenvalue stands for all.
+    # for all images is diagonal in `basis`; outside of it, all eigenvalues are
+    # taken to be the smallest known one.
     mean = curvature.mean(-2, keepdim=True)
     known = 1 / (1 + mean * spectrum)
     other = known[..., :1, :]

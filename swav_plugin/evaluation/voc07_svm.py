@@ -27,7 +27,7 @@ from .svm_samples import PRESENT, check_counts, draw_samples
 
 @dataclass(frozen=True)
 class SVMProtocol(FeatureProtocol):
-    """How SVMs on all labels came to their number.
+    """Protocol of the mAP of SVMs on all labels.
 
     Args:
         num_costs: How many there were to choose from.
@@ -58,7 +58,7 @@ class SVMProtocol(FeatureProtocol):
 
 @dataclass(frozen=True)
 class LowShotProtocol(FeatureProtocol):
-    """How SVMs on a few labels came to their number, a mean of samples.
+    """Protocol of the mAP of SVMs on a few labels, a mean of samples.
 
     Args:
         k: Positive images of each class.

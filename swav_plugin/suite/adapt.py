@@ -29,7 +29,7 @@ from .data import FoundData, voc0712_lists
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may change about all runs.
+    """The changes to all runs that a user asks for.
 
     Args:
         gpus: GPUs, or CPU processes, of each run.
@@ -71,7 +71,7 @@ def make_config(
     cfg = load_config(str(CONFIGS / benchmark.config), changes)
     set_network(cfg, network)
     if benchmark.library:
-        cfg.custom_hooks.append(dict(type='swav_plugin.PicturesHook'))
+        cfg.default_hooks.pictures = dict(type='swav_plugin.PicturesHook')
     notes = set_data(cfg, data)
     if benchmark.trains:
         notes += set_batch(cfg, options.gpus, data)
@@ -393,7 +393,7 @@ def set_image_size(cfg: Config, size: int) -> None:
     if size == 224:
         return
     for node in walk(cfg._cfg_dict):
-        for key in ('scale', 'crop_size'):
+        for key in ('scale', 'size', 'crop_size'):
             number = node.get(key)
             if number in (224, 256):
                 node[key] = round(number * size / 224)

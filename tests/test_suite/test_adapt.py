@@ -17,7 +17,7 @@ from swav_plugin.suite.adapt import (
     set_data,
     set_length,
 )
-from swav_plugin.suite.benchmarks import BENCHMARKS
+from swav_plugin.suite.benchmarks import BENCHMARKS, CONFIGS
 from swav_plugin.suite.data import FoundData, look_at
 from tests.test_suite.conftest import Fake
 
@@ -54,7 +54,8 @@ def test_config_of_svm(
 ) -> None:
     written = run('--only', 'svm')
     cfg = read_config(written, tmp_path)
-    assert cfg.test_cfg.windows == 'page'
+    published = Config.fromfile(CONFIGS / 'classification/svm_voc07.py')
+    assert cfg.test_cfg.windows == published.test_cfg.windows != 'adaptive'
     assert cfg.test_cfg.bank_dataloader.dataset.split == 'train'
     assert cfg.test_dataloader.dataset.split == 'val'
     assert cfg.test_dataloader.dataset.data_root == (

@@ -60,9 +60,9 @@ def test_every_config_is_there() -> None:
 def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
     benchmark = BENCHMARKS[name]
     assert benchmark.trains == bool(cfg.get('train_cfg'))
+    hooks = [*walk(cfg.get('default_hooks')), *cfg.get('custom_hooks', ())]
     assert benchmark.trains == any(
-        hook.type.endswith('ResultsHook')
-        for hook in cfg.get('custom_hooks', ())
+        str(hook.get('type')).endswith('ResultsHook') for hook in hooks
     )
     assert cfg.default_scope == SCOPES[benchmark.library]
     # Everything is below the folder of the data set.

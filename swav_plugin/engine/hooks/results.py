@@ -24,7 +24,7 @@ from .pretrained import PretrainedHook
 
 @dataclass(frozen=True)
 class TrainingProtocol:
-    """How a network was trained before it was measured.
+    """Protocol of a number of a network that was trained by a config.
 
     Args:
         classifier: 'all weights trained', or what is on a frozen backbone.
