@@ -149,7 +149,6 @@ def run(args: argparse.Namespace) -> int:
             iters=args.iters,
             image_size=args.image_size,
             cfg_options=args.cfg_options,
-            feature_cache=args.out / 'features',
         ),
         args.with_random,
     )

@@ -37,7 +37,6 @@ class Options:
         iters: Length of trainings that are counted in iterations.
         image_size: px of crops that are 224 in the configs.
         cfg_options: 'KEY=VALUE', or 'NAME:KEY=VALUE' for one benchmark.
-        feature_cache: Folder for the features of all runs.
     """
 
     gpus: int = 1
@@ -45,11 +44,14 @@ class Options:
     iters: int | None = None
     image_size: int | None = None
     cfg_options: Sequence[str] = ()
-    feature_cache: Path = Path('features')
 
 
 def make_config(
-    name: str, network: dict[str, int], data: FoundData, options: Options
+    name: str,
+    network: dict[str, int],
+    data: FoundData,
+    options: Options,
+    feature_cache: Path,
 ) -> tuple[Config, list[str]]:
     """Adapt the config of a benchmark.
 
@@ -58,6 +60,7 @@ def make_config(
         network: Arguments of the ResNet in the checkpoint.
         data: The data set that it reads.
         options: Of the user.
+        feature_cache: Folder for the features of all runs.
 
     Returns:
         The config and the notes.
@@ -85,7 +88,7 @@ def make_config(
         set_image_size(cfg, options.image_size)
     set_workers(cfg, options.gpus)
     if 'cache_dir' in (cfg.get('test_cfg') or {}):
-        cfg.test_cfg.cache_dir = str(options.feature_cache)
+        cfg.test_cfg.cache_dir = str(feature_cache)
     # The user's own have the last word.
     cfg.merge_from_dict(parse_options(changes))
     return cfg, notes

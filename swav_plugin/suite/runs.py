@@ -213,7 +213,9 @@ def plan(
                 for subject in subjects
             ]
             continue
-        cfg, notes = make_config(name, network, data, options)
+        cfg, notes = make_config(
+            name, network, data, options, out / 'features'
+        )
         for subject in subjects:
             folder = _folder(name, subject, cfg, data, options)
             entry = dict(

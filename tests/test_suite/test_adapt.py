@@ -34,6 +34,8 @@ def test_config_of_knn(
     cfg = read_config(written, tmp_path)
     assert cfg.model.backbone.depth == 18
     assert cfg.model.backbone.stem_channels == 8
+    # Found again by any run of the same folder.
+    assert cfg.test_cfg.cache_dir == str(tmp_path / 'out/features')
     assert cfg.test_dataloader.dataset.data_root == f'{data}/imagenet/val'
     bank = cfg.test_cfg.bank_dataloader.dataset
     assert bank.data_root == f'{data}/imagenet/train'
@@ -117,6 +119,7 @@ def test_config_of_fine_tuning(name: str, tmp_path: Path) -> None:
         dict(depth=18, stem_channels=64, base_channels=64),
         data,
         Options(gpus=4),
+        tmp_path,
     )
     assert notes == []
     assert cfg.model.head.in_channels == 512
@@ -175,7 +178,9 @@ def test_config_of_detection(
     root = test_data / 'voc2012_mini/VOCdevkit'
     data = look_at(BENCHMARKS['faster_rcnn_c4'].data, root)
     assert data[1:4] == (root, None, True)
-    cfg, notes = make_config('faster_rcnn_c4', network, data, options)
+    cfg, notes = make_config(
+        'faster_rcnn_c4', network, data, options, tmp_path
+    )
     assert notes == [
         'trained on VOC2012/ImageSets/Main/train.txt, tested on '
         'VOC2012/ImageSets/Main/val.txt'
@@ -200,7 +205,9 @@ def test_config_of_detection(
     root = test_data / 'coco_mini'
     coco = BENCHMARKS['mask_rcnn_fpn_1x'].data
     mini = look_at(coco, root)
-    cfg, notes = make_config('mask_rcnn_fpn_1x', network, mini, options)
+    cfg, notes = make_config(
+        'mask_rcnn_fpn_1x', network, mini, options, tmp_path
+    )
     assert notes == ['80 classes', 'warm-up of 2 iterations']
     assert cfg.val_evaluator.ann_file == (
         f'{root}/annotations/instances_val2017.json'
@@ -211,10 +218,12 @@ def test_config_of_detection(
     # 80 images are 15 iterations.
     assert [step.end for step in cfg.param_scheduler] == [2, 3]
     whole = FoundData(coco, root, None)
-    cfg, notes = make_config('mask_rcnn_fpn_1x', network, whole, options)
+    cfg, notes = make_config(
+        'mask_rcnn_fpn_1x', network, whole, options, tmp_path
+    )
     assert notes == []
     assert [step.end for step in cfg.param_scheduler] == [125, 3]
-    cfg, _ = make_config('mask_rcnn_c4_1x', network, mini, options)
+    cfg, _ = make_config('mask_rcnn_c4_1x', network, mini, options, tmp_path)
     assert cfg.model.roi_head.mask_head.in_channels == stages[3]
 
 
@@ -275,6 +284,7 @@ def test_flat_val_is_read_by_its_list(tmp_path: Path) -> None:
         dict(depth=50, base_channels=64),
         FoundData(BENCHMARKS['knn'].data, tmp_path, None),
         Options(),
+        tmp_path,
     )
     assert cfg.test_dataloader.dataset.ann_file == '../meta/val.txt'
     assert cfg.test_cfg.bank_dataloader.dataset.ann_file == ''
