@@ -1,15 +1,19 @@
-"""How good features are: protocols of the benchmark page."""
+"""Measure features by the protocols of mmselfsup's benchmark page."""
+
+from swav_plugin.engine.results import Result
 
 from .feature_loop import FeatureEvalLoop
-from .feature_store import FeatureSet, Labels, Result
+from .feature_store import FeatureProtocol, FeatureSet, Labels
 from .knn import KNN, knn_predict, nearest_neighbours
-from .svm import VOC07SVM, low_shot_map, svm_map
+from .svm import low_shot_map, svm_map
 from .topk_accuracy import TopKAccuracy
+from .voc07_svm import VOC07SVM
 
 __all__ = [
     'KNN',
     'VOC07SVM',
     'FeatureEvalLoop',
+    'FeatureProtocol',
     'FeatureSet',
     'Labels',
     'Result',

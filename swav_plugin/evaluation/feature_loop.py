@@ -1,7 +1,6 @@
-"""Features once, evaluators many: kNN, SVM and what else the page measures."""
+"""Features once, evaluators many: kNN, SVM and whatever else is measured."""
 
 import hashlib
-import json
 import shutil
 import time
 import uuid
@@ -18,14 +17,19 @@ from mmengine.dist import (
     broadcast_object_list,
     is_main_process,
 )
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 import swav_plugin
-from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.compat.wrappers import unwrap
+from swav_plugin.engine.results import (
+    RESULTS,
+    Result,
+    data_roots,
+    write_results,
+)
 from swav_plugin.models.feature_pooling import (
     GRIDS,
     check_features,
@@ -39,7 +43,6 @@ from .feature_store import (
     META,
     FeatureSet,
     Labels,
-    Result,
     ShardWriter,
     hash_images,
     hash_modules,
@@ -53,10 +56,10 @@ _LOG_EVERY_S = 30
 
 
 class ShareSampler(Sampler):
-    """The images of this rank, in order and each on one rank only.
+    """Sample the images of this rank, in order, each on one rank only.
 
-    mmengine's samplers give some images twice where ranks do not divide the
-    set evenly.
+    mmengine's samplers repeat some images where the set does not divide
+    evenly by the ranks.
     """
 
     def __init__(self, dataset: Sized, seed: Any, batch_size: int) -> None:
@@ -74,13 +77,13 @@ class ShareSampler(Sampler):
 class FeatureEvalLoop(BaseLoop):
     """Extract features of two sets once, then run any number of evaluators.
 
-    As `test_cfg` it measures a checkpoint (tools/test.py), as `val_cfg` of a
-    pretraining it gives a curve: its numbers are logged with the epoch, as
+    As `test_cfg` it measures a checkpoint (tools/test.py). As `val_cfg` of a
+    pretraining it gives a curve: its numbers are logged with the epoch, like
     any metric of mmengine's. Features come from the backbone in eval mode,
     without gradients; training goes on as if nothing had happened.
 
-    Ranks share the images and write features to disk, in memory that does
-    not grow with the sets; evaluators map the files of all ranks.
+    Ranks share the images and write features to disk, so memory does not grow
+    with the sets; evaluators map the files of all ranks.
 
     Args:
         runner: The Runner; its model has a `backbone` and a
@@ -90,7 +93,7 @@ class FeatureEvalLoop(BaseLoop):
         evaluator: Configs of evaluators, such as `KNN` and `VOC07SVM`.
         bank_dataloader: Config of the labelled training images.
         features: 'avgpool', the mean of the last feature map; 'neck', SwAV's
-            embedding; 'feature1' to 'feature5', pooled as on the page, which
+            embedding; 'feature1' to 'feature5', averaged over windows, which
             need a `ResNetWithStem`.
         windows: 'mmselfsup' for its pooling of feature1 to feature5, which
             needs images of 224 px; 'adaptive' for the same number of windows
@@ -100,8 +103,8 @@ class FeatureEvalLoop(BaseLoop):
             images and transforms; None to delete them after evaluation.
 
     Raises:
-        ValueError: If model, sets and evaluators do not fit together; before
-            the first image is read.
+        ValueError: Model, sets and evaluators do not fit together; raised
+            before the first image is read.
     """
 
     def __init__(
@@ -119,50 +122,50 @@ class FeatureEvalLoop(BaseLoop):
             raise ValueError(
                 f"got dtype={dtype!r}; use 'float16' or 'float32'."
             )
+        sets = dict(bank=bank_dataloader, test=dataloader)
         self._transforms = {
-            name: str(loader['dataset'])
-            for name, loader in (
-                ('bank', bank_dataloader),
-                ('test', dataloader),
-            )
+            name: str(loader['dataset']) for name, loader in sets.items()
         }
         super().__init__(runner, _in_order(dataloader))
-        loaders: dict[str, Any] = dict(
+        self._loaders: dict[str, Any] = dict(
             bank=runner.build_dataloader(
                 _in_order(bank_dataloader), seed=runner.seed
             ),
             test=self.dataloader,
         )
-        self._loaders = loaders
         self.features = list(features)
         self.windows = check_windows(windows)
         self.dtype = dtype
         self.cache_dir = cache_dir
-        model = runner.model
-        self._model = model.module if is_model_wrapper(model) else model
+        self._model = unwrap(runner.model)
         _check_features(self._model, self.features)
-        annotations = {
-            name: _read_annotations(loader, f'{name} set')
-            for name, loader in loaders.items()
-        }
-        self._paths = {name: pair[0] for name, pair in annotations.items()}
-        self._labels = {name: pair[1] for name, pair in annotations.items()}
+        self._paths: dict[str, list[str]] = {}
+        self._labels: dict[str, Labels] = {}
+        for name, loader in self._loaders.items():
+            self._paths[name], labels = _read_annotations(
+                loader, f'{name} set'
+            )
+            labels.root = data_roots(sets[name]['dataset'])
+            self._labels[name] = labels
         _check_classes(self._labels['bank'], self._labels['test'])
         if isinstance(evaluator, dict):
             evaluator = [evaluator]
         self.evaluators = [METRICS.build(config) for config in evaluator]
         for each in self.evaluators:
-            unknown = set(each.features or ()) - set(self.features)
-            if unknown:
-                raise ValueError(
-                    f'{type(each).__name__} wants {sorted(unknown)} but the '
-                    f'loop extracts {self.features}; add them to its '
-                    'features.'
-                )
-            each.check(self._labels['bank'], self._labels['test'])
+            self._check_evaluator(each)
+
+    def _check_evaluator(self, evaluator: Any) -> None:
+        """Refuse one that wants other features or sets than there are."""
+        unknown = set(evaluator.features or ()) - set(self.features)
+        if unknown:
+            raise ValueError(
+                f'{type(evaluator).__name__} wants {sorted(unknown)} but the '
+                f'loop extracts {self.features}; add them to its features.'
+            )
+        evaluator.check(self._labels['bank'], self._labels['test'])
 
     def run(self) -> dict[str, float]:
-        """Extract, evaluate and log; give the numbers by name."""
+        """Extract, evaluate and log; return the numbers by name."""
         # One class serves as both loops, whose hooks have two names.
         is_test = self is self.runner._test_loop
         mode = 'test' if is_test else 'val'
@@ -184,22 +187,18 @@ class FeatureEvalLoop(BaseLoop):
                 f'{result.name}: {result.value:.2f}  ({result.protocol})'
             )
         if is_test and is_main_process():
-            path = Path(self.runner.log_dir, 'results.json')
-            write_atomic(
-                path,
-                json.dumps([result._asdict() for result in results], indent=2),
-            )
+            write_results(Path(self.runner.log_dir, RESULTS), results)
         metrics = {result.name: result.value for result in results}
         self.runner.call_hook(f'after_{mode}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{mode}')
         return metrics
 
     def _extract(self, name: str, folder: Path) -> FeatureSet:
-        """Features of one set, from the cache where they are there."""
+        """Return the features of one set, from the cache if they are there."""
         if self.cache_dir is not None:
             folder = Path(self.cache_dir)
         folder = folder / f'{name}-{self._key(name)}'
-        places = {
+        paths = {
             feature: folder
             / '-'.join(
                 [feature, self.dtype] + [self.windows] * (feature in GRIDS)
@@ -209,25 +208,23 @@ class FeatureEvalLoop(BaseLoop):
         missing = _same_on_all_ranks(
             [
                 feature
-                for feature, place in places.items()
-                if not (place / META).is_file()
+                for feature, path in paths.items()
+                if not (path / META).is_file()
             ]
         )
         if missing:
-            self._write(
-                name, {feature: places[feature] for feature in missing}
-            )
-        if len(missing) < len(places):
+            self._write(name, {feature: paths[feature] for feature in missing})
+        if len(missing) < len(paths):
             self.runner.logger.info(
-                f'{name}: features found in {folder} are used again.'
+                f'{name}: using features found in {folder}.'
             )
         return FeatureSet(
             self._labels[name],
-            {feature: open_rows(place) for feature, place in places.items()},
+            {feature: open_rows(path) for feature, path in paths.items()},
         )
 
     def _key(self, name: str) -> str:
-        """What features of this set depend on, as 24 hexadecimal digits."""
+        """Hash what features of this set depend on, to 24 hex digits."""
         if self.cache_dir is None:
             return 'once'
         key = ''
@@ -241,19 +238,19 @@ class FeatureEvalLoop(BaseLoop):
             key = hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:24]
         return _same_on_all_ranks(key)
 
-    def _write(self, name: str, places: dict[str, Path]) -> None:
-        """Extract features and put each where it belongs."""
+    def _write(self, name: str, paths: dict[str, Path]) -> None:
+        """Extract features of one set to a folder each."""
         token = _same_on_all_ranks(uuid.uuid4().hex[:12])
         with ExitStack() as stack:
             folders = {
-                feature: stack.enter_context(writing(place, token))
-                for feature, place in places.items()
+                feature: stack.enter_context(writing(path, token))
+                for feature, path in paths.items()
             }
             with torch.no_grad(), _evaluating(self._model, self.features):
                 self._fill(name, folders)
 
     def _fill(self, name: str, folders: dict[str, Path]) -> None:
-        """Run the backbone on this rank's images; write what is asked for."""
+        """Run the backbone on this rank's images; write their features."""
         loader = self._loaders[name]
         num_all = len(self._paths[name])
         num_own = len(share(num_all, loader.batch_size))
@@ -268,7 +265,7 @@ class FeatureEvalLoop(BaseLoop):
             if not isinstance(inputs, Tensor):
                 raise ValueError(
                     f'the pipeline of the {name} set gives several views of '
-                    'each image; features are those of one: leave MultiView '
+                    'each image, but features are of one; leave MultiView '
                     'out.'
                 )
             outputs = self._model.backbone(inputs)
@@ -292,7 +289,7 @@ class FeatureEvalLoop(BaseLoop):
                 )
 
     def _pool(self, feature: str, outputs: Any) -> Tensor:
-        """One feature from the outputs of the backbone: (N, D)."""
+        """Pool one feature from the outputs of the backbone: (N, D)."""
         if feature == 'neck':
             return self._model.neck(self._model.neck.pool(outputs))
         return pick_feature(
@@ -301,10 +298,10 @@ class FeatureEvalLoop(BaseLoop):
 
 
 def _in_order(config: dict) -> dict:
-    """A dataloader's config with each image once, on one rank."""
+    """Make a dataloader's config give each image once, on one rank."""
     if not isinstance(config, dict):
         raise ValueError(
-            'FeatureEvalLoop needs configs of its dataloaders but got a '
+            'FeatureEvalLoop needs the configs of its dataloaders, but got a '
             f'{type(config).__name__}.'
         )
     for key in ('sampler', 'batch_sampler'):
@@ -312,7 +309,7 @@ def _in_order(config: dict) -> dict:
         if kind != 'DefaultSampler' or (config.get(key) or {}).get('shuffle'):
             raise ValueError(
                 f'{key}={config[key]} has no use here: FeatureEvalLoop gives '
-                'each image to one rank, in order; leave it out.'
+                f'each image to one rank, in order; leave {key} out.'
             )
     config = dict(
         config,
@@ -327,7 +324,7 @@ def _in_order(config: dict) -> dict:
 def _read_annotations(
     loader: DataLoader, name: str
 ) -> tuple[list[str], Labels]:
-    """Image files and labels of a set, without opening an image."""
+    """Read paths and labels of a set, without opening an image."""
     dataset: Any = loader.dataset
     if not getattr(dataset, 'test_mode', True):
         raise ValueError(
@@ -352,19 +349,19 @@ def _read_annotations(
 
 
 def _check_classes(bank: Labels, test: Labels) -> None:
-    """Both sets must mean the same by a label."""
+    """Refuse sets in which the same label means different classes."""
     if bank.classes and test.classes and bank.classes != test.classes:
         only = sorted(set(bank.classes) ^ set(test.classes))[:5]
         raise ValueError(
-            f'bank and test set have other classes ({len(bank.classes)} and '
-            f'{len(test.classes)}; in one of them only: {", ".join(only)}), '
-            'so their labels do not mean the same. Give folders with the same '
-            'names, or list files.'
+            f'bank and test set have different classes ({len(bank.classes)} '
+            f'and {len(test.classes)}; in one of them only: '
+            f'{", ".join(only)}), so their labels do not mean the same. Give '
+            'folders with the same names, or list files.'
         )
 
 
 def _check_features(model: Any, features: Sequence[str]) -> None:
-    """Refuse features that the model does not have."""
+    """Refuse features that the model does not give."""
     if 'neck' in features and not isinstance(
         getattr(model, 'neck', None), SwAVNeck
     ):
@@ -377,16 +374,16 @@ def _check_features(model: Any, features: Sequence[str]) -> None:
 
 
 def _used(model: Any, features: Sequence[str]) -> list[nn.Module]:
-    """The modules that features come from."""
+    """Return the modules that features come from."""
     used = [model.data_preprocessor, model.backbone]
     return [*used, model.neck] if 'neck' in features else used
 
 
 @contextmanager
 def _evaluating(model: nn.Module, features: Sequence[str]) -> Iterator[None]:
-    """Eval mode with the statistics of rank 0, which checkpoints have too.
+    """Set eval mode with the statistics of rank 0, as checkpoints have them.
 
-    Plain batch norm keeps other statistics on each rank. Modes, statistics
+    Plain batch norm keeps its own statistics on each rank. Modes, statistics
     and random numbers are as before when this ends.
     """
     training = [(module, module.training) for module in model.modules()]
@@ -398,7 +395,7 @@ def _evaluating(model: nn.Module, features: Sequence[str]) -> Iterator[None]:
     own = [buffer.clone() for buffer in buffers]
     model.eval()
     try:
-        # A data loader draws from torch's random numbers when it starts.
+        # A data loader draws one of torch's random numbers when it starts.
         with torch.random.fork_rng(devices=()):
             for buffer in buffers:
                 broadcast(buffer, src=0)
@@ -411,7 +408,7 @@ def _evaluating(model: nn.Module, features: Sequence[str]) -> Iterator[None]:
 
 
 def _same_on_all_ranks(value: Any) -> Any:
-    """What rank 0 has."""
+    """Return what rank 0 has."""
     values = [value]
     broadcast_object_list(values, src=0)
     return values[0]

@@ -3,7 +3,7 @@
 Each rank writes the features of its own images to a file of its own; all
 ranks then map the files of all. Nothing is gathered through memory.
 
-N images, D width of a feature, C classes.
+N images, D width of a feature, Y classes.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,43 +25,38 @@ from torch import Tensor, nn
 from swav_plugin.checkpoints.atomic import write_atomic
 
 META = 'meta.json'
-
-
-class Result(NamedTuple):
-    """A number and how it came about."""
-
-    name: str
-    value: float
-    protocol: str
+Protocol = TypeVar('Protocol', bound='FeatureProtocol')
 
 
 @dataclass
 class Labels:
-    """What is known of a set without looking at its images.
+    """Labels and names of a set, known without opening its images.
 
     Args:
-        name: For messages, such as 'bank_dataloader'.
-        values: (N,) int64 classes or (N, C) int8: 1 present, 0 absent, -1
+        name: For messages, such as 'bank set'.
+        values: (N,) int64 classes or (N, Y) int8: 1 present, 0 absent, -1
             difficult.
         classes: Names, if known.
+        root: The folders it is read from, for the protocol of a number.
     """
 
     name: str
     values: Tensor
     classes: tuple[str, ...] = ()
+    root: str = ''
 
     @property
     def num_classes(self) -> int:
-        """C: as many as there are names, else the highest label plus 1."""
+        """Y: as many as there are names, else the highest label plus 1."""
         if self.values.dim() == 2:
             return self.values.shape[1]
         return len(self.classes) or int(self.values.max()) + 1
 
     def check_single(self) -> None:
-        """Make sure that each image has one class.
+        """Check that each image has one class.
 
         Raises:
-            ValueError: If not, or a class has no name.
+            ValueError: It has several, or a class has no name.
         """
         if self.values.dim() != 1:
             raise ValueError(
@@ -71,16 +66,16 @@ class Labels:
         low, high = int(self.values.min()), int(self.values.max())
         if low < 0 or high >= self.num_classes:
             raise ValueError(
-                f'labels of {self.name} lie between {low} and {high}; '
+                f'labels of {self.name} are between {low} and {high}; '
                 f'expected 0 to {self.num_classes - 1}, one for each of its '
                 f'{self.num_classes} classes.'
             )
 
     def check_several(self) -> None:
-        """Make sure that each image has a mark for every class.
+        """Check that each image has a mark for every class.
 
         Raises:
-            ValueError: If not.
+            ValueError: It has one class, or a mark is none of the three.
         """
         if self.values.dim() != 2:
             raise ValueError(
@@ -96,7 +91,7 @@ class Labels:
 
 
 class ShardedRows:
-    """Rows of several files, one after the other, read when asked for."""
+    """Rows of several files, one after the other, read when they are used."""
 
     def __init__(self, shards: Sequence[Tensor]) -> None:
         self._shards = shards
@@ -107,7 +102,7 @@ class ShardedRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> Tensor:
-        """Rows start to stop, (n, D); a step is not supported."""
+        """Return rows start to stop, (n, D); a step is not supported."""
         start, stop, step = rows.indices(len(self))
         if step != 1:
             raise ValueError(f'rows are read in order, without step {step}.')
@@ -124,7 +119,7 @@ class ShardedRows:
 
 @dataclass
 class FeatureSet:
-    """A set as evaluators get it: the rows of `features` belong to `labels`.
+    """A set as evaluators get it; row i of each feature belongs to label i.
 
     Features are (N, D) and mapped from disk: slices are read when used.
     """
@@ -133,10 +128,50 @@ class FeatureSet:
     features: dict[str, ShardedRows] = field(default_factory=dict)
 
 
-def share(num_images: int, batch_size: int) -> range:
-    """The images of this rank: whole batches, in the order of the set.
+@dataclass(frozen=True)
+class FeatureProtocol:
+    """Protocol of a number of features: the part that all evaluators share.
 
-    Every image is in one share, and batches are those of a single rank.
+    An evaluator adds its own fields and a `__str__`, the sentence.
+    """
+
+    feature: str
+    train_set: str
+    test_set: str
+    num_train_images: int
+    num_test_images: int
+
+    @classmethod
+    def of(
+        cls: type[Protocol],
+        feature: str,
+        bank: FeatureSet,
+        test: FeatureSet,
+        **own: Any,
+    ) -> Protocol:
+        """Fill in what the sets tell.
+
+        Args:
+            feature: Which of theirs was measured.
+            bank: The training images.
+            test: The test images.
+            own: The fields that an evaluator adds.
+        """
+        return cls(
+            feature=feature,
+            train_set=bank.labels.root,
+            test_set=test.labels.root,
+            num_train_images=len(bank.labels.values),
+            num_test_images=len(test.labels.values),
+            **own,
+        )
+
+
+def share(num_images: int, batch_size: int) -> range:
+    """Return the images of this rank: whole batches, in the order of the set.
+
+    Every image belongs to one rank, and the batches are those that a single
+    rank would have.
 
     >>> share(10, 4)
     range(0, 10)
@@ -154,12 +189,12 @@ def writing(folder: Path, token: str) -> Iterator[Path]:
     """Let all ranks fill a folder that then appears whole, or not at all.
 
     Args:
-        folder: Its final place. If another run has put it there meanwhile,
-            that one stays.
+        folder: Its final path. If another run has finished it meanwhile, that
+            one stays.
         token: The same on all ranks and nowhere else.
 
     Yields:
-        The folder to write to.
+        The unfinished folder, to write to.
     """
     unfinished = folder.with_name(f'.{folder.name}.{token}')
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -184,7 +219,7 @@ class ShardWriter:
     """Write this rank's rows of one feature, batch by batch.
 
     Args:
-        folder: Where the ranks put their files.
+        folder: For the files of all ranks.
         num_rows: How many rows this rank will write.
         dtype: 'float16' or 'float32'.
     """
@@ -200,7 +235,7 @@ class ShardWriter:
         """Append (n, D) rows.
 
         Raises:
-            ValueError: If a number is not finite in the file's type.
+            ValueError: A number is not finite in the file's type.
         """
         numbers = rows.to(self._dtype).cpu().numpy()
         if not np.isfinite(numbers).all():
@@ -221,7 +256,7 @@ class ShardWriter:
         self._done += len(numbers)
 
     def close(self) -> None:
-        """Bring all rows to the disk."""
+        """Flush all rows to the disk."""
         assert self._done == self._num_rows, (self._done, self._num_rows)
         if self._array is not None:
             self._array.flush()
@@ -229,7 +264,7 @@ class ShardWriter:
 
 
 def write_meta(folder: Path, num_rows: int, about: dict) -> None:
-    """Describe the files of a folder; done last, when all are complete."""
+    """Describe the files of a folder; call it last, when all are complete."""
     meta = dict(about, num_rows=num_rows)
     write_atomic(folder / META, json.dumps(meta, indent=2) + '\n')
 
@@ -238,7 +273,7 @@ def open_rows(folder: Path) -> ShardedRows:
     """Map the rows of a folder.
 
     Raises:
-        FileNotFoundError: If files of some ranks are not there.
+        FileNotFoundError: Files of some ranks are missing.
     """
     meta = json.loads((folder / META).read_text())
     # Copy-on-write: torch warns of tensors on read-only memory.
@@ -257,7 +292,7 @@ def open_rows(folder: Path) -> ShardedRows:
 
 
 def hash_modules(modules: Iterable[nn.Module]) -> str:
-    """Hash of what modules compute: structure, parameters and buffers."""
+    """Hash what modules compute: structure, parameters and buffers."""
     digest = hashlib.sha256()
     for module in modules:
         digest.update(repr(module).encode())
@@ -270,10 +305,10 @@ def hash_modules(modules: Iterable[nn.Module]) -> str:
 
 
 def hash_images(paths: Sequence[str], labels: Tensor) -> str:
-    """Hash of names, sizes, times and labels of image files.
+    """Hash the names, sizes, times and labels of image files.
 
-    A file that was changed in place has another time. In threads, since on
-    network disks each look takes a while.
+    A file that was changed in place has a new time. In threads, since on a
+    network disk each `stat` takes a while.
     """
 
     def status(chunk: Sequence[str]) -> str:

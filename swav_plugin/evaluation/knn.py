@@ -1,9 +1,10 @@
 """Weighted nearest-neighbour votes, as DINO and mmselfsup count them.
 
-M bank features, N queries, D their width, C classes.
+M bank features, N queries, D their width, Y classes.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,10 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from torch import Tensor
 
+from swav_plugin.engine.results import Result
 from swav_plugin.registry import METRICS
 
-from .feature_store import FeatureSet, Labels, Result, ShardedRows
+from .feature_store import FeatureProtocol, FeatureSet, Labels, ShardedRows
 
 # Queries in one matrix product. A constant, so that products have the same
 # shapes, and the same rounding, however many ranks share the queries.
@@ -28,9 +30,9 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """Find the k features of a bank with the largest cosine to each query.
 
-    Neighbours are ordered from near to far; of equally near ones the first
-    in the bank comes first, and counts. Works in float32 on the device of the
-    queries, where the bank need not be: it is brought there and normalised
+    Neighbours are ordered from near to far; of equally near ones those first
+    in the bank come first, and are taken. Works in float32 on the device of
+    the queries. The bank may be elsewhere: it is copied there and normalised
     block by block, so memory does not grow with M. On a GPU blocks are as
     large as its free memory allows.
 
@@ -40,10 +42,10 @@ def nearest_neighbours(
         k: 1 <= k <= M.
 
     Returns:
-        (N, k) float32 cosines and (N, k) int64 places in the bank.
+        (N, k) float32 cosines and (N, k) int64 indices into the bank.
 
     Raises:
-        ValueError: If k does not fit the bank.
+        ValueError: k does not fit the bank.
     """
     _check_k(k, len(bank))
     blocks = [
@@ -62,18 +64,18 @@ def nearest_neighbours(
         part = bank[start : start + step].to(queries.device)
         part = F.normalize(part.float(), dim=1).T
         for i, block in enumerate(blocks):
-            cosines, places = _largest(block @ part, k)
-            # Earlier places stand to the left, and a stable sort keeps them
+            cosines, indices = _largest(block @ part, k)
+            # Lower indices are on the left, and a stable sort keeps them
             # there among equals.
             cosines = torch.cat([best[i][0], cosines], dim=1)
-            places = torch.cat([best[i][1], places + start], dim=1)
+            indices = torch.cat([best[i][1], indices + start], dim=1)
             cosines, order = cosines.sort(dim=1, descending=True, stable=True)
-            best[i] = cosines[:, :k], places.gather(1, order[:, :k])
+            best[i] = cosines[:, :k], indices.gather(1, order[:, :k])
     if not blocks:
         return queries.new_empty(0, k), queries.new_empty(0, k).long()
     return (
         torch.cat([cosines for cosines, _ in best]),
-        torch.cat([places for _, places in best]),
+        torch.cat([indices for _, indices in best]),
     )
 
 
@@ -86,24 +88,24 @@ def _check_k(k: int, bank_size: int) -> None:
 
 
 def _bank_rows(queries: Tensor) -> int:
-    """How many features of the bank to take at once."""
+    """Return how many features of the bank to take at once."""
     if not queries.is_cuda:
         return _BANK_ROWS
     # For each: itself in up to float32, as it came and normalised, and its
-    # similarities with a place (int64) for each while the largest are sought.
+    # cosines with their indices (int64) while the largest are looked for.
     bytes_each = 12 * queries.shape[1] + 16 * _QUERY_ROWS
     free = torch.cuda.mem_get_info(queries.device)[0]
     return max(1024, min(2**20, free // 2 // bytes_each))
 
 
 def _largest(cosines: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row, (N, k), and their columns.
+    """Find the k largest of each row, (N, k), and their columns.
 
     Of equal values the leftmost are taken and come first.
     """
     num = cosines.shape[1]
     values, columns = cosines.topk(min(k + 1, num), dim=1)
-    # topk takes any of equal values: where the first one left out equals the
+    # Of equal values topk takes any: where the first one left out equals the
     # last one taken, it may have taken the wrong ones.
     if num > k:
         is_open = values[:, k] == values[:, k - 1]
@@ -129,10 +131,10 @@ def count_votes(
         cosines: (N, k) of the neighbours.
         labels: (N, k) their classes.
         temperature: T, > 0.
-        num_classes: C.
+        num_classes: Y.
 
     Returns:
-        (N, C) float64.
+        (N, Y) float64.
     """
     # In float64 exp(1 / T) is finite down to T = 0.0015.
     weights = (cosines.double() / temperature).exp()
@@ -159,14 +161,14 @@ def knn_predict(
         queries: (N, D) features, normalised inside.
         k: Neighbours, 1 <= k <= M.
         temperature: T, > 0.
-        num_classes: C.
+        num_classes: Y.
 
     Returns:
-        (N, C) float64 votes; the class with the most is the prediction, and
-        of several such classes the first.
+        (N, Y) float64 votes; the class with the most is the prediction, the
+        first one if there are several.
 
     Raises:
-        ValueError: If k does not fit the bank or a label its range.
+        ValueError: k does not fit the bank, or a label its range.
 
     Source: DINO (arXiv:2104.14294), section 4.1, after Wu et al. 2018.
 
@@ -179,21 +181,21 @@ def knn_predict(
     low, high = int(bank_labels.min()), int(bank_labels.max())
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f'bank_labels lie between {low} and {high}; expected '
+            f'bank_labels are between {low} and {high}; expected '
             f'0 to num_classes - 1 = {num_classes - 1}.'
         )
-    cosines, places = nearest_neighbours(bank, queries, k)
-    return count_votes(cosines, bank_labels[places], temperature, num_classes)
+    cosines, indices = nearest_neighbours(bank, queries, k)
+    return count_votes(cosines, bank_labels[indices], temperature, num_classes)
 
 
 def count_hits(votes: Tensor, labels: Tensor, top: int) -> int:
-    """How many queries have their class among the `top` with most votes.
+    """Count the queries whose class is among the `top` with most votes.
 
     Of classes with equal votes the lower number comes first. A class without
-    a vote is not predicted, even if fewer than `top` have some.
+    a vote is not predicted, even if fewer than `top` classes have one.
 
     Args:
-        votes: (N, C).
+        votes: (N, Y).
         labels: (N,).
         top: >= 1.
 
@@ -204,6 +206,28 @@ def count_hits(votes: Tensor, labels: Tensor, top: int) -> int:
     lower = torch.arange(votes.shape[1], device=votes.device) < labels[:, None]
     ahead = (votes > own) | ((votes == own) & lower)
     return int(((ahead.sum(1) < top) & (own[:, 0] > 0)).sum())
+
+
+@dataclass(frozen=True)
+class KNNProtocol(FeatureProtocol):
+    """Protocol of an accuracy of nearest neighbours.
+
+    Args:
+        k: Neighbours.
+        temperature: T of the weights exp(cosine / T).
+        top: 1 or 5: how many classes may be predicted.
+    """
+
+    k: int
+    temperature: float
+    top: int
+
+    def __str__(self) -> str:
+        return (
+            f'{self.feature}, k={self.k}, T={self.temperature:g}, cosine, '
+            f'votes exp(cos/T), bank of {self.num_train_images}, '
+            f'{self.num_test_images} test images'
+        )
 
 
 @METRICS.register_module()
@@ -218,7 +242,8 @@ class KNN:
         temperature: T of the weights exp(cosine / T), > 0.
         features: Which of the loop's features; None for all.
 
-    Source: DINO (arXiv:2104.14294); k and T are those of the page.
+    Source: DINO (arXiv:2104.14294); k and T are those of mmselfsup's benchmark
+    page.
     """
 
     def __init__(
@@ -230,17 +255,17 @@ class KNN:
         if temperature < 0.0015:
             raise ValueError(
                 f'KNN got temperature={temperature}; exp(1 / T) overflows '
-                'below 0.0015. The page has 0.07.'
+                'below 0.0015. DINO and mmselfsup take 0.07.'
             )
         self.k = sorted(k)
         self.temperature = temperature
         self.features = features
 
     def check(self, bank: Labels, test: Labels) -> None:
-        """Refuse sets that can not be evaluated, before features are made.
+        """Refuse sets that can't be evaluated, before features are made.
 
         Raises:
-            ValueError: If k exceeds the bank or labels are not classes.
+            ValueError: k exceeds the bank, or labels are not classes.
         """
         _check_k(self.k[0], len(bank.values))
         _check_k(self.k[-1], len(bank.values))
@@ -254,28 +279,27 @@ class KNN:
             )
 
     def evaluate(self, bank: FeatureSet, test: FeatureSet) -> list[Result]:
-        """Accuracies in %, for each feature and k."""
+        """Return accuracies in %, for each feature and k."""
         results = []
-        for name in self.features or test.features:
-            hits = self._count(bank, test, name)
-            for k, (top1, top5) in zip(self.k, hits.tolist()):
-                protocol = (
-                    f'{name}, k={k}, T={self.temperature:g}, cosine, votes '
-                    f'exp(cos/T), bank of {len(bank.labels.values)}, '
-                    f'{len(test.labels.values)} test images'
-                )
-                for top, count in ((1, top1), (5, top5)):
-                    results.append(
-                        Result(
-                            f'{name}/knn{k}_top{top}',
-                            100 * count / len(test.labels.values),
-                            protocol,
-                        )
+        for feature in self.features or test.features:
+            hits = self._count(bank, test, feature)
+            for k, counts in zip(self.k, hits.tolist()):
+                for top, count in zip((1, 5), counts):
+                    protocol = KNNProtocol.of(
+                        feature,
+                        bank,
+                        test,
+                        k=k,
+                        temperature=self.temperature,
+                        top=top,
                     )
+                    accuracy = 100 * count / protocol.num_test_images
+                    name = f'{feature}/knn{k}_top{top}'
+                    results.append(Result(name, accuracy, protocol))
         return results
 
     def _count(self, bank: FeatureSet, test: FeatureSet, name: str) -> Tensor:
-        """Hits of all ranks, (number of k, 2), for top-1 and top-5."""
+        """Count hits over all ranks, (number of k, 2), top-1 and top-5."""
         device = get_device()
         if device == 'mps':
             device = 'cpu'  # Apple's GPUs have no float64
@@ -285,20 +309,20 @@ class KNN:
         own = [*_own_rows(len(test.labels.values))]
         if own:
             queries = torch.cat([test.features[name][rows] for rows in own])
-            cosines, places = nearest_neighbours(
+            cosines, indices = nearest_neighbours(
                 bank.features[name], queries.to(device), self.k[-1]
             )
             labels = torch.cat([test.labels.values[rows] for rows in own])
             parts = zip(
                 cosines.split(_QUERY_ROWS),
-                places.split(_QUERY_ROWS),
+                indices.split(_QUERY_ROWS),
                 labels.to(device).split(_QUERY_ROWS),
             )
-            for near, where, true in parts:
+            for near, nearest, true in parts:
                 for counts, k in zip(hits, self.k):
                     votes = count_votes(
                         near[:, :k],
-                        bank_labels[where[:, :k]],
+                        bank_labels[nearest[:, :k]],
                         self.temperature,
                         num_classes,
                     )
@@ -309,7 +333,7 @@ class KNN:
 
 
 def _own_rows(num_queries: int) -> Iterator[slice]:
-    """This rank's blocks of queries."""
+    """Yield this rank's blocks of queries."""
     step = _QUERY_ROWS * get_world_size()
     for start in range(_QUERY_ROWS * get_rank(), num_queries, step):
         yield slice(start, min(start + _QUERY_ROWS, num_queries))

@@ -1,6 +1,6 @@
 """Top-1 and top-5 accuracy of one classifier or of many.
 
-N images, P probes, K classes.
+N images, P probes, Y classes.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ TOPS = (1, 5)
 
 
 def count_ahead(scores: Tensor, labels: Tensor) -> Tensor:
-    """How many classes each probe puts before the true one.
+    """Count the classes that each probe ranks before the true one.
 
-    Of classes with equal scores the lower number comes first. Whatever is
-    not a number comes before all that is.
+    Of classes with equal scores the lower number comes first. NaN comes
+    before any number.
 
     Args:
-        scores: (N, P, K).
+        scores: (N, P, Y).
         labels: (N,).
 
     Returns:
-        (N, P) int64, 0 to K.
+        (N, P) int64, 0 to Y.
 
     >>> scores = torch.tensor([[[.1, .7, .7], [.2, .5, .3]]])
     >>> count_ahead(scores, torch.tensor([2]))
@@ -47,11 +47,11 @@ def count_ahead(scores: Tensor, labels: Tensor) -> Tensor:
 class TopKAccuracy:
     """Top-1 and top-5 accuracy in %: of a classifier, or of each probe.
 
-    Named 'accuracy/top1' for mmpretrain's classifiers. For a `LinearProbe`
-    'feature5/top1', or 'feature5/lr0.01/top1' if it has several learning
-    rates; then 'feature5/top1_best_by_val' and 'feature5/top5_best_by_val'
-    are those of the rate with the highest top-1 on this very set: the field's
-    convention, and a little too high.
+    The names are 'accuracy/top1' for mmpretrain's classifiers and
+    'feature5/top1' for a `LinearProbe`, or 'feature5/lr0.01/top1' if it has
+    several learning rates. Then 'feature5/top1_best_by_val' and
+    'feature5/top5_best_by_val' are those of the rate with the highest top-1
+    on this very set: the field's convention, and a little too high.
 
     Hits are counted on each rank and added, so any number of ranks gives the
     same accuracy. The dataloader must give each image once:
@@ -84,13 +84,13 @@ class TopKAccuracy:
         self._num_images += len(data_samples)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Accuracies of all probes over all ranks.
+        """Return the accuracies of all probes over all ranks.
 
         Args:
-            size: How many images the set has.
+            size: Number of images in the set.
 
         Raises:
-            ValueError: If images were counted twice or not at all.
+            ValueError: Images were counted twice, or not at all.
         """
         own = {
             probe: of_probe.tolist() for probe, of_probe in self._hits.items()
@@ -133,7 +133,9 @@ class TopKAccuracy:
 
 
 def best_by_feature(accuracies: dict[str, tuple]) -> dict[str, str]:
-    """The probe with the highest top-1 of each feature; of equals the first.
+    """Find the probe with the highest top-1 of each feature.
+
+    Of equally good ones the first.
 
     >>> best_by_feature({'feature5/lr0.1': (60., 80.),
     ...                  'feature5/lr1': (61., 79.)})
@@ -149,7 +151,7 @@ def best_by_feature(accuracies: dict[str, tuple]) -> dict[str, str]:
 
 
 def format_table(accuracies: dict[str, tuple], best: dict[str, str]) -> str:
-    """Lay accuracies out: a line for each feature, a column for each rate.
+    """Lay accuracies out: a row for each feature, a column for each rate.
 
     >>> print(format_table({'feature5/lr0.1': (60., 80.),
     ...                     'feature5/lr1': (61., 79.)},

@@ -260,6 +260,14 @@ def test_results_have_their_protocol_in_a_file(
     results = json.loads(file.read_text())
     assert {r['name']: r['value'] for r in results} == metrics
     assert results[0]['protocol'].startswith('avgpool, k=1, T=0.07, cosine')
+    fields = results[0]['fields']
+    assert (fields['feature'], fields['k'], fields['top']) == ('avgpool', 1, 1)
+    assert fields['train_set'] == str(images / 'train')
+    assert fields['test_set'] == str(images / 'val')
+    assert (fields['num_train_images'], fields['num_test_images']) == (13, 7)
+    # An evaluator of somebody else may give a sentence alone.
+    assert results[-1]['protocol'] == 'of all features'
+    assert results[-1]['fields'] == {}
 
 
 def _test_on_rank(
@@ -427,7 +435,7 @@ def test_sets_that_do_not_fit_are_refused_before_the_first_image(
     other.mkdir(parents=True)
     (other / '1.png').symlink_to(next(val.rglob('*.png')))
     refused(
-        r'other classes \(3 and 1; in one of them only: class0',
+        r'different classes \(3 and 1; in one of them only: class0',
         test_dataloader=loader(other.parent),
     )
     refused(

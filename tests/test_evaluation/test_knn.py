@@ -153,9 +153,19 @@ def test_accuracies_equal_brute_force() -> None:
         assert 40 < accuracy < 99
         result = results[f'avgpool/knn{k}_top1']
         assert result.value == pytest.approx(accuracy)
-        assert result.protocol == (
+        assert str(result.protocol) == (
             f'avgpool, k={k}, T=0.07, cosine, votes exp(cos/T), bank of 60, '
             '25 test images'
+        )
+        assert result.to_dict()['fields'] == dict(
+            feature='avgpool',
+            train_set='',
+            test_set='',
+            num_train_images=60,
+            num_test_images=25,
+            k=k,
+            temperature=0.07,
+            top=1,
         )
         has_vote = votes[np.arange(25), labels] > 0
         assert results[f'avgpool/knn{k}_top5'].value == pytest.approx(

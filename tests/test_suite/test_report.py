@@ -1,186 +1,148 @@
-"""The suite's report, as Markdown and as HTML that is parsed."""
+"""How a suite is laid out: what was measured first, the rest with reasons."""
 
-import base64
 import copy
-import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from swav_plugin.suite.benchmarks import BENCHMARKS, MMSELFSUP, UPSTREAM
 from swav_plugin.suite.report import (
-    TABLES,
-    compare,
+    Report,
+    Section,
     find_result,
-    table_rows,
-    to_markdown,
+    lay_out,
 )
-from swav_plugin.suite.report_html import draw, to_html
+from tests.test_suite.reports import entry, example
 
-PAGE = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96, mmselfsup'
-
-
-def entry(benchmark: str, subject: str, **results: float) -> dict[str, Any]:
-    """An entry of a suite, with the names of its results unquoted."""
-    names = {name.replace('__', '/'): value for name, value in results.items()}
-    return dict(
-        benchmark=benchmark,
-        subject=subject,
-        status='done',
-        data='imagenet',
-        is_stand_in=False,
-        config=f'configs/{benchmark}.py',
-        notes=[],
-        command=f'python test.py {benchmark}',
-        seconds=75.0,
-        results=[
-            dict(name=name, value=value, protocol=f'how {name}')
-            for name, value in names.items()
-        ],
-    )
+KNN = 'ImageNet Nearest-Neighbor Classification'
+SVM = 'VOC SVM / Low-shot SVM'
+LINEAR = 'ImageNet Linear Evaluation'
 
 
 @pytest.fixture
 def suite() -> dict[str, Any]:
     """KNN of two networks, SVM of one, and two that were not measured."""
-    svm = entry(
-        'svm',
-        'pretrained',
-        feature4__svm_map=80.5,
-        feature5__svm_map=84.25,
-        svm_map_best_by_test=84.25,
-        svm_map_best_by_cv=80.5,
-        feature4__svm_k1_map_by_test=40.0,
-        feature4__svm_k1_map_by_cv=39.0,
-    )
-    svm['results'][2]['protocol'] = 'feature5, the best feature <by test>'
-    svm['results'][3]['protocol'] = 'feature4, the best feature|by folds'
-    skipped = [
-        dict(
-            entry('places205', subject),
-            status='skipped',
-            reason='there is no folder data/places205',
-        )
-        for subject in ('pretrained', 'random')
-    ]
-    failed = dict(
-        entry('linear', 'pretrained'),
-        status='failed',
-        reason='exit status 1\n<oom>',
-    )
-    return dict(
-        checkpoint=dict(Checkpoint='w.pth', Network='ResNet-50'),
-        setting=dict(Software='torch 2 & more'),
-        subjects=dict(pretrained='net', random='random initialisation'),
-        entries=[
-            entry(
-                'knn',
-                'pretrained',
-                avgpool__knn10_top1=61.25,
-                avgpool__knn10_top5=80.0,
-                avgpool__knn20_top1=60.5,
-            ),
-            entry('knn', 'random', avgpool__knn10_top1=5.0),
-            svm,
-            *skipped,
-            failed,
-        ],
-    )
+    return example()
 
 
-def section(markdown: str, title: str) -> list[str]:
-    """The lines of a section of a Markdown file that are not empty."""
-    _, _, after = markdown.partition(f'## {title}\n')
-    return [line for line in after.partition('\n## ')[0].splitlines() if line]
+def sections(suite: dict[str, Any]) -> dict[str, Section]:
+    return {section.title: section for section in lay_out(suite).sections}
 
 
-def test_markdown(suite: dict[str, Any]) -> None:
-    text = to_markdown(suite)
-    assert text.splitlines()[:5] == [
-        '# Benchmarks of net',
-        '',
-        '- Checkpoint: w.pth',
-        '- Network: ResNet-50',
-        '- Software: torch 2 & more',
+def cells(section: Section, kind: str = 'pretrained') -> dict[str, Any]:
+    """The cells of a row by column."""
+    (row,) = (row for row in section.rows if row.kind == kind)
+    return dict(zip(section.columns, row.cells, strict=True))
+
+
+def test_tables_hold_what_was_measured(suite: dict[str, Any]) -> None:
+    found = sections(suite)
+    assert [*found] == [KNN, SVM, f'{SVM}, chosen without the test set']
+    assert [row[:2] for row in found[KNN].rows] == [
+        ('net', 'pretrained'),
+        ('random initialisation', 'random'),
+        (MMSELFSUP, 'published'),
     ]
-    assert section(text, 'ImageNet Nearest-Neighbor Classification')[1:] == [
-        '| Network | k=10 | k=20 | k=100 | k=200 |',
-        '| --- | --: | --: | --: | --: |',
-        '| net | 61.25 | 60.50 | - | - |',
-        '| random initialisation | 5.00 | - | - | - |',
-        f'| {PAGE} | 60.5 | 60.6 | 59.0 | 57.6 |',
+    assert [row.cells for row in found[KNN].rows] == [
+        [61.25, 60.5, None, None],
+        [5.0, None, None, None],
+        ['60.5', '60.6', '59.0', '57.6'],
     ]
-    svm = section(text, 'VOC SVM / Low-shot SVM')
-    assert svm[3] == '| net | feature5 | 84.25 | 40.00 | - ' + '| - ' * 6 + '|'
-    assert svm[5] == (
-        f'| {PAGE} | feature5 | 87.00 | 44.68 | 55.41 | 67.64 | 73.67 | 78.14 '
-        '| 81.58 | 83.98 | 85.15 |'
-    )
-    honest = section(
-        text, 'VOC SVM / Low-shot SVM, chosen without the test set'
-    )
-    assert honest[3].startswith('| net | feature4 | 80.50 | 39.00 | - ')
-    assert len(honest) == 5  # nothing was published
-    assert section(text, 'Against random initialisation')[2:] == [
-        '| ImageNet Nearest-Neighbor Classification | k=10 | 5.00 | 61.25 | '
-        '+56.25 |'
-    ]
-    assert section(text, 'Not measured') == [
-        '- places205: skipped, there is no folder data/places205',
-        '- linear, net: failed, exit status 1',
-        '      <oom>',
-    ]
-    how = section(text, 'How each number came about')
-    assert how[:6] == [
-        '### knn, net',
-        'configs/knn.py; 75 s.',
-        '`python test.py knn`',
-        '| Result | Value | Protocol |',
-        '| --- | --: | --- |',
-        '| avgpool/knn10_top1 | 61.25 | how avgpool/knn10_top1 |',
-    ]
-    # Cells stay cells.
+    # A network that was not measured has no row.
+    assert [row.kind for row in found[SVM].rows] == ['pretrained', 'published']
+    assert cells(found[SVM]) == {
+        'Best Layer': 'feature5',
+        'SVM': 84.25,
+        'k=1': 40.0,
+        **{f'k={k}': None for k in (2, 4, 8, 16, 32, 64, 96)},
+    }
     assert (
-        '| svm_map_best_by_cv | 80.50 | feature4, the best feature\\|by '
-        'folds |'
-    ) in how
+        found[SVM].rows[1].cells
+        == (
+            'feature5 87.00 44.68 55.41 67.64 73.67 78.14 81.58 83.98 85.15'
+        ).split()
+    )
 
 
-def test_numbers_on_other_data_say_so(suite: dict[str, Any]) -> None:
-    suite['entries'][0].update(
-        data='nette', is_stand_in=True, notes=['10 classes']
+def test_layer_and_cost_chosen_without_the_test_set(
+    suite: dict[str, Any],
+) -> None:
+    section = sections(suite)[f'{SVM}, chosen without the test set']
+    chosen = cells(section)
+    assert (chosen['Best Layer'], chosen['SVM']) == ('feature4', 80.5)
+    assert chosen['k=1'] == 39.0
+    assert len(section.rows) == 1  # nothing was published
+
+
+def test_a_single_layer_is_the_best(suite: dict[str, Any]) -> None:
+    svm = suite['entries'][2]
+    svm['results'] = svm['results'][:1]
+    for title in (SVM, f'{SVM}, chosen without the test set'):
+        chosen = cells(sections(suite)[title])
+        assert (chosen['Best Layer'], chosen['SVM']) == ('feature4', 80.5)
+        assert chosen['k=1'] is None
+
+
+def test_nothing_is_read_out_of_names_and_sentences(
+    suite: dict[str, Any],
+) -> None:
+    expected = lay_out(suite).sections
+    for each in suite['entries'][:3]:
+        for result in each['results']:
+            result.update(name='x', protocol='x')
+    for before, after in zip(expected, lay_out(suite).sections, strict=True):
+        assert before[:4] == after[:4]
+
+
+def test_what_was_not_measured_is_one_list(suite: dict[str, Any]) -> None:
+    report = lay_out(suite)
+    assert [
+        (each['benchmark'], each['status']) for each in report.missing
+    ] == [('places205', 'skipped'), ('linear', 'failed')]
+    assert report.summary == '2 of 4 benchmarks measured.'
+    assert {each['benchmark'] for each in report.done} == {'knn', 'svm'}
+
+
+def test_columns_of_other_benchmarks_are_left_out(
+    suite: dict[str, Any],
+) -> None:
+    """AvgPool is measured alone: no dashes for Feature1 to Feature5."""
+    suite['entries'].append(
+        entry('linear', 'pretrained', {'avgpool/top1': 70.0})
     )
-    text = to_markdown(suite)
-    knn = section(text, 'ImageNet Nearest-Neighbor Classification')
-    assert knn[0].endswith(
-        'Measured on nette, which stands in for the data '
-        'of the page: not to be compared with published '
-        'rows.'
+    section = sections(suite)[LINEAR]
+    assert section.columns == ['AvgPool']
+    assert [row.cells for row in section.rows] == [[70.0], ['70.47'], ['72.7']]
+    suite['entries'][-1] = entry(
+        'linear_mhead', 'pretrained', {'feature1/top1': 17.0}
     )
-    assert knn[3] == '| net, on nette | 61.25 | 60.50 | - | - |'
-    assert 'configs/knn.py; 10 classes; 75 s.' in text
-    assert 'stands in' not in section(text, 'VOC SVM / Low-shot SVM')[0]
+    section = sections(suite)[LINEAR]
+    assert section.columns == [f'Feature{i}' for i in range(1, 6)]
+    # Of AvgPool alone there is a second published number.
+    assert UPSTREAM not in [row.name for row in section.rows]
+
+
+def test_a_table_without_a_number_takes_no_room(suite: dict[str, Any]) -> None:
+    for each in suite['entries']:
+        if each['benchmark'] == 'knn':
+            each['results'] = []
+    assert KNN not in sections(suite)
 
 
 def test_best_of_several_rates_counts(suite: dict[str, Any]) -> None:
-    (linear,) = (
-        table
-        for table in TABLES
-        if table.title == 'ImageNet Linear Evaluation'
-    )
-    entries = [
-        entry('linear', 'pretrained', avgpool__top1=1.0),
+    suite['entries'] = [
+        entry('linear', 'pretrained', {'avgpool/top1': 1.0}),
         entry(
             'linear_mhead',
             'pretrained',
-            feature1__top1=2.0,
-            feature2__lr0_1__top1=3.0,
-            feature2__top1_best_by_val=4.0,
+            {
+                'feature1/top1': 2.0,
+                'feature2/lr0.1/top1': 3.0,
+                'feature2/top1_best_by_val': 4.0,
+            },
         ),
     ]
-    suite['entries'] = entries
-    assert table_rows(suite, linear)[0].cells == [
+    assert [*cells(sections(suite)[LINEAR]).values()] == [
         2.0,
         4.0,
         None,
@@ -188,109 +150,50 @@ def test_best_of_several_rates_counts(suite: dict[str, Any]) -> None:
         None,
         1.0,
     ]
-    found = find_result(entries, linear.columns[1])
+    column = BENCHMARKS['linear_mhead'].columns[1]
+    found = find_result(suite['entries'][1]['results'], column)
     assert found is not None and found['name'] == 'feature2/top1_best_by_val'
-    assert find_result(entries[:1], linear.columns[1]) is None
+    assert find_result(suite['entries'][0]['results'], column) is None
 
 
-def test_no_comparison_without_random(suite: dict[str, Any]) -> None:
-    assert len(compare(suite)) == 1
+def test_numbers_on_other_data_say_so(suite: dict[str, Any]) -> None:
+    suite['entries'][0].update(data='nette', is_stand_in=True)
+    found = sections(suite)
+    assert found[KNN].rows[0].label == 'net, on nette'
+    assert found[KNN].rows[1].label == 'random initialisation'
+    assert found[KNN].note.endswith(
+        'Measured on a stand-in for the published data set, nette: not to be '
+        'compared with published rows.'
+    )
+    assert 'stand-in' not in found[SVM].note
+    # A name that looks like one of a row on other data is left whole.
+    suite['subjects']['pretrained'] = 'a, on b'
+    assert sections(suite)[SVM].rows[0].label == 'a, on b'
+    assert 'nette: not' in sections(suite)[KNN].note
+
+
+def test_gains_are_of_what_both_networks_have(suite: dict[str, Any]) -> None:
+    assert lay_out(suite).gains == [(KNN, 'k=10', 5.0, 61.25)]
     del suite['subjects']['random']
     suite['entries'] = [
         one for one in suite['entries'] if one['subject'] == 'pretrained'
     ]
-    assert compare(suite) == []
-    assert 'Against random' not in to_markdown(suite) + to_html(suite)
+    assert lay_out(suite).gains == []
 
 
-class Page(HTMLParser):
-    """Rows of tables, texts by tag, and whether tags are closed in order."""
-
-    VOID = ('meta', 'br', 'img')
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.rows: list[list[str]] = []
-        self.texts: dict[str, list[str]] = {}
-        self.sources: list[str] = []
-
-    def handle_starttag(
-        self, tag: str, attrs: list[tuple[str, str | None]]
-    ) -> None:
-        self.sources += [
-            value or '' for name, value in attrs if name in ('src', 'href')
-        ]
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag == 'tr':
-            self.rows.append([])
-        if tag in ('td', 'th'):
-            self.rows[-1].append('')
-
-    def handle_startendtag(
-        self, tag: str, attrs: list[tuple[str, str | None]]
-    ) -> None:
-        """Nothing to close."""
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        tag = self.open[-1] if self.open else ''
-        if tag in ('td', 'th'):
-            self.rows[-1][-1] += data
-        self.texts.setdefault(tag, []).append(data)
-
-
-def test_html_has_what_markdown_has(suite: dict[str, Any]) -> None:
-    text = to_html(suite)
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    assert page.sources == []  # one file
-    rows = [
-        line[2:-2].split(' | ')
-        for line in to_markdown(suite).splitlines()
-        if line.startswith('| ') and not line.startswith('| ---')
+def test_results_of_an_earlier_version_have_no_fields(
+    suite: dict[str, Any],
+) -> None:
+    """They are listed, and fill the columns that go by name."""
+    suite['entries'].append(entry('fcn_voc12aug', 'pretrained', {'mIoU': 9.0}))
+    for each in suite['entries']:
+        for result in each['results']:
+            del result['fields']
+    report = lay_out(suite)
+    assert [section.title for section in report.sections] == [
+        'Pascal VOC 2012 + Aug Segmentation'
     ]
-    numbers = {cell.replace('\\|', '|') for row in rows for cell in row}
-    shown = {cell for row in page.rows for cell in row}
-    # Which are in one column of the HTML.
-    apart = {'Table', 'Column', 'ImageNet Nearest-Neighbor Classification'}
-    assert numbers - shown == apart
-    assert page.texts['h2'] == [
-        *(table.title for table in TABLES),
-        'Against random initialisation',
-        'Not measured',
-        'How each number came about',
-    ]
-    assert 'feature5, the best feature <by test>' in shown
-    assert ': failed, exit status 1\n<oom>' in page.texts['li']
-
-
-def test_pictures_are_inside(suite: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / 'run').mkdir()
-    contents = [b'one', b'two']
-    names = ['run/1.jpg', 'run/2.jpg']
-    for name, content in zip(names, contents):
-        (tmp_path / name).write_bytes(content)
-    suite['entries'].append(
-        dict(entry('fcn_voc12aug', 'random', mIoU=4.0), pictures=names)
-    )
-    page = Page()
-    page.feed(to_html(suite, tmp_path))
-    page.close()
-    assert page.open == []
-    head = 'data:image/jpeg;base64,'
-    assert [
-        base64.b64decode(source.removeprefix(head)) for source in page.sources
-    ] == contents
-    assert page.texts['figcaption'] == ['fcn_voc12aug, random initialisation']
-    assert section(to_markdown(suite), 'How each number came about')[-2:] == [
-        f'![{name}](<{name}>)' for name in names
-    ]
+    assert len(report.done) == 4
 
 
 def test_columns_of_detection_and_segmentation(suite: dict[str, Any]) -> None:
@@ -304,100 +207,91 @@ def test_columns_of_detection_and_segmentation(suite: dict[str, Any]) -> None:
     }
     boxes = [f'coco/bbox_mAP{end}' for end in ('', '_50', '_75')]
     masks = [f'coco/segm_mAP{end}' for end in ('', '_50', '_75')]
+    numbers = [float(number) for number in range(7, 13)]
     suite['entries'] = [
-        entry('faster_rcnn_c4', 'pretrained', **found),
-        entry(
-            'mask_rcnn_fpn_1x',
-            'pretrained',
-            **dict(zip(boxes + masks, (7.0, 8.0, 9.0, 10.0, 11.0, 12.0))),
-        ),
-        entry(
-            'mask_rcnn_c4_1x',
-            'pretrained',
-            **dict(zip(masks + boxes, (7.0, 8.0, 9.0, 10.0, 11.0, 12.0))),
-        ),
-        entry('fcn_voc12aug', 'pretrained', aAcc=0.0, mIoU=13.0),
-        entry('fcn_cityscapes', 'pretrained', aAcc=0.0, mIoU=14.0),
+        entry(name, 'pretrained', results)
+        for name, results in (
+            ('faster_rcnn_c4', found),
+            ('mask_rcnn_fpn_1x', dict(zip(boxes + masks, numbers))),
+            ('mask_rcnn_c4_1x', dict(zip(masks + boxes, numbers))),
+            ('fcn_voc12aug', {'aAcc': 0.0, 'mIoU': 13.0}),
+            ('fcn_cityscapes', {'aAcc': 0.0, 'mIoU': 14.0}),
+        )
     ]
-    rows = {table.title: table_rows(suite, table) for table in TABLES}
-    of = {title: rows[title][0].cells for title in rows}
-    assert of['Pascal VOC 2007 + 2012 Detection'] == [1, 2, 3, 4, 5, 6]
-    assert of['COCO2017 Detection and Instance Segmentation'] == [
-        7,
-        8,
-        9,
-        10,
-        11,
-        12,
-    ]
-    assert of['COCO2017 Detection and Instance Segmentation, C4'] == [
-        10,
-        11,
-        12,
-        7,
-        8,
-        9,
-    ]
-    assert of['Pascal VOC 2012 + Aug Segmentation'] == [13]
-    assert of['Cityscapes Segmentation'] == [14]
-    for title, of_title in rows.items():
-        for row in of_title:
-            (columns,) = (
-                table.columns for table in TABLES if table.title == title
-            )
-            assert len(row.cells) == len(columns), row
+    rows = {
+        title: section.rows[0].cells
+        for title, section in sections(suite).items()
+    }
+    assert rows == {
+        'Pascal VOC 2007 + 2012 Detection': [1, 2, 3, 4, 5, 6],
+        'COCO2017 Detection and Instance Segmentation': [
+            *range(7, 13),
+        ],
+        'COCO2017 Detection and Instance Segmentation, C4': [
+            10,
+            11,
+            12,
+            7,
+            8,
+            9,
+        ],
+        'Pascal VOC 2012 + Aug Segmentation': [13],
+        'Cityscapes Segmentation': [14],
+    }
 
 
-def bars(suite: dict[str, Any], title: str) -> ElementTree.Element:
-    """The plot of a table, parsed as XML."""
-    (table,) = (table for table in TABLES if table.title == title)
-    return ElementTree.fromstring(draw(table, table_rows(suite, table)))
-
-
-def test_bars_are_as_high_as_numbers(suite: dict[str, Any]) -> None:
-    title = 'ImageNet Nearest-Neighbor Classification'
-    plot = bars(suite, title)
-    height = {}
-    for bar in plot.iter('rect'):
-        for name in bar.iter('title'):
-            height[name.text] = float(bar.attrib['height'])
-    assert [*height] == [
-        'net: 61.25',
-        'random initialisation: 5.00',
-        'net: 60.50',
+def test_bars_are_as_long_as_numbers(suite: dict[str, Any]) -> None:
+    groups = sections(suite)[KNN].bars
+    assert [group.title for group in groups] == ['k=10', 'k=20']
+    # 80 is the full width: the next multiple of 20 above the largest number.
+    assert [
+        [(bar.kind, bar.label, bar.value) for bar in group.bars]
+        for group in groups
+    ] == [
+        [
+            ('pretrained', 'net', 61.25),
+            ('random', 'random initialisation', 5.0),
+        ],
+        [('pretrained', 'net', 60.5)],
     ]
-    for name, pixels in height.items():
-        number = float(name.partition(': ')[2])
-        # 192 px are 80, the tens of 20 above the largest number.
-        assert pixels == pytest.approx(192 * number / 80, abs=0.06)
-    lines = [
-        line
-        for line in plot.iter('line')
-        if line.attrib.get('class') == 'reference' and len(line)
-    ]
-    # Only of columns that were measured.
-    assert [line[0].text for line in lines] == [
-        f'{PAGE}: 60.50',
-        f'{PAGE}: 60.60',
-    ]
-    y_of_60_5, y_of_60_6 = (float(line.attrib['y1']) for line in lines)
-    assert y_of_60_5 - y_of_60_6 == pytest.approx(0.24, abs=0.11)
+    for group in groups:
+        for bar in group.bars + group.marks:
+            assert bar.share == pytest.approx(100 * bar.value / 80)
+    # Published numbers, but only of columns that were measured.
+    assert [
+        [(mark.label, mark.value) for mark in group.marks] for group in groups
+    ] == [[(MMSELFSUP, 60.5)], [(MMSELFSUP, 60.6)]]
+    assert sections(suite)[KNN].legend == ['pretrained', 'random', 'published']
 
 
-def test_no_published_lines_on_other_data(suite: dict[str, Any]) -> None:
+def test_no_published_marks_on_other_data(suite: dict[str, Any]) -> None:
     other = copy.deepcopy(suite)
     other['entries'][0].update(data='nette', is_stand_in=True)
-    title = 'ImageNet Nearest-Neighbor Classification'
-    for case, count in ((suite, 3), (other, 0)):  # one is in the legend
-        assert (
-            sum(
-                line.attrib.get('class') == 'reference'
-                for line in bars(case, title).iter('line')
-            )
-            == count
-        )
+    section = sections(other)[KNN]
+    assert [group.marks for group in section.bars] == [[], []]
+    assert section.legend == ['pretrained', 'random']
 
 
-def test_no_plot_of_nothing(suite: dict[str, Any]) -> None:
-    (table,) = (table for table in TABLES if table.title == 'CIFAR-10')
-    assert draw(table, table_rows(suite, table)) == ''
+def test_zeros_have_bars(suite: dict[str, Any]) -> None:
+    suite['entries'] = [entry('fcn_voc12aug', 'pretrained', {'mIoU': 0.0})]
+    (group,) = sections(suite)['Pascal VOC 2012 + Aug Segmentation'].bars
+    assert [bar.share for bar in group.bars] == [0]
+    # Shared with the published number, which is not on other data.
+    assert [mark.share for mark in group.marks] == [
+        pytest.approx(100 * 63.73 / 80)
+    ]
+
+
+def test_a_suite_that_has_just_begun(suite: dict[str, Any]) -> None:
+    suite['entries'] = [
+        dict(each, status='waiting', reason='not yet run')
+        for each in suite['entries'][:2]
+    ]
+    report = lay_out(suite)
+    assert isinstance(report, Report)
+    assert report.sections == [] and report.done == []
+    assert report.summary == '0 of 1 benchmarks measured.'
+    assert [each['subject'] for each in report.missing] == [
+        'pretrained',
+        'random',
+    ]

@@ -181,7 +181,8 @@ def test_probe(
     # The classes are colours, which the first layer sees best.
     assert found['feature1/top1_best_by_val'] > 60
     file = max(trained.glob('*/results.json'))
-    protocol = json.loads(file.read_text())[0]['protocol']
+    result = json.loads(file.read_text())[0]
+    protocol = result['protocol']
     assert protocol == (
         'frozen backbone, batch norm and linear on feature1, feature2, '
         'feature3, feature4, feature5 (adaptive windows), learning rate '
@@ -189,6 +190,35 @@ def test_probe(
         'SGD(momentum=0.9, nesterov=True, weight_decay=0.0001), '
         'MultiStepLR(milestones=[30, 60, 90], gamma=0.1, by_epoch=True), '
         'batch 1x8, after epoch 2 of 2'
+    )
+    fields = result['fields']
+    folders = [fields.pop('train_set'), fields.pop('test_set')]
+    assert [option.partition('=')[2] for option in sets[:2]] == folders
+    assert fields == dict(
+        classifier='frozen backbone, batch norm and linear',
+        features=[f'feature{i}' for i in range(1, 6)],
+        windows='adaptive',
+        learning_rates=[0.003, 0.01],
+        pretrained=weights.stem,
+        optimizer=dict(
+            type='SGD', momentum=0.9, nesterov=True, weight_decay=1e-4
+        ),
+        schedulers=[
+            dict(
+                type='MultiStepLR',
+                milestones=[30, 60, 90],
+                gamma=0.1,
+                by_epoch=True,
+            )
+        ],
+        multipliers={},
+        num_train_images=24,
+        num_test_images=11,
+        batch_size=8,
+        num_processes=1,
+        unit='epoch',
+        length=2,
+        reached=2,
     )
     log = max(trained.glob('*/*.log')).read_text()
     assert re.search(r'\n +lr0.003 +lr0.01\nfeature1 ', log)
@@ -331,8 +361,13 @@ def test_fine_tuning_with_a_list(
     )
     assert results(tmp_path / 'test') == found
     file = max((tmp_path / 'test').glob('*/results.json'))
-    protocol = json.loads(file.read_text())[0]['protocol']
-    assert protocol == (
+    result = json.loads(file.read_text())[0]
+    fields = result['fields']
+    assert fields['multipliers'] == dict(head=dict(lr_mult=250))
+    assert (fields['length'], fields['reached']) == (2, None)
+    assert (fields['num_processes'], fields['num_train_images']) == (None,) * 2
+    assert fields['num_test_images'] == 11
+    assert result['protocol'] == (
         'all weights trained, SGD(lr=0.02, momentum=0.9, weight_decay=0.0), '
         'MultiStepLR(milestones=[12, 16], gamma=0.2, by_epoch=True), head '
         '(lr_mult=250), batch 8 on each GPU, 2 epochs by the config'

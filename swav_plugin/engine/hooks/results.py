@@ -1,77 +1,164 @@
-"""Write numbers with the protocol that they come from."""
+"""Write the numbers of an evaluation with the protocol they come from."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
-from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.compat.wrappers import unwrap
+from swav_plugin.engine.results import (
+    RESULTS,
+    Result,
+    data_roots,
+    write_results,
+)
 from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
 from .pretrained import PretrainedHook
 
 
+@dataclass(frozen=True)
+class TrainingProtocol:
+    """Protocol of a number of a network that was trained by a config.
+
+    Args:
+        classifier: 'all weights trained', or what is on a frozen backbone.
+        features: What a frozen backbone gives; empty if all is trained.
+        windows: Of these features.
+        learning_rates: One for each of several classifiers.
+        pretrained: Name of the weights that the backbone began with; None
+            where the config or the checkpoint does not say.
+        optimizer: Its config.
+        schedulers: Their configs.
+        multipliers: Of the learning rate and such, by parts of names.
+        train_set: Folders of the training images.
+        num_train_images: None if they were not there, as in a test.
+        test_set: Folders of the images that were measured.
+        num_test_images: How many of them there are.
+        batch_size: Images in a batch of one process.
+        num_processes: None in a test, which does not know.
+        unit: 'epoch' or 'iteration'.
+        length: How many of them the config says.
+        reached: How many were done; None in a test.
+    """
+
+    classifier: str
+    features: list[str]
+    windows: str
+    learning_rates: list[float]
+    pretrained: str | None
+    optimizer: dict[str, Any]
+    schedulers: list[dict[str, Any]]
+    multipliers: dict[str, dict[str, Any]]
+    train_set: str
+    num_train_images: int | None
+    test_set: str
+    num_test_images: int
+    batch_size: int | None
+    num_processes: int | None
+    unit: str
+    length: int | None
+    reached: int | None
+
+    def __str__(self) -> str:
+        parts = [self.classifier]
+        if self.features:
+            rates = ', '.join(f'{rate:g}' for rate in self.learning_rates)
+            parts = [
+                f'{self.classifier} on {", ".join(self.features)} '
+                f'({self.windows} windows), learning rate {rates}'
+            ]
+        if self.pretrained is not None:
+            parts.append(f'--pretrained {self.pretrained}')
+        parts += map(_call, filter(None, [self.optimizer, *self.schedulers]))
+        parts += [
+            f'{part} {_call(config)}'
+            for part, config in self.multipliers.items()
+        ]
+        if self.reached is None:
+            parts += [
+                f'batch {self.batch_size} on each GPU',
+                f'{self.length} {self.unit}s by the config',
+            ]
+        else:
+            parts += [
+                f'batch {self.num_processes}x{self.batch_size}',
+                f'after {self.unit} {self.reached} of {self.length}',
+            ]
+        return ', '.join(parts)
+
+
 @HOOKS.register_module()
 class ResultsHook(Hook):
     """Keep the numbers of the last evaluation in `results.json`.
 
-    A list of name, value and protocol, as `FeatureEvalLoop` writes it, in the
-    folder of this run's log. For trainings that are evaluated, and for tests
-    of what they gave. What mmdet gives as fractions is written in percent, and
-    its -1, for sizes of objects that no image has, is left out.
+    For trainings that are evaluated, and for tests of what they gave; the
+    file is in the folder of this run's log, with the entries of
+    `Result.to_dict`, as `FeatureEvalLoop` writes them. What mmdet gives as
+    fractions is written in percent, and its -1, for sizes of objects that no
+    image has, is left out.
     """
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         """Write the numbers of an evaluation during training."""
-        done = f'epoch {runner.epoch} of {runner.max_epochs}'
-        if _max_iters(runner):
-            done = f'iteration {runner.iter} of {runner.max_iters}'
-        batch = f'batch {get_world_size()}x{_batch_size(runner)}'
-        self._write(runner, metrics or {}, f'{batch}, after {done}')
+        is_by_iteration = _train_cfg(runner).get('max_iters') is not None
+        self._write(
+            runner,
+            metrics,
+            num_train_images=_num_train_images(runner),
+            test_loader='val_dataloader',
+            num_processes=get_world_size(),
+            length=runner.max_iters if is_by_iteration else runner.max_epochs,
+            reached=runner.iter if is_by_iteration else runner.epoch,
+        )
 
     def after_test_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         """Write the numbers of a test."""
-        length = f'{_max_iters(runner)} iterations'
-        if not _max_iters(runner):
-            epochs = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
-            length = f'{epochs} epochs'
-        # How many GPUs it was trained on is not known here.
-        batch = f'batch {_batch_size(runner)} on each GPU'
-        self._write(runner, metrics or {}, f'{batch}, {length} by the config')
+        train_cfg = _train_cfg(runner)
+        self._write(
+            runner,
+            metrics,
+            num_train_images=None,
+            test_loader='test_dataloader',
+            # How many GPUs it was trained on is not known here.
+            num_processes=None,
+            length=train_cfg.get('max_iters') or train_cfg.get('max_epochs'),
+            reached=None,
+        )
 
     def _write(
-        self, runner: Runner, metrics: dict[str, float], training: str
+        self,
+        runner: Runner,
+        metrics: dict[str, float] | None,
+        test_loader: str,
+        **training: Any,
     ) -> None:
+        """Write numbers of the images of one dataloader."""
         if not is_main_process():
             return
-        protocol = f'{describe(runner)}, {training}'
+        protocol = TrainingProtocol(
+            **describe(runner),
+            **training,
+            test_set=_data_set(runner, test_loader),
+            num_test_images=len(getattr(runner, test_loader).dataset),
+        )
         runner.logger.info(f'Protocol: {protocol}')
-        results = [
-            dict(name=name, value=value, protocol=protocol)
-            for name, value in in_percent(metrics).items()
-        ]
-        path = Path(runner.log_dir, 'results.json')
-        write_atomic(path, json.dumps(results, indent=2))
-
-
-def _batch_size(runner: Runner) -> int | None:
-    """Of each process, in training."""
-    return (runner.cfg.get('train_dataloader') or {}).get('batch_size')
-
-
-def _max_iters(runner: Runner) -> int | None:
-    """How many iterations the config trains; None if it counts epochs."""
-    return (runner.cfg.get('train_cfg') or {}).get('max_iters')
+        write_results(
+            Path(runner.log_dir, RESULTS),
+            [
+                Result(name, value, protocol)
+                for name, value in in_percent(metrics or {}).items()
+            ],
+        )
 
 
 def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -89,39 +176,66 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     return converted
 
 
-def describe(runner: Runner) -> str:
-    """Say in one line how a network is trained, by its config."""
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+def describe(runner: Runner) -> dict[str, Any]:
+    """Return the fields of a protocol that model and config tell."""
     cfg = runner.cfg
-    parts = ['all weights trained']
-    if isinstance(model, LinearProbe):
-        rates = ', '.join(f'{rate:g}' for rate in model.head.learning_rates)
-        norm = 'batch norm and ' if model.head.batch_norm else ''
-        parts = [
-            f'frozen backbone, {norm}linear on {", ".join(model.features)} '
-            f'({model.windows} windows), learning rate {rates}'
-        ]
-    parts += [
-        f'--pretrained {hook.origin["name"]}'
-        for hook in runner.hooks
-        if isinstance(hook, PretrainedHook) and hook.origin
-    ]
     wrapper = cfg.get('optim_wrapper') or {}
     schedulers = cfg.get('param_scheduler') or []
     if isinstance(schedulers, Mapping):
         schedulers = [schedulers]
-    parts += [
-        _call(part) for part in (wrapper.get('optimizer'), *schedulers) if part
-    ]
     keys = (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
-    parts += [f'{key} {_call(of_key)}' for key, of_key in keys.items()]
-    return ', '.join(parts)
+    origins = [
+        hook.origin['name']
+        for hook in runner.hooks
+        if isinstance(hook, PretrainedHook) and hook.origin
+    ]
+    return dict(
+        **_describe_model(unwrap(runner.model)),
+        pretrained=origins[0] if origins else None,
+        optimizer=dict(wrapper.get('optimizer') or {}),
+        schedulers=[dict(scheduler) for scheduler in schedulers],
+        multipliers={part: dict(config) for part, config in keys.items()},
+        train_set=_data_set(runner, 'train_dataloader'),
+        batch_size=(cfg.get('train_dataloader') or {}).get('batch_size'),
+        unit='iteration' if _train_cfg(runner).get('max_iters') else 'epoch',
+    )
+
+
+def _describe_model(model: Any) -> dict[str, Any]:
+    """Return the fields that say which weights are trained."""
+    if not isinstance(model, LinearProbe):
+        return dict(
+            classifier='all weights trained',
+            features=[],
+            windows='',
+            learning_rates=[],
+        )
+    norm = 'batch norm and ' if model.head.batch_norm else ''
+    return dict(
+        classifier=f'frozen backbone, {norm}linear',
+        features=list(model.features),
+        windows=model.windows,
+        learning_rates=list(model.head.learning_rates),
+    )
+
+
+def _num_train_images(runner: Runner) -> int | None:
+    """Count the training images, unless the Runner only evaluates."""
+    loop = runner._train_loop
+    return len(loop.dataloader.dataset) if isinstance(loop, BaseLoop) else None
+
+
+def _train_cfg(runner: Runner) -> Mapping[str, Any]:
+    return runner.cfg.get('train_cfg') or {}
+
+
+def _data_set(runner: Runner, loader: str) -> str:
+    """Name the folders of a dataloader's images."""
+    return data_roots((runner.cfg.get(loader) or {}).get('dataset'))
 
 
 def _call(config: Mapping[str, Any]) -> str:
-    """A config as a call.
+    """Write a config as a call.
 
     >>> _call(dict(type='SGD', momentum=0.9))
     'SGD(momentum=0.9)'

@@ -1,0 +1,168 @@
+"""Run every benchmark whose data is present, and lay the numbers out.
+
+    python tools/benchmarks/run_suite.py CHECKPOINT --root data --out DIR
+
+Each benchmark is a run of tools/test.py or tools/train.py in a folder of its
+own below DIR. The same command again continues where it stopped. Writes
+results.json, results.md and report.html to DIR.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.suite.adapt import Options
+from swav_plugin.suite.benchmarks import BENCHMARKS, known_data
+from swav_plugin.suite.runs import run_suite
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition('\n')[0],
+        epilog='Benchmarks: '
+        + ', '.join(
+            f'{name} ({benchmark.data.name})'
+            for name, benchmark in BENCHMARKS.items()
+        ),
+    )
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help='of a ResNet in any layout: a file, a URL or the name of a model '
+        'of the zoo',
+    )
+    _add_data(parser)
+    parser.add_argument(
+        '--out', type=Path, required=True, help='folder for all results'
+    )
+    _add_choice(parser, '--only', [*BENCHMARKS], 'run these benchmarks')
+    _add_choice(parser, '--skip', [], 'do not run these')
+    parser.add_argument(
+        '--with-random',
+        action='store_true',
+        help='measure the same network at random initialisation as well',
+    )
+    _add_changes(parser)
+    args = parser.parse_args(argv)
+    least = dict(gpus=1, epochs=1, iters=1, image_size=32)
+    for name, minimum in least.items():
+        given = getattr(args, name)
+        if given is not None and given < minimum:
+            parser.error(
+                f'--{name.replace("_", "-")} {given}: must be at '
+                f'least {minimum}'
+            )
+    return args
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the data sets are."""
+    folders = dict.fromkeys(data.folder for data in known_data().values())
+    parser.add_argument(
+        '--root',
+        type=Path,
+        default=Path('data'),
+        help=f'folder of the data sets: {", ".join(folders)} (default: data)',
+    )
+    parser.add_argument(
+        '--dataset',
+        metavar='NAME=PATH',
+        nargs='+',
+        action='extend',
+        default=[],
+        help='a data set that is elsewhere, or stands in for one: '
+        'imagenet=PATH takes any folder with train/CLASS/ and val/CLASS/',
+    )
+
+
+def _add_changes(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change the runs."""
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        default=1,
+        help='GPUs, or CPU processes, of each run (default: 1)',
+    )
+    parser.add_argument(
+        '--epochs',
+        type=int,
+        help='train this long, with schedules shortened in proportion; '
+        'trainings that are counted in iterations are left alone',
+    )
+    parser.add_argument(
+        '--iters',
+        type=int,
+        help='the same for trainings that are counted in iterations',
+    )
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        help='size of crops in px in place of 224, other sizes in '
+        'proportion; features are then averaged over as many windows. '
+        'Detection and segmentation keep their sizes',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        metavar='[NAME:]K=V',
+        nargs='+',
+        action='extend',
+        default=[],
+        help='change the configs of all benchmarks or, with its name before '
+        'it, of one: knn:test_evaluator.0.k="[5, 20]"',
+    )
+
+
+def _add_choice(
+    parser: argparse.ArgumentParser, flag: str, default: list[str], help: str
+) -> None:
+    """Add an option that takes names of benchmarks."""
+    parser.add_argument(
+        flag,
+        metavar='NAME',
+        nargs='+',
+        choices=BENCHMARKS,
+        default=default,
+        help=help,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the suite as the command line says; return how many runs failed."""
+    return run_suite(
+        args.checkpoint,
+        args.out,
+        [
+            name
+            for name in BENCHMARKS
+            if name in args.only and name not in args.skip
+        ],
+        args.root,
+        args.dataset,
+        Options(
+            gpus=args.gpus,
+            epochs=args.epochs,
+            iters=args.iters,
+            image_size=args.image_size,
+            cfg_options=args.cfg_options,
+        ),
+        args.with_random,
+    )
+
+
+def main() -> NoReturn:
+    """Run the suite; a mistake of the user's ends in one line."""
+    # Slurm sends SIGTERM when the time is over: end the run under way.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(1 if run(parse_args()) else 0)
+    except UsageError as error:
+        print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('stopped; the same command continues here', file=sys.stderr)
+        sys.exit(130)

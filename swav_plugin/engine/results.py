@@ -1,0 +1,82 @@
+"""Numbers and how they came about: what a `results.json` holds."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from swav_plugin.checkpoints.atomic import write_atomic
+
+RESULTS = 'results.json'
+
+
+class Result(NamedTuple):
+    """A number and how it came about.
+
+    Args:
+        name: Such as 'avgpool/knn10_top1'.
+        value: In percent.
+        protocol: A dataclass, whose `str` says it in a sentence. A plain
+            sentence will do, but a report can't find its number by fields.
+    """
+
+    name: str
+    value: float
+    protocol: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `results.json` says of this number.
+
+        >>> Result('mIoU', 40.0, 'after iteration 3 of 3').to_dict()['fields']
+        {}
+        """
+        fields: dict[str, Any] = {}
+        if is_dataclass(self.protocol) and not isinstance(self.protocol, type):
+            fields = asdict(self.protocol)
+        return dict(
+            name=self.name,
+            value=self.value,
+            protocol=str(self.protocol),
+            fields=fields,
+        )
+
+
+def write_results(path: str | Path, results: Iterable[Result]) -> None:
+    """Write numbers to a file that is there whole, or not at all."""
+    rows = [result.to_dict() for result in results]
+    # Configs may hold classes in place of their names.
+    text = json.dumps(rows, indent=2, default=str)
+    write_atomic(path, text)
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """Read numbers as `Result.to_dict` gives them.
+
+    `fields` is missing from files of earlier versions.
+    """
+    return json.loads(Path(path).read_text(encoding='utf-8'))
+
+
+def data_roots(dataset: Any) -> str:
+    """Name the folders that a dataset's config reads.
+
+    >>> data_roots(dict(type='ImageFolder', data_root='data/imagenet/train'))
+    'data/imagenet/train'
+    >>> data_roots(dict(datasets=[dict(data_root='a'), dict(data_root='b')]))
+    'a, b'
+    """
+    return ', '.join(dict.fromkeys(_roots(dataset)))
+
+
+def _roots(node: Any) -> Iterator[str]:
+    """Yield every `data_root` of a config, which may be one or several."""
+    if isinstance(node, Mapping):
+        root = node.get('data_root') or []
+        yield from map(
+            str, root if isinstance(root, (list, tuple)) else [root]
+        )
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _roots(child)

@@ -1,0 +1,411 @@
+"""Fit the config of a benchmark to a checkpoint, its data and the options.
+
+Every change of a config by the suite is here. Notes say what a reader of the
+numbers has to know beside the config.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from swav_plugin.datasets.check import read_coco
+from swav_plugin.engine.config import load_config, parse_options
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.processes import count_cores
+from swav_plugin.evaluation.svm_samples import draw_samples
+from swav_plugin.registry import DATASETS
+
+from .benchmarks import BENCHMARKS, CONFIGS
+from .data import FoundData, voc0712_lists
+
+
+@dataclass(frozen=True)
+class Options:
+    """The changes to all runs that a user asks for.
+
+    Args:
+        gpus: GPUs, or CPU processes, of each run.
+        epochs: Length of trainings that are counted in epochs.
+        iters: Length of trainings that are counted in iterations.
+        image_size: px of crops that are 224 in the configs.
+        cfg_options: 'KEY=VALUE', or 'NAME:KEY=VALUE' for one benchmark.
+    """
+
+    gpus: int = 1
+    epochs: int | None = None
+    iters: int | None = None
+    image_size: int | None = None
+    cfg_options: Sequence[str] = ()
+
+
+def make_config(
+    name: str,
+    network: dict[str, int],
+    data: FoundData,
+    options: Options,
+    feature_cache: Path,
+) -> tuple[Config, list[str]]:
+    """Adapt the config of a benchmark.
+
+    Args:
+        name: Of the benchmark.
+        network: Arguments of the ResNet in the checkpoint.
+        data: The data set that it reads.
+        options: Of the user.
+        feature_cache: Folder for the features of all runs.
+
+    Returns:
+        The config and the notes.
+
+    Raises:
+        UsageError: An option does not fit it.
+    """
+    benchmark = BENCHMARKS[name]
+    changes = _options_of(name, options.cfg_options)
+    # With the options at once, which finds misspelt ones.
+    cfg = load_config(str(CONFIGS / benchmark.config), changes)
+    set_network(cfg, network)
+    if benchmark.library:
+        cfg.default_hooks.pictures = dict(type='swav_plugin.PicturesHook')
+    notes = set_data(cfg, data)
+    if benchmark.trains:
+        notes += set_batch(cfg, options.gpus, data)
+        for unit in ('epochs', 'iters'):
+            length = getattr(options, unit)
+            if length is not None:
+                set_length(cfg, unit, length)
+        if data.data_set.name == 'coco' and data.is_stand_in:
+            notes += shorten_warm_up(cfg, data.root)
+    if options.image_size is not None and not benchmark.library:
+        set_image_size(cfg, options.image_size)
+    set_workers(cfg, options.gpus)
+    if 'cache_dir' in (cfg.get('test_cfg') or {}):
+        cfg.test_cfg.cache_dir = str(feature_cache)
+    # The user's own have the last word.
+    cfg.merge_from_dict(parse_options(changes))
+    return cfg, notes
+
+
+def _options_of(name: str, options: Sequence[str]) -> list[str]:
+    """Return the options for one benchmark, without its name before them."""
+    chosen = []
+    for option in options:
+        before, colon, after = option.partition(':')
+        if not colon or before not in BENCHMARKS:
+            chosen.append(option)
+        elif before == name:
+            chosen.append(after)
+    return chosen
+
+
+def set_network(cfg: Config, network: dict[str, int]) -> None:
+    """Make everything on the backbone as wide as the checkpoint's features."""
+    cfg.model.backbone.update(network)
+    depth, width = network['depth'], network['base_channels']
+    # Channels of stages 1 to 4.
+    stages = [width * 2**i * (1 if depth < 50 else 4) for i in range(4)]
+    if cfg.model.get('head', {}).get('in_channels'):
+        cfg.model.head.in_channels = stages[-1]
+    if 'decode_head' in cfg.model:
+        cfg.model.decode_head.in_channels = stages[3]
+        cfg.model.auxiliary_head.in_channels = stages[2]
+    if 'neck' in cfg.model and 'roi_head' in cfg.model:
+        cfg.model.neck.in_channels = stages
+    elif 'roi_head' in cfg.model:  # stage 4 is part of the heads
+        cfg.model.rpn_head.in_channels = stages[2]
+        heads = cfg.model.roi_head
+        heads.bbox_roi_extractor.out_channels = stages[2]
+        heads.shared_head.update(depth=depth, base_channels=width)
+        heads.bbox_head.in_channels = stages[3]
+        if 'mask_head' in heads:
+            heads.mask_head.in_channels = stages[3]
+
+
+def set_data(cfg: Config, data: FoundData) -> list[str]:
+    """Let a config read its data set where that is.
+
+    A set that stands in for the published one may be smaller: what needs more
+    images than it has is left out.
+
+    Returns:
+        Notes of everything but the folder.
+    """
+    prefix = f'data/{data.data_set.folder}'
+    for node in walk(cfg._cfg_dict):
+        if str(node.get('data_root', '')).startswith(prefix):
+            own = Path(node.data_root).relative_to(prefix)
+            node.data_root = str(data.root / own)
+            if own.name == 'val' and not _has_folders(data.root / own):
+                node.ann_file = '../meta/val.txt'
+    for node in walk(cfg._cfg_dict):
+        path = str(node.get('ann_file', ''))
+        if path.startswith(f'{prefix}/'):  # of an evaluator
+            node.ann_file = str(data.root / Path(path).relative_to(prefix))
+    if not data.is_stand_in:
+        return []
+    stand_in = _STAND_INS.get(data.data_set.name)
+    notes = stand_in(cfg, data.root) if stand_in else []
+    return notes + _drop_large_k(cfg) + _set_num_classes(cfg)
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in folder.iterdir())
+
+
+def _drop_large_k(cfg: Config) -> list[str]:
+    """Drop the k of kNN and of low-shot SVMs that need more images."""
+    bank_loader = (cfg.get('test_cfg') or {}).get('bank_dataloader')
+    if not bank_loader:
+        return []
+    notes = []
+    bank = build(bank_loader.dataset)
+    for evaluator in cfg.test_evaluator:
+        for key, possible in (
+            ('k', range(1, len(bank) + 1)),
+            ('low_shot_k', possible_k(bank)),
+        ):
+            wanted = evaluator.get(key, [])
+            dropped = [str(k) for k in wanted if k not in possible]
+            if dropped:
+                evaluator[key] = [k for k in wanted if k in possible]
+                notes.append(f'too few images for k = {", ".join(dropped)}')
+    return notes
+
+
+def _set_num_classes(cfg: Config) -> list[str]:
+    """Give a classifier as many classes as its training images have."""
+    head: Any = cfg.model.get('head') or {}
+    if 'num_classes' not in head:
+        return []
+    head.num_classes = build(cfg.train_dataloader.dataset).num_classes
+    if 'num_classes' in cfg.model.data_preprocessor:
+        cfg.model.data_preprocessor.num_classes = head.num_classes
+    return [f'{head.num_classes} classes']
+
+
+def _stand_in_for_voc07(cfg: Config, root: Path) -> list[str]:
+    """Split into train and val where there is no test set, as in VOC2012."""
+    if (root / 'ImageSets/Main/aeroplane_test.txt').is_file():
+        return []
+    for node in walk(cfg._cfg_dict):
+        if node.get('type') == 'VOC07':
+            node.split = dict(trainval='train', test='val')[node.split]
+    return ['train in place of trainval, val in place of test']
+
+
+def _stand_in_for_voc0712(cfg: Config, root: Path) -> list[str]:
+    """Read the lists that there are."""
+    train, test = voc0712_lists(root)
+    union = cfg.train_dataloader.dataset
+    union.datasets = [
+        dict(
+            union.datasets[0],
+            ann_file=path,
+            data_prefix=dict(sub_data_root=path.partition('/')[0] + '/'),
+        )
+        for path in train
+    ]
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.ann_file = test[0]
+        loader.dataset.data_prefix.sub_data_root = (
+            test[0].partition('/')[0] + '/'
+        )
+    return [f'trained on {", ".join(train)}, tested on {test[0]}']
+
+
+def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
+    """Detect the classes of the set, which need not be COCO's.
+
+    Raises:
+        UsageError: Training and test sets have different classes, or the same
+            in another order, which would shift the labels.
+    """
+    train, val = (
+        [
+            category['name']
+            for category in read_coco(
+                root / f'annotations/instances_{split}2017.json'
+            )['categories']
+        ]
+        for split in ('train', 'val')
+    )
+    if train != val:
+        raise UsageError(
+            f'{root}: the categories of train2017 and val2017 must be the '
+            f'same, in the same order; they are {train} and {val}'
+        )
+    for loader in (
+        cfg.train_dataloader,
+        cfg.val_dataloader,
+        cfg.test_dataloader,
+    ):
+        # COCO's palette may have too few colours.
+        loader.dataset.metainfo = dict(classes=train, palette=None)
+    for head in ('bbox_head', 'mask_head'):
+        cfg.model.roi_head[head].num_classes = len(train)
+    return [f'{len(train)} classes']
+
+
+def _stand_in_for_voc12aug(cfg: Config, root: Path) -> list[str]:
+    """Do without the masks of SBD where there are none."""
+    if (root / 'ImageSets/Segmentation/aug.txt').is_file():
+        return []
+    cfg.train_dataloader.dataset.datasets.pop()
+    return ['without the masks of SBD']
+
+
+# What a stand-in changes beside the folder, by data set. Returns notes.
+_STAND_INS: dict[str, Callable[[Config, Path], list[str]]] = dict(
+    voc07=_stand_in_for_voc07,
+    voc0712=_stand_in_for_voc0712,
+    coco=_stand_in_for_coco,
+    voc12aug=_stand_in_for_voc12aug,
+)
+
+
+def build(dataset: dict) -> Any:
+    """Build a dataset that does not open its images."""
+    return DATASETS.build(dict(dataset, pipeline=[]))
+
+
+def possible_k(bank: Any) -> range:
+    """Return the low-shot k for which each class has enough images."""
+    labels = [bank.get_data_info(i)['gt_label'] for i in range(len(bank))]
+    if np.ndim(labels[0]) == 0:
+        return range(0)
+    marks = torch.from_numpy(np.stack(labels))
+    largest = 0
+    try:
+        while True:
+            draw_samples(marks, largest + 1, 1, 0)
+            largest += 1
+    except ValueError:
+        return range(1, largest + 1)
+
+
+def walk(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """Yield all dicts of a config, outer ones first, each once."""
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from walk(child, seen)
+
+
+def set_batch(cfg: Config, num_processes: int, data: FoundData) -> list[str]:
+    """Keep the batch of all GPUs together, however many there are.
+
+    Returns:
+        A note if there are too few images for that batch.
+
+    Raises:
+        UsageError: It can't be split evenly, or there are fewer images than
+            processes.
+    """
+    batch = cfg.auto_scale_lr.base_batch_size
+    if batch % num_processes:
+        raise UsageError(
+            f'--gpus {num_processes}: batches of {batch} images '
+            "can't be split evenly"
+        )
+    loader = cfg.train_dataloader
+    loader.batch_size = batch // num_processes
+    # Detection and segmentation train on incomplete batches, too.
+    if data.is_stand_in and cfg.default_scope == 'swav_plugin':
+        num_images = len(build(loader.dataset))
+        if num_images < num_processes:
+            raise UsageError(
+                f'--gpus {num_processes}: more than the {num_images} images '
+                f'of {data.root}'
+            )
+        if num_images < batch:
+            loader.batch_size = num_images // num_processes
+            return [f'too few images for batches of {batch}']
+    return []
+
+
+def set_length(cfg: Config, unit: str, length: int) -> None:
+    """Shorten a training, with its schedules and intervals in proportion.
+
+    Args:
+        cfg: Changed in place, unless its training is counted otherwise.
+        unit: 'epochs' or 'iters'.
+        length: How many of them.
+    """
+    longest = f'max_{unit}'
+    if longest not in cfg.train_cfg:
+        return
+    share = length / cfg.train_cfg[longest]
+
+    def shorten(number: int) -> int:
+        return max(1, round(number * share))
+
+    cfg.train_cfg[longest] = length
+    # Also a warm-up that is counted in iterations, of a training in epochs.
+    for node in [
+        *walk(cfg.get('param_scheduler')),
+        cfg.default_hooks.checkpoint,
+        cfg.train_cfg,
+    ]:
+        for key in ('T_max', 'begin', 'end', 'val_interval', 'interval'):
+            if node.get(key):
+                node[key] = shorten(node[key])
+        if 'milestones' in node:
+            node.milestones = sorted({*map(shorten, node.milestones)})
+        if node.get('type') == 'LinearLR':
+            # mmengine's never leaves its first factor in a single step.
+            node.end = max(node.end, node.get('begin', 0) + 2)
+
+
+def shorten_warm_up(cfg: Config, root: Path) -> list[str]:
+    """End warm-ups in the first tenth of a training on a few images.
+
+    They are counted in iterations, of which COCO has 7,330 in an epoch.
+
+    Returns:
+        Notes of what was shortened.
+    """
+    images = read_coco(root / 'annotations/instances_train2017.json')['images']
+    num_iters = cfg.train_cfg.max_epochs * (
+        len(images) // cfg.auto_scale_lr.base_batch_size
+    )
+    longest = max(2, num_iters // 10)
+    notes = []
+    for node in cfg.param_scheduler:
+        if node.type == 'LinearLR' and node.end > longest:
+            node.end = longest
+            notes.append(f'warm-up of {longest} iterations')
+    return notes
+
+
+def set_image_size(cfg: Config, size: int) -> None:
+    """Replace crops of 224 px with this size, and resize in proportion."""
+    if size == 224:
+        return
+    for node in walk(cfg._cfg_dict):
+        for key in ('scale', 'size', 'crop_size'):
+            number = node.get(key)
+            if number in (224, 256):
+                node[key] = round(number * size / 224)
+            elif number in ((224, 224), [224, 224]):
+                node[key] = (size, size)
+        if 'windows' in node:
+            node.windows = 'adaptive'
+
+
+def set_workers(cfg: Config, num_processes: int) -> None:
+    """Start no more workers than there are cores."""
+    most = max(1, count_cores() // num_processes)
+    for node in walk(cfg._cfg_dict):
+        if node.get('num_workers'):
+            node.num_workers = min(node.num_workers, most)

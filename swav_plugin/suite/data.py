@@ -1,0 +1,134 @@
+"""Find the data sets of the benchmarks, or smaller ones that stand in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from swav_plugin.datasets.check import check
+from swav_plugin.engine.errors import UsageError
+
+
+class DataSet(NamedTuple):
+    """A data set that a benchmark reads.
+
+    Args:
+        name: As `--dataset NAME=PATH` takes it.
+        folder: Below `--root`; configs read it below data/.
+        check_as: Its name in `datasets.check`, if that is another: 'folder'
+            for any set with train/CLASS/ and val/CLASS/.
+    """
+
+    name: str
+    folder: str
+    check_as: str | None = None
+
+
+class FoundData(NamedTuple):
+    """A data set as it was found.
+
+    Args:
+        data_set: Which one.
+        root: Its folder.
+        problem: Why it can't be used; None if it can.
+        is_stand_in: It is complete, but not of the published size.
+        digest: Hash of its files; another one means that the set changed.
+    """
+
+    data_set: DataSet
+    root: Path
+    problem: str | None
+    is_stand_in: bool = False
+    digest: str = ''
+
+
+def parse_paths(
+    options: Sequence[str], known: Mapping[str, DataSet]
+) -> dict[str, Path]:
+    """Read `--dataset NAME=PATH` options.
+
+    Args:
+        options: 'NAME=PATH' each.
+        known: All data sets by name.
+
+    Raises:
+        UsageError: A name is unknown or a folder does not exist.
+    """
+    paths = {}
+    for option in options:
+        name, _, path = option.partition('=')
+        if name not in known or not path:
+            raise UsageError(
+                f'--dataset takes NAME=PATH with one of the names '
+                f'{", ".join(known)}, but got {option!r}'
+            )
+        if not Path(path).is_dir():
+            raise UsageError(f'--dataset {option}: there is no such folder')
+        paths[name] = Path(path)
+    return paths
+
+
+def find_data(
+    data_sets: Iterable[DataSet], root: Path, paths: Mapping[str, Path]
+) -> dict[str, FoundData]:
+    """Check every data set, each once; return them by name.
+
+    Args:
+        data_sets: To look for.
+        root: Folder of all data sets.
+        paths: Folders of those that are elsewhere, by name.
+    """
+    found = {}
+    for data_set in dict.fromkeys(data_sets):
+        # imagenet_1percent is a list of images of imagenet, and is found
+        # where that is.
+        folder = paths.get(data_set.name) or paths.get(data_set.folder)
+        found[data_set.name] = look_at(
+            data_set, folder or root / data_set.folder
+        )
+    return found
+
+
+def look_at(data_set: DataSet, root: Path) -> FoundData:
+    """Check that a data set is there and complete, and note its size."""
+    if not root.is_dir():
+        return FoundData(
+            data_set,
+            root,
+            f'there is no folder {root} (--dataset {data_set.name}=PATH if it '
+            'is elsewhere)',
+        )
+    name = data_set.check_as or data_set.name
+    if name == 'cifar10' and not (root / 'cifar-10-batches-py').is_dir():
+        return FoundData(
+            data_set, root, f'there is no {root}/cifar-10-batches-py'
+        )
+    report = check(name, root)
+    if report.problem is None:
+        return FoundData(data_set, root, None, digest=report.digest)
+    if name == 'voc0712' and not all(voc0712_lists(root)):
+        return FoundData(
+            data_set,
+            root,
+            f'{root} has no ImageSets/Main/trainval.txt with '
+            'VOC2007/ImageSets/Main/test.txt, nor train.txt with val.txt',
+        )
+    report = check(name, root, any_size=True)
+    return FoundData(data_set, root, report.problem, True, report.digest)
+
+
+def voc0712_lists(root: Path) -> tuple[list[str], list[str]]:
+    """Find the lists to train on and to test on, relative to the root.
+
+    As published, if VOC2007's test set is there; else train and val.
+    """
+
+    def present(name: str) -> list[str]:
+        paths = [
+            f'{year}/ImageSets/Main/{name}.txt'
+            for year in ('VOC2007', 'VOC2012')
+        ]
+        return [path for path in paths if (root / path).is_file()]
+
+    if (root / 'VOC2007/ImageSets/Main/test.txt').is_file():
+        return present('trainval'), ['VOC2007/ImageSets/Main/test.txt']
+    return present('train'), present('val')

@@ -1,0 +1,164 @@
+"""Write a report as Markdown, and as HTML from a template."""
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from .report import NOTHING, lay_out
+
+
+def text(cell: Any) -> str:
+    """Print a cell.
+
+    >>> text(61.254), text('feature5'), text(None)
+    ('61.25', 'feature5', '-')
+    """
+    if cell is None:
+        return NOTHING
+    return cell if isinstance(cell, str) else f'{cell:.2f}'
+
+
+def heading(suite: dict[str, Any], entry: dict[str, Any]) -> str:
+    """Name the benchmark of an entry, and the network."""
+    if entry['status'] == 'skipped':
+        return entry['benchmark']  # for every network
+    return f'{entry["benchmark"]}, {suite["subjects"][entry["subject"]]}'
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """Say how an entry was measured, beside the protocols of its numbers."""
+    parts = [entry['config'], *entry['notes'], duration(entry['seconds'])]
+    return '; '.join(parts) + '.'
+
+
+def duration(seconds: float) -> str:
+    """Put seconds into words.
+
+    >>> duration(59.4), duration(3661)
+    ('59 s', '1 h 1 min')
+    """
+    if seconds < 100:
+        return f'{seconds:.0f} s'
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f'{minutes} min'
+    return f'{minutes // 60} h {minutes % 60} min'
+
+
+def to_markdown(suite: dict[str, Any]) -> str:
+    """Write a report as Markdown.
+
+    Args:
+        suite: As the head of `report` describes it.
+    """
+    report = lay_out(suite)
+    lines = [f'# {report.title}', '', report.summary]
+    if report.missing:
+        lines.append('What was not is listed at the end, with the reason.')
+    lines.append('')
+    lines += _items(report.checkpoint)
+    for section in report.sections:
+        lines += ['', f'## {section.title}', '', section.note, '']
+        lines += _table(
+            ['Network', *section.columns],
+            [[row.label, *map(text, row.cells)] for row in section.rows],
+        )
+    if report.gains:
+        lines += ['', '## Against random initialisation', '']
+        lines += _table(
+            ['Table', 'Column', 'Random', 'Pretrained', 'Gain'],
+            [
+                [
+                    title,
+                    column,
+                    text(before),
+                    text(after),
+                    f'{after - before:+.2f}',
+                ]
+                for title, column, before, after in report.gains
+            ],
+            num_words=2,
+        )
+    lines += ['', '## How each number came about', '']
+    lines += _items(report.setting)
+    for entry in report.done:
+        lines += ['', f'### {heading(suite, entry)}', '', describe(entry)]
+        lines += ['', f'`{entry["command"]}`', '']
+        lines += _table(
+            ['Result', 'Value', 'Protocol'],
+            [
+                [result['name'], text(result['value']), result['protocol']]
+                for result in entry['results']
+            ],
+        )
+        pictures = entry.get('pictures', ())
+        lines += [''] * bool(pictures)
+        lines += [f'![{name}](<{name}>)' for name in pictures]
+    if report.missing:
+        lines += ['', '## Not measured', '']
+    for entry in report.missing:
+        first, *rest = entry['reason'].splitlines()
+        lines.append(f'- {heading(suite, entry)}: {entry["status"]}, {first}')
+        lines += [''] * bool(rest) + [f'      {line}' for line in rest]
+    return '\n'.join(lines) + '\n'
+
+
+def _items(about: dict[str, Any]) -> list[str]:
+    """Write things to tell as a list."""
+    return [f'- {key}: {value}' for key, value in about.items()]
+
+
+def _table(
+    titles: list[str], rows: list[list[str]], num_words: int = 1
+) -> list[str]:
+    """Write a Markdown table; numbers are right-aligned.
+
+    Args:
+        titles: Of the columns.
+        rows: Cells.
+        num_words: How many of the first columns hold words. A last column
+            'Protocol' does, too.
+    """
+    marks = ['---'] * num_words + ['--:'] * (len(titles) - num_words)
+    if titles[-1] == 'Protocol':
+        marks[-1] = '---'
+    return [_line(cells) for cells in (titles, marks, *rows)]
+
+
+def _line(cells: list[str]) -> str:
+    """Write a line of a Markdown table."""
+    escaped = [cell.replace('|', '\\|').replace('\n', ' ') for cell in cells]
+    return f'| {" | ".join(escaped)} |'
+
+
+def to_html(suite: dict[str, Any], folder: str | os.PathLike = '.') -> str:
+    """Write a report as one HTML file that needs no other.
+
+    Args:
+        suite: As the head of `report` describes it.
+        folder: What the pictures of entries are relative to; they are put in.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    template = environment.get_template('report.html.j2')
+    return template.render(
+        report=lay_out(suite),
+        text=text,
+        describe=describe,
+        heading=lambda entry: heading(suite, entry),
+        picture=lambda name: _data_url(Path(folder, name)),
+    )
+
+
+def _data_url(path: Path) -> str:
+    """Return a JPEG file as an address that holds it."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    return f'data:image/jpeg;base64,{content}'

@@ -1,0 +1,39 @@
+"""Folds and samples: which images SVMs are trained on."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import StratifiedKFold
+
+from swav_plugin.evaluation.svm_samples import draw_samples, stratified_folds
+from tests.test_evaluation.voc import make_voc
+
+
+@pytest.mark.parametrize('num_folds', [2, 3, 5])
+def test_folds_are_scikit_learns(num_folds: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        positive = rng.random(int(rng.integers(20, 50))) < 0.3
+        folds = stratified_folds(torch.tensor(positive), num_folds)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # few members
+            splits = StratifiedKFold(num_folds).split(positive, positive)
+            for fold, (_, held_out) in enumerate(splits):
+                assert (folds == fold).nonzero().flatten().tolist() == (
+                    held_out.tolist()
+                )
+
+
+def test_samples_have_k_positive_and_19k_negative_images() -> None:
+    _, labels, _, _ = make_voc(num_train=400, num_classes=4)
+    samples = draw_samples(labels, 7, 5, seed=1)
+    assert samples.shape == (5, 4, 28)
+    for sample in samples:
+        for y, rows in enumerate(sample):
+            assert len(set(rows.tolist())) == 28
+            assert labels[rows, y].tolist() == [1] * 7 + [0] * 21
+    assert len({tuple(s.flatten().tolist()) for s in samples}) == 5
+    assert torch.equal(samples, draw_samples(labels, 7, 5, seed=1))
+    assert not torch.equal(samples, draw_samples(labels, 7, 5, seed=2))
