@@ -1,7 +1,8 @@
 """The benchmarks of the suite, one record for each.
 
 To add one, write its config below configs/benchmarks and a record at the end
-of `BENCHMARKS`: the command, the tables and the report read everything here.
+of `BENCHMARKS`; the command and the report read everything else from there.
+Documents name it, too: a test says where.
 """
 
 import importlib.util

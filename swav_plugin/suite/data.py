@@ -15,7 +15,8 @@ class DataSet(NamedTuple):
         name: As `--dataset NAME=PATH` takes it.
         folder: Below `--root`; configs read it below data/.
         check_as: Its name in `datasets.check`, if that is another: 'folder'
-            for any set with train/CLASS/ and val/CLASS/.
+            for any set with train/CLASS/ and val/CLASS/, whose published size
+            is not known, so that nothing is taken for a stand-in.
     """
 
     name: str
