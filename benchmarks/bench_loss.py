@@ -1,9 +1,9 @@
 """Loss step of SwAV, ours against mmpretrain's, forward and backward.
 
-Both get the same embeddings, prototypes and queue; a step is: normalise the
-prototypes, codes, loss, feed the queue, backward. Each has a process to
-itself; they take turns. mmpretrain is run with one rank, where its codes are
-right.
+Both get the same embeddings, prototypes and queue. A step normalises the
+prototypes, makes codes, computes the loss, feeds the queue and runs backward.
+Each side has its own process; they take turns. mmpretrain runs on one rank,
+where its codes are right.
 
     taskset -c 1 python benchmarks/bench_loss.py
 """
@@ -20,12 +20,12 @@ from torch import Tensor
 
 from swav_plugin.models import SwAVHead
 
-NUM_VIEWS, NUM_CODED, FEAT_DIM, NUM_PROTOTYPES = 8, 2, 128, 3000
+NUM_VIEWS, NUM_ASSIGNED, FEAT_DIM, NUM_PROTOTYPES = 8, 2, 128, 3000
 Step = Callable[[], Tensor]
 
 
 def make_steps(batch_size: int, queue_length: int) -> dict[str, Step]:
-    """One training step of each implementation, from equal states."""
+    """Make a training step of each implementation, from equal states."""
     from mmpretrain.models.losses import SwAVLoss
 
     generator = torch.Generator().manual_seed(0)
@@ -35,7 +35,9 @@ def make_steps(batch_size: int, queue_length: int) -> dict[str, Step]:
 
     prototypes = unit(NUM_PROTOTYPES, FEAT_DIM)
     embeddings = unit(NUM_VIEWS * batch_size, FEAT_DIM)
-    queue = unit(NUM_CODED, queue_length, FEAT_DIM) if queue_length else None
+    queue = (
+        unit(NUM_ASSIGNED, queue_length, FEAT_DIM) if queue_length else None
+    )
     return {
         'mmpretrain': _step_of_mmpretrain(
             SwAVLoss, prototypes, embeddings, queue
@@ -45,7 +47,7 @@ def make_steps(batch_size: int, queue_length: int) -> dict[str, Step]:
 
 
 def make_step(name: str, batch_size: int, queue_length: int) -> Step:
-    """The training step of one implementation."""
+    """Make the training step of one implementation."""
     return make_steps(batch_size, queue_length)[name]
 
 
@@ -58,7 +60,7 @@ def _step_of_mmpretrain(
     loss = loss_class(
         feat_dim=FEAT_DIM,
         num_prototypes=NUM_PROTOTYPES,
-        num_crops=[NUM_CODED, NUM_VIEWS - NUM_CODED],
+        num_crops=[NUM_ASSIGNED, NUM_VIEWS - NUM_ASSIGNED],
     )
     loss.prototypes.weight.data.copy_(prototypes)
     loss.queue = None if queue is None else queue.clone()
@@ -96,7 +98,7 @@ def _training_step(
 
 
 def difference(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """Of the loss, absolute; of the gradients, relative to the largest."""
+    """Compare losses, and gradients relative to the largest."""
     loss = abs(float(one[0]) - float(other[0]))
     gradients = (one[1:] - other[1:]).abs().max() / one[1:].abs().max()
     return loss, float(gradients)

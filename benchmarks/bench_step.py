@@ -1,11 +1,11 @@
 """One training step, and how long it waits for its images.
 
-1. Images/s of forward, backward and optimizer of ours and of mmpretrain's
-   SwAV on views that lie on the device; share of the device's peak; ours with
-   each key switched. All take turns in one run.
+1. Images/s of forward, backward and optimizer, for our SwAV and mmpretrain's,
+   on views that are on the device; share of the device's peak; ours with each
+   key switched. All take turns in one run.
 2. The same step fed by our loader from JPEG files: images/s and the share of
-   the time that it waits for data, for numbers of workers and each path (the
-   loader cuts the views, the device does, or it also decodes the files).
+   the time that it waits for data, for each number of workers and each path
+   (the loader cuts the views, the device does, or it also decodes the files).
 
     python benchmarks/bench_step.py --data PHOTOS --batch-size 64 \
 --compile --workers 4 8 16 --path cpu device decode
@@ -205,12 +205,13 @@ def make_steps(
     if args.dtype != torch.float32:
         add(f'{PEER} {short}', their_model, their_lars)
         add(f'swav_plugin {short}', our_model, our_lars)
-    add(
-        f'swav_plugin {short}, channels_last=False',
-        our_model,
-        our_lars,
-        channels_last=False,
-    )
+    if args.device == 'cuda':  # it has no effect on a CPU
+        add(
+            f'swav_plugin {short}, channels_last=False',
+            our_model,
+            our_lars,
+            channels_last=False,
+        )
     add(f'swav_plugin {short}, LARS of mmpretrain', our_model, their_lars)
     if args.compile:
         add(f'swav_plugin {short}, compile', our_model, our_lars, compile={})

@@ -46,4 +46,4 @@ def test_hang_becomes_an_error() -> None:
     start = time.monotonic()
     with pytest.raises(TimeoutError, match='_hang on 2 ranks'):
         run_on_ranks(_hang, 2, timeout_s=8)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 300  # the rank would sleep 600 s

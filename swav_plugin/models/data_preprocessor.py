@@ -36,7 +36,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking)
         for name, values in (('mean', mean), ('std', std)):
-            buffer = torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+            buffer = torch.tensor([float(x) for x in values]).view(-1, 1, 1)
             self.register_buffer(name, buffer, persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:

@@ -410,6 +410,7 @@ def test_each_image_has_its_own_sigma() -> None:
     together = gaussian_blur(images, sigma)
     assert torch.equal(together[0], images[0])
     for i in range(3):
-        assert torch.equal(
-            gaussian_blur(images[i : i + 1], sigma[i : i + 1])[0], together[i]
-        )
+        alone = gaussian_blur(images[i : i + 1], sigma[i : i + 1])[0]
+        # Products of one matrix may be summed in another order: where a pixel
+        # is halfway between two levels, it may round the other way.
+        assert distance(alone, together[i]) < 0.01
