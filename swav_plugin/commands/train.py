@@ -126,13 +126,11 @@ def _set_pretrained(cfg: Config, weights: str) -> None:
     if own:
         own[0]['checkpoint'] = weights
     else:
-        cfg.merge_from_dict(
-            {
-                'default_hooks.pretrained': dict(
-                    type='swav_plugin.engine.PretrainedHook',
-                    checkpoint=weights,
-                )
-            }
+        hook = dict(
+            type='swav_plugin.engine.PretrainedHook', checkpoint=weights
+        )
+        cfg.default_hooks = dict(
+            cfg.get('default_hooks') or {}, pretrained=hook
         )
     # mmdet's and mmseg's own configs name weights to download at the start.
     cfg.model.pop('pretrained', None)

@@ -502,6 +502,26 @@ def test_pretrained_arguments(
         build(config(more="load_from = 'x.pth'"), '--pretrained', str(weights))
 
 
+def test_pretrained_names_the_weights_of_the_one_hook(
+    build: Callable[..., tuple[Config, list[str]]],
+    config: Callable[..., str],
+) -> None:
+    cfg, _ = build(config(), '--pretrained', 'random')
+    assert cfg.default_hooks.pretrained == dict(
+        type='swav_plugin.engine.PretrainedHook', checkpoint='random'
+    )
+    assert 'swav' in cfg.default_hooks and 'custom_hooks' not in cfg
+    # Lists of version 0.1, with and without it.
+    own = "custom_hooks = [dict(type='PretrainedHook', checkpoint=None)]"
+    cfg, _ = build(config(more=own), '--pretrained', 'random')
+    assert cfg.custom_hooks[0].checkpoint == 'random'
+    assert 'pretrained' not in cfg.default_hooks
+    other = "custom_hooks = [dict(type='SkippedImagesHook')]"
+    cfg, _ = build(config(more=other), '--pretrained', 'random')
+    assert cfg.default_hooks.pretrained.checkpoint == 'random'
+    assert len(cfg.custom_hooks) == 1
+
+
 @pytest.mark.parametrize(
     'arguments', [[], ['config.py'], ['config.py', 'x'], ['config.py', '0']]
 )
