@@ -44,7 +44,7 @@ class FeatureQueue(nn.Module):
 
     @property
     def is_full(self) -> bool:
-        """Whether every row has been written; only then is it used."""
+        """True once every row has been written; only then is it used."""
         return self._num_rows >= self.length
 
     def shard(self) -> Tensor:

@@ -145,7 +145,7 @@ class SwAV(BaseModel):
         return torch.cat([features[i] for i in range(len(views))])
 
     def _layout(self, device: torch.device) -> torch.memory_format:
-        """Memory format of the backbone's weights and images on a device."""
+        """Return the layout of the backbone's weights and images."""
         # On a CPU batch norm with the channels innermost sums with 100 times
         # the rounding error (torch 2.14).
         if self.channels_last and device.type != 'cpu':
