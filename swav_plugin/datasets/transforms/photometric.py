@@ -6,7 +6,7 @@ import numpy as np
 
 from swav_plugin.registry import TRANSFORMS
 
-from .pillow_ops import ADJUST, gaussian_blur, to_grayscale
+from .pillow_ops import gaussian_blur, jitter_colours, to_grayscale
 from .randomness import RandomTransform, check_bounds
 from .view_params import ADJUSTMENTS
 
@@ -86,9 +86,9 @@ class ColorJitter(RandomTransform):
         self, img: np.ndarray, params: list[tuple[str, float]]
     ) -> np.ndarray:
         """Make the adjustments of img in turn."""
-        for name, factor in params:
-            img = ADJUST[ADJUSTMENTS.index(name)](img, factor)
-        return img
+        return jitter_colours(
+            img, [(ADJUSTMENTS.index(name), factor) for name, factor in params]
+        )
 
 
 @TRANSFORMS.register_module()

@@ -8,14 +8,20 @@ The same operations have the same names in three modules:
 - `cpu_ops` (numba) gives the same bytes, with Pillow 13 or newer.
 - `device_ops` (torch) differs by 0.15 of 255 on average.
 
-An image or view is (h, w, 3) uint8 RGB and never written to. V: views.
+An image or view is (h, w, 3) uint8 RGB and never written to. The adjust_*
+functions are torchvision's own, on Pillow images. V: views.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
-import torchvision.transforms.functional as F
 from PIL import Image, ImageFilter
+from torchvision.transforms.functional import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+)
 
 from .view_params import (
     AMOUNT,
@@ -29,6 +35,14 @@ from .view_params import (
     SIZE,
     TOP,
     WIDTH,
+)
+
+# At the index that `view_params` gives each adjustment.
+_ADJUST = (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+    adjust_hue,
 )
 
 
@@ -47,7 +61,8 @@ def cut_views(img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
         view = crop_and_resize(img, top, left, height, width, size)
         if row[FLIP]:
             view = flip(view)
-        view = jitter_colours(view, row)
+        order = [int(i) for i in row[ORDER : ORDER + 4] if i != NOTHING]
+        view = jitter_colours(view, [(i, row[AMOUNT + i]) for i in order])
         if row[GRAYSCALE]:
             view = to_grayscale(view)
         if row[SIGMA]:
@@ -73,42 +88,14 @@ def flip(img: np.ndarray) -> np.ndarray:
     return img[:, ::-1]
 
 
-def jitter_colours(img: np.ndarray, row: list[float]) -> np.ndarray:
-    """Make the colour adjustments of a row of parameters, in its order."""
-    for adjustment in row[ORDER : ORDER + 4]:
-        if adjustment != NOTHING:
-            adjust = ADJUST[int(adjustment)]
-            img = adjust(img, row[AMOUNT + int(adjustment)])
-    return img
-
-
-def adjust_brightness(img: np.ndarray, factor: float) -> np.ndarray:
-    """Move all values away from black (factor > 1) or towards it."""
-    return np.asarray(F.adjust_brightness(Image.fromarray(img), factor))
-
-
-def adjust_contrast(img: np.ndarray, factor: float) -> np.ndarray:
-    """Move all values away from the mean luma (factor > 1) or towards it."""
-    return np.asarray(F.adjust_contrast(Image.fromarray(img), factor))
-
-
-def adjust_saturation(img: np.ndarray, factor: float) -> np.ndarray:
-    """Move every pixel away from its own luma (factor > 1) or towards it."""
-    return np.asarray(F.adjust_saturation(Image.fromarray(img), factor))
-
-
-def adjust_hue(img: np.ndarray, turns: float) -> np.ndarray:
-    """Turn the colour circle, by -0.5 to 0.5 turns."""
-    return np.asarray(F.adjust_hue(Image.fromarray(img), turns))
-
-
-# At the index that `view_params` gives each adjustment.
-ADJUST: tuple[Callable[[np.ndarray, float], np.ndarray], ...] = (
-    adjust_brightness,
-    adjust_contrast,
-    adjust_saturation,
-    adjust_hue,
-)
+def jitter_colours(
+    img: np.ndarray, adjustments: Iterable[tuple[int, float]]
+) -> np.ndarray:
+    """Make colour adjustments, each with its amount, one after another."""
+    pil_img = Image.fromarray(img)
+    for adjustment, amount in adjustments:
+        pil_img = _ADJUST[adjustment](pil_img, amount)
+    return np.asarray(pil_img)
 
 
 def to_grayscale(img: np.ndarray) -> np.ndarray:
