@@ -38,6 +38,7 @@ from mmpretrain.models import ResNet
 from PIL import Image, ImageDraw
 
 from swav_plugin.commands import train
+from swav_plugin.engine import PretrainedHook
 from swav_plugin.engine.checks import check_weights
 from swav_plugin.engine.config import load_config
 
@@ -411,6 +412,8 @@ def test_every_tensor_is_the_checkpoints(
     )
     runner = Runner.from_cfg(cfg)
     check_weights(runner)
+    (hook,) = (h for h in runner.hooks if isinstance(h, PretrainedHook))
+    hook.fill(runner)  # as before training
     weights = backbone_weights(WIDTH)
     state = runner.model.state_dict()
     is_c4 = name != FPN
