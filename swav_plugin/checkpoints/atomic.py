@@ -63,7 +63,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise FileExistsError(
-            f'{folder} exists already; remove it to make it anew.'
+            f'{folder} already exists; remove it to make it again.'
         )
     unfinished = _unfinished(folder)
     unfinished.mkdir(parents=True)

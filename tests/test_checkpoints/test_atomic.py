@@ -119,7 +119,7 @@ def test_a_folder_is_there_when_it_is_filled(tmp_path: Path) -> None:
         assert not folder.exists()
     assert os.listdir(folder) == ['1.png']
     assert os.listdir(folder.parent) == ['digits']
-    with pytest.raises(FileExistsError, match='remove it to make it anew'):
+    with pytest.raises(FileExistsError, match='remove it to make it again'):
         with new_folder(folder):
             pass
 
