@@ -4,6 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -83,24 +84,7 @@ class MultiCrop(BaseTransform):
         blur_prob: float = 0.5,
         on_device: bool = False,
     ) -> None:
-        groups = (num_views, sizes, crop_ratio_ranges)
-        if not all(isinstance(group, (list, tuple)) for group in groups) or (
-            not len(num_views) == len(sizes) == len(crop_ratio_ranges)
-        ):
-            raise ValueError(
-                f'MultiCrop got num_views={num_views}, sizes={sizes} and '
-                f'crop_ratio_ranges={crop_ratio_ranges}; give lists with one '
-                'of each for each group, e.g. num_views=[2, 6], '
-                'sizes=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
-                '(0.05, 0.14)].'
-            )
-        if not num_views or not all(
-            isinstance(num, int) and num >= 1 for num in num_views
-        ):
-            raise ValueError(
-                f'MultiCrop got num_views={num_views}; '
-                'every group needs at least one view.'
-            )
+        _check_groups(num_views, sizes, crop_ratio_ranges)
         # The separate transforms check their arguments.
         crops = [
             RandomResizedCrop(size, ratios, aspect_ratio_range)
@@ -195,6 +179,28 @@ class MultiCrop(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.recipe})'
+
+
+def _check_groups(num_views: Any, sizes: Any, crop_ratio_ranges: Any) -> None:
+    """Raise unless these are lists of the same length, with counts >= 1."""
+    groups = (num_views, sizes, crop_ratio_ranges)
+    if not all(isinstance(group, (list, tuple)) for group in groups) or (
+        not len(num_views) == len(sizes) == len(crop_ratio_ranges)
+    ):
+        raise ValueError(
+            f'MultiCrop got num_views={num_views}, sizes={sizes} and '
+            f'crop_ratio_ranges={crop_ratio_ranges}; give lists with one '
+            'of each for each group, e.g. num_views=[2, 6], '
+            'sizes=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
+            '(0.05, 0.14)].'
+        )
+    if not num_views or not all(
+        isinstance(num, int) and num >= 1 for num in num_views
+    ):
+        raise ValueError(
+            f'MultiCrop got num_views={num_views}; '
+            'every group needs at least one view.'
+        )
 
 
 @functools.cache
