@@ -166,7 +166,7 @@ def test_rows_do_not_depend_on_workers_nor_on_memory(
             wanted.sizes,
             [64] * 2 + [32] * 3,
         )
-        for name in ('pixels', 'places', 'params'):
+        for name in ('pixels', 'layout', 'params'):
             assert torch.equal(getattr(found, name), getattr(wanted, name))
 
 
