@@ -88,7 +88,9 @@ def config(images: Path, work_dir: Path, **loader: Any) -> Config:
             ),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=dict(
-                optimizer=dict(type='LARS', lr=0.1, weight_decay=1e-6)
+                # At a rate of 0.1, six steps make a loss of rounding errors
+                # ten times as large.
+                optimizer=dict(type='LARS', lr=0.03, weight_decay=1e-6)
             ),
             custom_hooks=[dict(type='SkippedImagesHook')],
             randomness=dict(seed=31),
@@ -132,7 +134,7 @@ def test_training_by_one_key(images: Path, tmp_path: Path) -> None:
     assert len(on_device) == 6
     np.testing.assert_allclose(on_device, on_workers, atol=0.04)
     # It does see when views differ.
-    assert np.abs(with_others - on_workers).max() > 0.06
+    assert np.abs(with_others - on_workers).max() > 0.1
 
 
 def loaded(
