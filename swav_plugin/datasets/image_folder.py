@@ -14,7 +14,7 @@ from .image_memory import ImageMemory
 from .list_file import IMAGE_EXTENSIONS, find_missing, line_number, read_list
 from .sampler import SampleKey
 from .transforms.loading import UnreadableImage
-from .transforms.randomness import REPLACEMENT, sample_rng
+from .transforms.randomness import sample_rng
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -232,7 +232,7 @@ class ImageFolder(BaseDataset):
     def _candidates(self, idx: int) -> Iterator[int]:
         """Yield a sample and then, one by one, its replacements."""
         yield idx
-        rng = sample_rng(idx, REPLACEMENT)
+        rng = sample_rng(idx, 'replacement')
         for _ in range(self.max_refetch):
             other = int(rng.integers(len(self)))
             if isinstance(idx, SampleKey):

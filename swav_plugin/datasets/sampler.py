@@ -17,7 +17,7 @@ class SampleKey(int):
     Args:
         index: >= 0.
         epoch: >= 0, the epoch in which the sample is drawn.
-        seed: >= 0, the same on all ranks.
+        seed: >= 0 and < 2 ** 63, the same on all ranks.
 
     >>> key = SampleKey(7, epoch=2, seed=31)
     >>> [10, 11, 12, 13, 14, 15, 16, 17][key], key.epoch, key.seed

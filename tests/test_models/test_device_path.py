@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR10
 from torch import Tensor
@@ -88,7 +89,9 @@ def config(images: Path, work_dir: Path, **loader: Any) -> Config:
             ),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=dict(
-                optimizer=dict(type='LARS', lr=0.1, weight_decay=1e-6)
+                # At a rate of 0.1, six steps make a loss of rounding errors
+                # ten times as large.
+                optimizer=dict(type='LARS', lr=0.03, weight_decay=1e-6)
             ),
             custom_hooks=[dict(type='SkippedImagesHook')],
             randomness=dict(seed=31),
@@ -132,7 +135,7 @@ def test_training_by_one_key(images: Path, tmp_path: Path) -> None:
     assert len(on_device) == 6
     np.testing.assert_allclose(on_device, on_workers, atol=0.04)
     # It does see when views differ.
-    assert np.abs(with_others - on_workers).max() > 0.06
+    assert np.abs(with_others - on_workers).max() > 0.1
 
 
 def loaded(
@@ -147,7 +150,8 @@ def loaded(
     cfg.dataset.pipeline[0].decode_on_device = decode_on_device
     cfg.dataset.pipeline[1].on_device = on_device
     cfg.dataset.in_memory = in_memory
-    return list(Runner.build_dataloader(cfg, seed=31))
+    with DefaultScope.overwrite_default_scope('swav_plugin'):
+        return list(Runner.build_dataloader(cfg, seed=31))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_rows_do_not_depend_on_workers_nor_on_memory(
             wanted.sizes,
             [64] * 2 + [32] * 3,
         )
-        for name in ('pixels', 'places', 'params'):
+        for name in ('pixels', 'layout', 'params'):
             assert torch.equal(getattr(found, name), getattr(wanted, name))
 
 

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from swav_plugin.datasets import ImageBatch, collate_views
+from swav_plugin.datasets import ImageBatch, SampleKey, collate_views
 from swav_plugin.datasets.transforms import LoadImage, device_ops
 from swav_plugin.datasets.transforms.device_decode import decode_images
 from swav_plugin.datasets.transforms.formatting import whole_image
@@ -193,7 +193,7 @@ def image_batch(num_images: int) -> ImageBatch:
         coarse = rng.integers(30, 200, size=(7, 7, 3), dtype=np.uint8)
         img = np.asarray(Image.fromarray(coarse).resize((width, height)))
         img = img + rng.integers(30, size=img.shape, dtype=np.uint8)
-        params = draw_view_params(rng, height, width, recipe)
+        params = draw_view_params(SampleKey(i, 0, 0), height, width, recipe)
         samples.append(dict(inputs=whole_image(img, params), data_samples=i))
     return collate_views(samples)['inputs']
 

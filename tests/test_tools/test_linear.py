@@ -472,8 +472,9 @@ def test_wrong_classes(
     other = tmp_path / 'other'
     shutil.copytree(images / 'val', other)
     (other / 'class1').rename(other / 'class9')
-    assert 'have other classes; in one of them only: class1, class9' in error(
-        *command, f'val_dataloader.dataset.data_root={other}'
+    assert (
+        'have different classes; in one of them only: class1, class9'
+        in error(*command, f'val_dataloader.dataset.data_root={other}')
     )
     assert 'images of train_dataloader have no labels' in error(
         *command, f'train_dataloader.dataset.data_root={images}/train/class0'

@@ -22,8 +22,8 @@ def gaussian_blur(view: np.ndarray, sigma: float) -> None:
     extended box filtering (2011), as implemented in Pillow.
     """
     size = view.shape[1]
-    radius, inner, outer = box_weights(sigma)
-    margin = radius + 1
+    box = box_weights(sigma)
+    margin = box[0] + 1
     pitch = size + 2 * margin
     # Edges are repeated in a margin, so that each pass is one loop over all
     # pixels: vertically, a neighbour is `pitch` bytes away.
@@ -35,27 +35,13 @@ def gaussian_blur(view: np.ndarray, sigma: float) -> None:
         for _ in range(3):
             for y in range(margin, margin + size):
                 _repeat_ends(a[y], margin)
-            _box_filter(
-                a.reshape(pitch * pitch),
-                b.reshape(pitch * pitch),
-                1,
-                radius,
-                inner,
-                outer,
-            )
+            _box_filter(a, b, 1, box)
             a, b = b, a
         for _ in range(3):
             for y in range(margin):
                 copy_bytes(a[margin], a[y])
                 copy_bytes(a[margin + size - 1], a[margin + size + y])
-            _box_filter(
-                a.reshape(pitch * pitch),
-                b.reshape(pitch * pitch),
-                pitch,
-                radius,
-                inner,
-                outer,
-            )
+            _box_filter(a, b, pitch, box)
             a, b = b, a
         for y in range(size):
             copy_bytes(a[margin + y, margin : margin + size], view[channel, y])
@@ -94,25 +80,21 @@ def _repeat_ends(row: np.ndarray, margin: int) -> None:
 
 
 @jit
-def _box_filter(
-    source: np.ndarray,
-    target: np.ndarray,
-    step: int,
-    radius: int,
-    inner: np.uint32,
-    outer: np.uint32,
-) -> None:
-    """Filter (n,) bytes whose neighbours are `step` bytes apart.
+def _box_filter(a: np.ndarray, b: np.ndarray, step: int, box: tuple) -> None:
+    """Filter an image, (pitch, pitch), into another one, in one direction.
 
-    Bytes within (radius + 1) * step of an end of target stay as they are.
+    Neighbours are `step` bytes apart. Bytes within (radius + 1) * step of an
+    end of `b` stay as they are.
     """
+    radius, inner, outer = box
+    source, target = a.reshape(a.size), b.reshape(b.size)
     num = len(source) - 2 * (radius + 1) * step
     # The pixels at the two ends of each box. source[k * step:] are the k-th
     # ones from the left end.
     first, last = source[:num], source[len(source) - num :]
     out = target[(radius + 1) * step :][:num]
-    if radius == 0:
-        _box_of_1(first, source[step:], last, inner, outer, out)
+    if radius == 0:  # the sum of one pixel is the pixel
+        _box_of_sums(first, source[step:], last, inner, outer, out)
     elif radius == 1:
         _box_of_3(
             first,
@@ -129,21 +111,6 @@ def _box_filter(
         for k in range(1, 2 * radius + 2):
             _add_bytes(source[k * step :], sums)
         _box_of_sums(first, sums, last, inner, outer, out)
-
-
-@jit
-def _box_of_1(
-    first: np.ndarray,
-    middle: np.ndarray,
-    last: np.ndarray,
-    inner: np.uint32,
-    outer: np.uint32,
-    out: np.ndarray,
-) -> None:
-    """Filter (n,) bytes with radius 0."""
-    for x in range(len(out)):
-        ends = np.uint32(first[x]) + last[x]
-        out[x] = _top_byte(np.uint32(middle[x] * inner + ends * outer))
 
 
 @jit
@@ -173,7 +140,7 @@ def _box_of_sums(
     outer: np.uint32,
     out: np.ndarray,
 ) -> None:
-    """Filter (n,) bytes, given the (n,) sums of their boxes."""
+    """Filter (n,) bytes, given the (>= n,) sums of their boxes."""
     for x in range(len(out)):
         ends = np.uint32(first[x]) + last[x]
         out[x] = _top_byte(np.uint32(sums[x] * inner + ends * outer))

@@ -10,6 +10,7 @@ from swav_plugin.registry import TRANSFORMS
 
 from .pillow_ops import crop_and_resize, flip
 from .randomness import RandomTransform, check_bounds
+from .view_params import NUM_FOR_BOX, choose_box
 
 
 @TRANSFORMS.register_module()
@@ -69,25 +70,12 @@ class RandomResizedCrop(RandomTransform):
         self, rng: np.random.Generator, height: int, width: int
     ) -> tuple[int, int, int, int]:
         """Draw a box: top, left, height, width in pixels."""
-        log_aspects = np.log(self.aspect_ratio_range)
-        for _ in range(10):
-            area = height * width * rng.uniform(*self.crop_ratio_range)
-            aspect = math.exp(rng.uniform(*log_aspects))
-            crop_width = round(math.sqrt(area * aspect))
-            crop_height = round(math.sqrt(area / aspect))
-            if 0 < crop_width <= width and 0 < crop_height <= height:
-                top = int(rng.integers(height - crop_height + 1))
-                left = int(rng.integers(width - crop_width + 1))
-                return top, left, crop_height, crop_width
-        aspect = np.clip(width / height, *self.aspect_ratio_range)
-        # At least one pixel, whatever the aspects and however thin the image.
-        crop_width = max(1, min(width, round(height * aspect)))
-        crop_height = max(1, min(height, round(width / aspect)))
-        return (
-            (height - crop_height) // 2,
-            (width - crop_width) // 2,
-            crop_height,
-            crop_width,
+        return choose_box(
+            rng.random(NUM_FOR_BOX),
+            height,
+            width,
+            np.array(self.crop_ratio_range, float),
+            np.array(self.aspect_ratio_range, float),
         )
 
     def apply(
@@ -179,7 +167,7 @@ class RandomRotation(RandomTransform):
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> float:
         """Draw the angle in radians, counter-clockwise."""
-        return rng.uniform(-self.max_angle_rad, self.max_angle_rad)
+        return self.max_angle_rad * (2 * rng.random() - 1)
 
     def apply(self, img: np.ndarray, params: float) -> np.ndarray:
         """Turn img by an angle in radians."""

@@ -22,21 +22,8 @@ import torch
 from torch import Tensor
 
 from ..collate import ImageBatch
-from .view_params import (
-    AMOUNT,
-    BRIGHTNESS,
-    CONTRAST,
-    FLIP,
-    GRAYSCALE,
-    HEIGHT,
-    HUE,
-    LEFT,
-    ORDER,
-    SATURATION,
-    SIGMA,
-    TOP,
-    WIDTH,
-)
+from . import view_params as column
+from .view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 # Pixels of images and views to work on at a time. This bounds the memory, at
 # about 40 bytes a pixel, to 0.7 GB; 256 images of ImageNet make seven chunks.
@@ -122,8 +109,8 @@ def _cut(images: Tensor, rows: Tensor, size: int) -> Tensor:
     views = crop_and_resize(images, rows, size).flatten(0, 1)
     rows = rows.flatten(0, 1)
     views = jitter_colours(views, rows)
-    views = to_grayscale(views, rows[:, GRAYSCALE])
-    views = gaussian_blur(views, rows[:, SIGMA])
+    views = to_grayscale(views, rows[:, column.GRAYSCALE])
+    views = gaussian_blur(views, rows[:, column.SIGMA])
     return views.unflatten(0, (len(images), -1))
 
 
@@ -147,11 +134,15 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
     num, num_views = rows.shape[:2]
     height, width = images.shape[2:]
     centres = torch.arange(size, device=images.device) + 0.5
-    flipped = torch.where(rows[..., FLIP, None] > 0, size - centres, centres)
-    across = _weights(rows[..., LEFT], rows[..., WIDTH], flipped / size, width)
+    flipped = torch.where(
+        rows[..., column.FLIP, None] > 0, size - centres, centres
+    )
+    across = _weights(
+        rows[..., column.LEFT], rows[..., column.WIDTH], flipped / size, width
+    )
     down = _weights(
-        rows[..., TOP],
-        rows[..., HEIGHT],
+        rows[..., column.TOP],
+        rows[..., column.HEIGHT],
         (centres / size).expand_as(flipped),
         height,
     )
@@ -205,7 +196,7 @@ def jitter_colours(images: Tensor, rows: Tensor) -> Tensor:
 
     Source: torchvision.transforms.functional.adjust_* on Pillow images.
     """
-    order = rows[:, ORDER : ORDER + 4].long()
+    order = rows[:, column.ORDER : column.ORDER + 4].long()
     is_hue = order == HUE
     is_after = is_hue.cumsum(1) > 0
     # Hue costs more than the others together, so it is adjusted in all images
@@ -216,7 +207,7 @@ def jitter_colours(images: Tensor, rows: Tensor) -> Tensor:
         )
     images = torch.where(
         is_after[:, -1].view(-1, 1, 1, 1),
-        adjust_hue(images, rows[:, AMOUNT + HUE]),
+        adjust_hue(images, rows[:, column.AMOUNT + HUE]),
         images,
     )
     for i in range(1, 4):
@@ -240,7 +231,9 @@ def _adjust_by_blending(
     """
     is_wanted = is_wanted & (adjustment >= BRIGHTNESS)
     adjustment = adjustment.clamp(min=BRIGHTNESS)
-    factor = rows[:, AMOUNT : AMOUNT + 4].gather(1, adjustment[:, None])
+    factor = rows[:, column.AMOUNT : column.AMOUNT + 4].gather(
+        1, adjustment[:, None]
+    )
     factor = torch.where(is_wanted[:, None], factor, 1.0)
     factor = factor.to(images.dtype).view(-1, 1, 1, 1)
     adjustment = adjustment.view(-1, 1, 1, 1)

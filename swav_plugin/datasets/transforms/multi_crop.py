@@ -14,24 +14,25 @@ from swav_plugin.compat import jit
 from swav_plugin.compat.moved import renamed_arguments
 from swav_plugin.registry import TRANSFORMS
 
+from ..sampler import SampleKey
 from . import cpu_ops, pillow_ops
 from .crop import RandomFlip, RandomResizedCrop
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
-from .randomness import FIRST_VIEW, sample_rng
-from .view_params import ADJUSTMENTS, Recipe, draw_view_params
+from .randomness import sample_key
+from .view_params import Recipe, draw_view_params
 
 
 @TRANSFORMS.register_module()
 class MultiCrop(BaseTransform):
     """Cut V views out of an image by SwAV's recipe, in one compiled loop.
 
-    It does what `MultiView` does with RandomResizedCrop, RandomFlip,
+    The views are those of `MultiView` with RandomResizedCrop, RandomFlip,
     ColorJitter, RandomGrayscale and GaussianBlur, in this order, which is
-    upstream's: the same distributions and, for the same draws, the same
-    pixels, in a fraction of the time. For a recipe with other numbers use
-    MultiCrop, with 0 for what it leaves out; for one with other transforms
-    use `MultiView`. What happens to a view depends on (seed, epoch, index,
-    view) if the samples come from `KeyedSampler`.
+    upstream's: the same bytes for the same sample, in a fraction of the time.
+    For a recipe with other numbers use MultiCrop, with 0 for what it leaves
+    out; for one with other transforms use `MultiView`. What happens to a view
+    depends on (seed, epoch, index, view) if the samples come from
+    `KeyedSampler`.
 
     The loops are compiled at the first use after an installation. Without
     numba, Pillow makes the same views; a warning says so.
@@ -104,10 +105,7 @@ class MultiCrop(BaseTransform):
             ),
             aspect_ratio_range=np.array(aspect_ratio_range, float),
             flip_prob=float(flip.prob),
-            amount_ranges=np.array(
-                [jitter.ranges.get(name, (0.0, 0.0)) for name in ADJUSTMENTS],
-                float,
-            ),
+            amount_ranges=jitter.amount_ranges,
             jitter_prob=float(jitter.prob),
             grayscale_prob=float(grayscale.prob),
             sigma_range=np.array(blur.sigma_range, float),
@@ -128,7 +126,7 @@ class MultiCrop(BaseTransform):
         # Of this process: on a busy machine it may take long to load, too.
         start = time.process_time()
         img = np.zeros((8, 8, 3), np.uint8)
-        params = draw_view_params(np.random.default_rng(0), 8, 8, self.recipe)
+        params = draw_view_params(SampleKey(0, 0, 0), 8, 8, self.recipe)
         if not self.on_device:
             self.cut(img, params)
         seconds = time.process_time() - start
@@ -160,8 +158,8 @@ class MultiCrop(BaseTransform):
                 f'type {dtype}; expected (H, W, 3) uint8 RGB, as '
                 'from LoadImage.'
             )
-        rng = sample_rng(results.get('sample_idx'), FIRST_VIEW)
-        params = draw_view_params(rng, img.shape[0], img.shape[1], self.recipe)
+        key = sample_key(results.get('sample_idx'))
+        params = draw_view_params(key, img.shape[0], img.shape[1], self.recipe)
         if self.on_device:
             results['view_params'] = params
         else:

@@ -9,11 +9,11 @@ from mmcv.transforms import BaseTransform
 from swav_plugin.registry import TRANSFORMS, build_transforms
 
 from .randomness import (
-    FIRST_VIEW,
     RandomTransform,
     global_generators_from,
-    sample_rng,
+    sample_key,
 )
+from .streams import FIRST_VIEW, Streams
 
 
 @TRANSFORMS.register_module()
@@ -77,19 +77,18 @@ class MultiView(BaseTransform):
         """Replace results['img'], (H, W, 3), with a list of V views of it."""
         img = results['img'].view()
         img.flags.writeable = False
+        streams = Streams(sample_key(results.get('sample_idx')))
         views: list[np.ndarray] = []
         for num_views, group in zip(self.num_views, self.groups):
-            # Ours draw from results['rng'], others from global generators.
+            # Ours draw from results['streams'], others from global generators.
             has_others = not all(
                 isinstance(transform, RandomTransform) for transform in group
             )
             for _ in range(num_views):
-                rng = sample_rng(
-                    results.get('sample_idx'), FIRST_VIEW + len(views)
-                )
-                view = dict(results, img=img, rng=rng)
+                streams.start_view(FIRST_VIEW + len(views))
+                view = dict(results, img=img, streams=streams)
                 with (
-                    global_generators_from(rng)
+                    global_generators_from(streams.next('global generators'))
                     if has_others
                     else nullcontext()
                 ):

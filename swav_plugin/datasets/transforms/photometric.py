@@ -8,7 +8,12 @@ from swav_plugin.registry import TRANSFORMS
 
 from .pillow_ops import gaussian_blur, jitter_colours, to_grayscale
 from .randomness import RandomTransform, check_bounds
-from .view_params import ADJUSTMENTS
+from .view_params import (
+    ADJUSTMENTS,
+    NOTHING,
+    NUM_FOR_ADJUSTMENTS,
+    choose_adjustments,
+)
 
 # Principal components of ImageNet's colours: eigenvalues of the covariance of
 # (R, G, B) in 0..1, and an eigenvector in each column. From fb.resnet.torch.
@@ -60,27 +65,27 @@ class ColorJitter(RandomTransform):
                 f'contrast={contrast}, saturation={saturation}, hue={hue}; '
                 'each is one number: the first three >= 0 and hue in [0, .5].'
             )
-        self.ranges = {
-            name: (max(0.0, 1 - strength), 1 + strength)
-            for name, strength in (
-                ('brightness', brightness),
-                ('contrast', contrast),
-                ('saturation', saturation),
-            )
-            if strength
-        }
-        if hue:
-            self.ranges['hue'] = (-hue, hue)
+        # Of each adjustment; equal ends: never.
+        self.amount_ranges = np.array(
+            [
+                *((max(0.0, 1 - x), 1 + x) for x in strengths[:3]),
+                (-hue, hue),
+            ],
+            float,
+        )
 
     def draw(
         self, rng: np.random.Generator, height: int, width: int
     ) -> list[tuple[str, float]]:
         """Draw (adjustment, factor) pairs in the order to apply them."""
-        factors = [
-            (name, rng.uniform(*bounds))
-            for name, bounds in self.ranges.items()
+        order, amounts = np.empty(4), np.empty(4)
+        numbers = rng.random(NUM_FOR_ADJUSTMENTS)
+        choose_adjustments(numbers, self.amount_ranges, order, amounts)
+        return [
+            (ADJUSTMENTS[int(i)], float(amounts[int(i)]))
+            for i in order
+            if i != NOTHING
         ]
-        return [factors[i] for i in rng.permutation(len(factors))]
 
     def apply(
         self, img: np.ndarray, params: list[tuple[str, float]]
@@ -175,7 +180,8 @@ class GaussianBlur(RandomTransform):
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> float:
         """Draw sigma in pixels."""
-        return rng.uniform(*self.sigma_range)
+        low, high = self.sigma_range
+        return low + (high - low) * rng.random()
 
     def apply(self, img: np.ndarray, params: float) -> np.ndarray:
         """Blur img with a sigma in pixels."""

@@ -1,4 +1,4 @@
-"""Where random numbers come from: one generator for each sample and view."""
+"""What random transforms share: their numbers, and checks of arguments."""
 
 import functools
 import random
@@ -13,64 +13,69 @@ from mmcv.transforms import BaseTransform
 from torch.utils.data import get_worker_info
 
 from ..sampler import SampleKey
-
-# Numbers for one sample are wanted for several purposes, which must not get
-# the same ones. View v has stream FIRST_VIEW + v.
-OUTSIDE_VIEWS, REPLACEMENT, FIRST_VIEW = range(3)
+from .streams import OUTSIDE_VIEWS, Streams
 
 
-def sample_rng(sample_idx: int | None, stream: int) -> np.random.Generator:
-    """Give the generator of one sample and one purpose.
+def sample_key(sample_idx: int | None) -> SampleKey:
+    """Return the key that a sample draws its numbers with.
 
     Args:
-        sample_idx: A `SampleKey`: the generator depends on its seed, epoch
-            and index and on `stream` only. Anything else (a plain index of
-            another sampler) gives numbers that are new at every call, and a
-            warning, once.
-        stream: What the numbers are for: OUTSIDE_VIEWS, REPLACEMENT or
-            FIRST_VIEW + view.
-
-    >>> from swav_plugin.datasets import SampleKey
-    >>> key = SampleKey(7, epoch=2, seed=31)
-    >>> sample_rng(key, 0).random() == sample_rng(key, 0).random()
-    True
+        sample_idx: A `SampleKey` is its own key. Anything else (a plain index
+            of another sampler) gets a new key at every call, and a warning,
+            once.
     """
     if isinstance(sample_idx, SampleKey):
-        return np.random.default_rng(
-            (sample_idx.seed, sample_idx.epoch, int(sample_idx), stream)
-        )
+        return sample_idx
     worker = get_worker_info()
     if worker is None or worker.id == 0:
         _warn_not_keyed()
-    # mmengine seeds torch in every worker alike at the start of every epoch;
+    # mmengine seeds torch in all workers alike at the start of every epoch;
     # only the seed that the loader gave the worker changes with the epoch.
-    loader_seed = 0 if worker is None else worker.seed
-    return np.random.default_rng(
-        (loader_seed, int(torch.randint(2**62, ()).item()))
-    )
+    loader_seed = 0 if worker is None else worker.seed % 2**63
+    return SampleKey(0, loader_seed, int(torch.randint(2**62, ()).item()))
+
+
+def sample_rng(
+    sample_idx: int | None, name: str, view: int = OUTSIDE_VIEWS
+) -> np.random.Generator:
+    """Return the generator of one kind of number in one sample.
+
+    Args:
+        sample_idx: As for `sample_key`.
+        name: What the numbers are for.
+        view: OUTSIDE_VIEWS or FIRST_VIEW + view.
+
+    >>> from swav_plugin.datasets import SampleKey
+    >>> key = SampleKey(7, epoch=2, seed=31)
+    >>> sample_rng(key, 'a').random() == sample_rng(key, 'a').random()
+    True
+    """
+    return Streams(sample_key(sample_idx), view).next(name)
 
 
 @functools.cache
 def _warn_not_keyed() -> None:
-    """Say once in a process that views cannot be reproduced."""
+    """Warn, once in a process, that views cannot be reproduced."""
     warnings.warn(
         'Random transforms got samples without a SampleKey, so their views '
         'cannot be reproduced and depend on the number of workers. Set '
         "sampler=dict(type='KeyedSampler') in the dataloader and do not "
         'renumber its indices (RepeatDataset and ConcatDataset do; '
-        'ImageFolder takes several roots itself).',
+        'ImageFolder accepts several roots itself).',
         stacklevel=3,
     )
 
 
 class RandomTransform(BaseTransform):
-    """Base of the random transforms of an image: draw numbers, then apply.
+    """Base class of random transforms of an image: draw numbers, then apply.
 
-    A subclass gives `apply` and, if it has random parameters, `draw`. Both
-    are free of side effects.
+    A subclass has `apply` and, if it has random parameters, `draw`. Neither
+    has side effects. The numbers come from a stream named after the class:
+    one more number at the end of `draw`, or one more transform in a pipeline,
+    changes nothing that others draw.
 
     Args:
-        prob: Probability to touch an image, in [0, 1].
+        prob: Probability to apply it to an image, in [0, 1].
     """
 
     def __init__(self, prob: float = 1.0) -> None:
@@ -82,22 +87,21 @@ class RandomTransform(BaseTransform):
         self.prob = prob
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> Any:
-        """Draw the parameters of `apply` for an image of this size."""
+        """Draw the parameters of `apply` for an image of this shape."""
         return None
 
     def apply(self, img: np.ndarray, params: Any) -> np.ndarray:
-        """Give the transformed image; (H, W, 3) uint8 RGB, not written to."""
+        """Return img, (H, W, 3) uint8 RGB, transformed; do not write to it."""
         raise NotImplementedError
 
     def transform(self, results: dict) -> dict:
-        """Transform results['img'] with numbers from results['rng']."""
-        if results.get('rng') is None:
-            # Kept for the transforms that follow: they must not start again
-            # from the same numbers.
-            results['rng'] = sample_rng(
-                results.get('sample_idx'), OUTSIDE_VIEWS
-            )
-        rng, img = results['rng'], results['img']
+        """Transform results['img'] with numbers from results['streams']."""
+        if results.get('streams') is None:
+            # Kept for the transforms that follow: a second one of the same
+            # name must not get the same numbers.
+            results['streams'] = Streams(sample_key(results.get('sample_idx')))
+        rng = results['streams'].next(type(self).__name__)
+        img = results['img']
         if rng.random() < self.prob:
             params = self.draw(rng, *img.shape[:2])
             results['img'] = self.apply(img, params)
@@ -116,8 +120,8 @@ def check_bounds(
     """Raise unless `bounds` are two numbers, low <= least <= largest <= high.
 
     Raises:
-        ValueError: What was given to which argument of `owner`, and what
-            numbers are expected.
+        ValueError: Says what was passed to which argument of `owner`, and
+            which numbers are expected.
     """
     try:
         least, largest = bounds

@@ -1,8 +1,8 @@
-"""What happens to each view of an image, as a row of numbers. V: views.
+"""What happens to each view of an image, as a row of parameters. V: views.
 
-The rows of a sample are drawn at once, from numbers that its key gives.
-Cutting the views by them, on the CPU or on the device, leaves no more to
-chance.
+The rows of a sample are drawn at once, from the numbers of its key, see
+`streams`. Cutting the views by them, on the CPU or on the device, leaves no
+more to chance.
 """
 
 import math
@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swav_plugin.compat import jit as compat_jit
 from swav_plugin.compat.jit import jit
 
-# Columns of a row. TOP to WIDTH are pixels of the image, SIZE and SIGMA of
-# the view; SIGMA is 0 where there is no blur.
+from ..sampler import SampleKey
+from .streams import FIRST_VIEW, Streams, fill_stream, kind_number
+
+# Columns of a row. TOP to WIDTH are in pixels of the image, SIZE and SIGMA in
+# pixels of the view; SIGMA is 0 if there is no blur.
 SIZE, TOP, LEFT, HEIGHT, WIDTH, FLIP = range(6)
 # Columns ORDER to ORDER + 3: the colour adjustments to make, one after
 # another; NOTHING where there are no more.
@@ -26,21 +30,39 @@ AMOUNT = 10
 GRAYSCALE, SIGMA = 14, 15
 NUM_PARAMS = 16
 
-# Ten tries for a box, each an area, an aspect, a top and a left; then flip,
-# jitter, three for the order, four amounts, grayscale, blur and sigma.
-_NUM_TRIES = 10
-_NUM_UNIFORMS = 4 * _NUM_TRIES + 12
+# How many numbers the draws take from each stream, after number 0. A box has
+# ten tries, each with an area, an aspect, a top and a left. An adjustment has
+# an amount and a rank: those of lower rank come first.
+NUM_TRIES = 10
+NUM_FOR_BOX = 4 * NUM_TRIES
+NUM_FOR_ADJUSTMENTS = 2 * len(ADJUSTMENTS)
+
+# The streams of a view, and where the numbers of each begin in one row. They
+# have the names of the separate transforms, and so the same numbers.
+_STREAMS = (
+    ('RandomResizedCrop', 1 + NUM_FOR_BOX),
+    ('RandomFlip', 1),
+    ('ColorJitter', 1 + NUM_FOR_ADJUSTMENTS),
+    ('RandomGrayscale', 1),
+    ('GaussianBlur', 2),
+)
+_KINDS = np.array([kind_number(name) for name, _ in _STREAMS])
+_ENDS = np.cumsum([num for _, num in _STREAMS])
+_CROP, _FLIP, _JITTER, _GRAYSCALE, _BLUR = (
+    int(end - num) for end, (_, num) in zip(_ENDS, _STREAMS)
+)
 
 
 class Recipe(NamedTuple):
-    """From which distributions the rows are drawn: those of torchvision.
+    """The distributions that rows are drawn from, which are torchvision's.
 
-    Source: SwAV (arXiv:2006.09882), appendix A; what the numbers mean is told
-    by `RandomResizedCrop`, `RandomFlip`, `ColorJitter`, `RandomGrayscale` and
-    `GaussianBlur`.
+    `RandomResizedCrop`, `RandomFlip`, `ColorJitter`, `RandomGrayscale` and
+    `GaussianBlur` say what the numbers mean.
+
+    Source: SwAV (arXiv:2006.09882), appendix A.
     """
 
-    sizes: np.ndarray  # (V,) int64, side of each view in pixels
+    sizes: np.ndarray  # (V,) int64, of each view in pixels
     crop_ratio_ranges: np.ndarray  # (V, 2)
     aspect_ratio_range: np.ndarray  # (2,) width / height
     flip_prob: float
@@ -52,113 +74,148 @@ class Recipe(NamedTuple):
 
 
 def draw_view_params(
-    rng: np.random.Generator, height: int, width: int, recipe: Recipe
+    key: SampleKey, height: int, width: int, recipe: Recipe
 ) -> np.ndarray:
-    """Draw (V, NUM_PARAMS) float64 rows for an image of this size.
+    """Draw (V, NUM_PARAMS) float64 rows for an image of this shape.
 
-    Row v depends on the state of `rng` and v, not on how many views there are
-    nor on what happens to the others.
+    Row v depends on the key and v alone, not on how many views there are nor
+    on what happens to the others.
     """
     num_views = len(recipe.sizes)
     params = np.empty((num_views, NUM_PARAMS))
-    uniforms = rng.random((num_views, _NUM_UNIFORMS))
-    _fill(params, uniforms, height, width, recipe)
+    numbers = np.empty((num_views, _ENDS[-1]))
+    if compat_jit.NO_NUMBA is None:
+        _fill_numbers(numbers, key.seed, key.epoch, int(key))
+    else:
+        streams = Streams(key)
+        for view in range(num_views):
+            streams.start_view(FIRST_VIEW + view)
+            for (name, num), end in zip(_STREAMS, _ENDS):
+                numbers[view, end - num : end] = streams.next(name).random(num)
+    _fill_rows(params, numbers, height, width, recipe)
     return params
 
 
-@jit
-def _fill(
-    params: np.ndarray,
-    uniforms: np.ndarray,
-    height: int,
-    width: int,
-    recipe: Recipe,
-) -> None:
-    """Turn (V, _NUM_UNIFORMS) numbers in [0, 1) into (V, NUM_PARAMS) rows."""
-    for view in range(len(params)):
-        row, numbers = params[view], uniforms[view]
-        row[SIZE] = recipe.sizes[view]
-        _fill_box(
-            row,
-            numbers,
-            height,
-            width,
-            recipe.crop_ratio_ranges[view],
-            recipe.aspect_ratio_range,
-        )
-        numbers = numbers[4 * _NUM_TRIES :]
-        row[FLIP] = numbers[0] < recipe.flip_prob
-        _fill_colours(
-            row,
-            numbers[2:9],
-            numbers[1] < recipe.jitter_prob,
-            recipe.amount_ranges,
-        )
-        row[GRAYSCALE] = numbers[9] < recipe.grayscale_prob
-        row[SIGMA] = 0.0
-        if numbers[10] < recipe.blur_prob:
-            row[SIGMA] = _within(recipe.sigma_range, numbers[11])
-
-
-@jit
-def _fill_box(
-    row: np.ndarray,
+def choose_box(
     numbers: np.ndarray,
     height: int,
     width: int,
     crop_ratio_range: np.ndarray,
     aspect_ratio_range: np.ndarray,
-) -> None:
-    """Set TOP, LEFT, HEIGHT and WIDTH as `RandomResizedCrop` does."""
+) -> tuple[int, int, int, int]:
+    """Turn (NUM_FOR_BOX,) numbers in [0, 1) into top, left, height, width.
+
+    As `RandomResizedCrop` says, which calls it.
+    """
+    least, largest = crop_ratio_range
     low, high = aspect_ratio_range
-    for attempt in range(_NUM_TRIES):
+    for attempt in range(NUM_TRIES):
         share, log_aspect, top, left = numbers[4 * attempt : 4 * attempt + 4]
-        area = height * width * _within(crop_ratio_range, share)
+        area = height * width * (least + (largest - least) * share)
         aspect = low * math.exp(log_aspect * math.log(high / low))
         crop_width = round(math.sqrt(area * aspect))
         crop_height = round(math.sqrt(area / aspect))
         if 0 < crop_width <= width and 0 < crop_height <= height:
-            row[TOP] = math.floor(top * (height - crop_height + 1))
-            row[LEFT] = math.floor(left * (width - crop_width + 1))
-            row[HEIGHT] = crop_height
-            row[WIDTH] = crop_width
-            return
-    # The largest central box with an allowed aspect.
+            return (
+                math.floor(top * (height - crop_height + 1)),
+                math.floor(left * (width - crop_width + 1)),
+                crop_height,
+                crop_width,
+            )
+    # The largest central box with an allowed aspect ratio, but at least one
+    # pixel, however thin the image is.
     aspect = min(max(width / height, low), high)
     crop_width = max(1, min(width, round(height * aspect)))
     crop_height = max(1, min(height, round(width / aspect)))
-    row[TOP] = (height - crop_height) // 2
-    row[LEFT] = (width - crop_width) // 2
-    row[HEIGHT] = crop_height
-    row[WIDTH] = crop_width
+    return (
+        (height - crop_height) // 2,
+        (width - crop_width) // 2,
+        crop_height,
+        crop_width,
+    )
 
 
-@jit
-def _fill_colours(
-    row: np.ndarray,
+def choose_adjustments(
     numbers: np.ndarray,
-    is_jittered: bool,
     amount_ranges: np.ndarray,
+    order: np.ndarray,
+    amounts: np.ndarray,
 ) -> None:
-    """Set ORDER and AMOUNT of the four adjustments."""
-    for adjustment in range(4):
-        row[ORDER + adjustment] = NOTHING
-        row[AMOUNT + adjustment] = _within(
-            amount_ranges[adjustment], numbers[3 + adjustment]
-        )
-    order = np.arange(4)
-    for last in range(3, 0, -1):  # Fisher-Yates
-        other = math.floor(numbers[last - 1] * (last + 1))
-        order[last], order[other] = order[other], order[last]
-    column = ORDER
-    for adjustment in order.flat:
-        low, high = amount_ranges[adjustment]
-        if is_jittered and low < high:
-            row[column] = adjustment
-            column += 1
+    """Turn (NUM_FOR_ADJUSTMENTS,) numbers in [0, 1) into colour adjustments.
+
+    Fills (4,) columns ORDER and (4,) columns AMOUNT of a row, as `ColorJitter`
+    says, which calls it.
+    """
+    order[:] = NOTHING
+    for i in range(4):
+        low, high = amount_ranges[i]
+        amounts[i] = low + (high - low) * numbers[2 * i]
+        if low == high:
+            continue
+        rank, num_before = numbers[2 * i + 1], 0
+        for k in range(4):
+            other = numbers[2 * k + 1]
+            is_used = amount_ranges[k, 0] < amount_ranges[k, 1]
+            if is_used and (other < rank or (other == rank and k < i)):
+                num_before += 1
+        order[num_before] = i
+
+
+# Both as they are for the separate transforms, which would compile them in
+# every worker; compiled here.
+_choose_box = jit(choose_box)
+_choose_adjustments = jit(choose_adjustments)
 
 
 @jit
-def _within(bounds: np.ndarray, number: float) -> float:
-    """Scale a number in [0, 1) to lie within (2,) bounds."""
-    return bounds[0] + (bounds[1] - bounds[0]) * number
+def _fill_numbers(
+    numbers: np.ndarray, seed: int, epoch: int, index: int
+) -> None:
+    """Fill (V, n) with the numbers in [0, 1) that the views are drawn from."""
+    for view in range(len(numbers)):
+        start = 0
+        for kind, end in zip(_KINDS, _ENDS):
+            fill_stream(
+                numbers[view, start:end],
+                seed,
+                epoch,
+                index,
+                FIRST_VIEW + view,
+                kind,
+            )
+            start = end
+
+
+@jit
+def _fill_rows(
+    params: np.ndarray,
+    numbers: np.ndarray,
+    height: int,
+    width: int,
+    recipe: Recipe,
+) -> None:
+    """Turn (V, n) numbers in [0, 1) into (V, NUM_PARAMS) rows."""
+    for view in range(len(params)):
+        row, drawn = params[view], numbers[view]
+        row[SIZE] = recipe.sizes[view]
+        row[TOP], row[LEFT], row[HEIGHT], row[WIDTH] = _choose_box(
+            drawn[_CROP + 1 : _FLIP],
+            height,
+            width,
+            recipe.crop_ratio_ranges[view],
+            recipe.aspect_ratio_range,
+        )
+        row[FLIP] = drawn[_FLIP] < recipe.flip_prob
+        _choose_adjustments(
+            drawn[_JITTER + 1 : _GRAYSCALE],
+            recipe.amount_ranges,
+            row[ORDER : ORDER + 4],
+            row[AMOUNT : AMOUNT + 4],
+        )
+        if drawn[_JITTER] >= recipe.jitter_prob:
+            row[ORDER : ORDER + 4] = NOTHING
+        row[GRAYSCALE] = drawn[_GRAYSCALE] < recipe.grayscale_prob
+        row[SIGMA] = 0.0
+        if drawn[_BLUR] < recipe.blur_prob:
+            low, high = recipe.sigma_range
+            row[SIGMA] = low + (high - low) * drawn[_BLUR + 1]

@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms import functional as F
 
+from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.collate import ImageBatch, collate_views
 from swav_plugin.datasets.transforms import (
     ColorJitter,
@@ -78,8 +79,10 @@ def photos(test_data: Path) -> list[np.ndarray]:
 
 def rows_for(images: Sequence[np.ndarray], recipe: Recipe) -> list[np.ndarray]:
     """Draw (V, NUM_PARAMS) for each image."""
-    rng = np.random.default_rng(31)
-    return [draw_view_params(rng, *img.shape[:2], recipe) for img in images]
+    return [
+        draw_view_params(SampleKey(i, 0, 31), *img.shape[:2], recipe)
+        for i, img in enumerate(images)
+    ]
 
 
 def batch_of(
@@ -278,9 +281,8 @@ def edges(height: int, width: int, top: int, left: int) -> np.ndarray:
 def test_edges_stand_where_they_should(
     height: int, width: int, shrinks: bool
 ) -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        params = draw_view_params(rng, height, width, GEOMETRY)
+    for i in range(5):
+        params = draw_view_params(SampleKey(i, 0, 0), height, width, GEOMETRY)
         # The edge is in the middle of the first view.
         box = params[0]
         top, left = (

@@ -12,19 +12,18 @@ from PIL import Image
 from swav_plugin.compat import jit
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.transforms import (
+    ColorJitter,
     MultiCrop,
+    MultiView,
     PackViews,
     multi_crop,
-    sample_rng,
 )
-from swav_plugin.datasets.transforms.randomness import FIRST_VIEW
 from swav_plugin.datasets.transforms.view_params import (
     FLIP,
     GRAYSCALE,
     NUM_PARAMS,
     ORDER,
     SIGMA,
-    draw_view_params,
 )
 from swav_plugin.registry import TRANSFORMS
 
@@ -187,14 +186,44 @@ def test_on_device_leaves_the_image_and_adds_the_rows() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_rows_are_those_of_the_first_stream() -> None:
-    # Golden rule, not golden values: a resumed run must draw the same.
-    transform = swav_crops(on_device=True)
-    rows = transform(dict(img=photo(), sample_idx=KEY))['view_params']
-    expected = draw_view_params(
-        sample_rng(KEY, FIRST_VIEW), 120, 160, transform.recipe
+@pytest.mark.parametrize(
+    'strengths, probs',
+    [
+        ((0.8, 0.8, 0.8, 0.2), (0.5, 0.8, 0.2, 0.5)),
+        ((0.8, 0.0, 0.4, 0.5), (0.0, 1.0, 0.5, 1.0)),
+    ],
+)
+def test_views_are_those_of_the_separate_transforms(
+    photos: list[np.ndarray],
+    strengths: tuple[float, ...],
+    probs: tuple[float, ...],
+) -> None:
+    ratios = [(0.14, 1.0), (0.05, 0.14)]
+    fast = MultiCrop(
+        [2, 6], [224, 96], ratios, (3 / 4, 4 / 3), probs[0], *strengths,
+        *probs[1:3], blur_prob=probs[3],
+    )  # fmt: skip
+    slow = MultiView(
+        [2, 6],
+        [
+            [
+                dict(type='RandomResizedCrop', size=s, crop_ratio_range=ratio),
+                dict(type='RandomFlip', prob=probs[0]),
+                ColorJitter(*strengths, probs[1]),
+                dict(type='RandomGrayscale', prob=probs[2]),
+                dict(type='GaussianBlur', prob=probs[3]),
+            ]
+            for s, ratio in zip((224, 96), ratios)
+        ],
     )
-    np.testing.assert_array_equal(rows, expected)
+    for index, img in enumerate([*photos, photo(1, 1), photo(3, 400)]):
+        results = dict(img=img, sample_idx=SampleKey(index, 3, 31))
+        views, others = (
+            transform(dict(results))['img'] for transform in (fast, slow)
+        )
+        assert len(views) == len(others) == 8
+        for a, b in zip(views, others):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize('prob', [0, 1])
