@@ -56,12 +56,12 @@ JITTER = [
     ),
     ('Lighting', dict(alphastd=0.1)),
 ]
-CENTRE = [
+CENTER = [
     ('LoadImage', {}),
     ('ResizeEdge', dict(scale=256, edge='short', backend='pillow')),
     ('CenterCrop', dict(crop_size=224)),
 ]
-PLACES = CENTRE[:2] + [
+PLACES = CENTER[:2] + [
     ('CenterCrop', dict(crop_size=256)),
     ('RandomCrop', dict(crop_size=224)),
     CROP[2],
@@ -293,7 +293,7 @@ def test_data(name: str) -> None:
     assert calls(train.dataset.pipeline) == facts.augmentation + PACK
     if name != CIFAR:
         assert (train.dataset.ann_file, val.dataset.ann_file) == facts.lists
-        assert calls(val.dataset.pipeline) == CENTRE + PACK
+        assert calls(val.dataset.pipeline) == CENTER + PACK
 
 
 @pytest.mark.parametrize('name', FACTS)

@@ -307,7 +307,7 @@ def write_weights(path: Path, **options: Any) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     weights = ResNet(**options).state_dict()
     for value in weights.values():
-        # Statistics too are unlike those of a network as initialised.
+        # Statistics too are unlike those of a network as initialized.
         value.copy_(torch.rand(value.shape) * 10)
     torch.save(
         dict(

@@ -1,4 +1,4 @@
-"""ImageNet, cut to 224 px at random for training, from the centre for tests.
+"""ImageNet, cut to 224 px at random for training, from the center for tests.
 
 Folders with one folder for each class, or list files of lines "path label"
 (ann_file, relative to data_root).

@@ -16,7 +16,7 @@ Command:
     python tools/train.py configs/selfsup/swav/\
 swav_vit-small-p16_1xb128-mcrop-2-4-coslr-200e_imagenette-224-96.py --amp
 
-Bar: 89.7 linear (online probe, best epoch), 86.4 with 20 nearest neighbours,
+Bar: 89.7 linear (online probe, best epoch), 86.4 with 20 nearest neighbors,
 stable-pretraining on one A100. No time published.
 """
 

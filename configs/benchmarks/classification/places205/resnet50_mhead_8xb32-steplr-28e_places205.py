@@ -2,7 +2,7 @@
 
 Reproduces the page (mmselfsup 0.x): features averaged over windows as for
 VOC07 SVMs, batch norm without scale and shift, linear; short edge to 256,
-centre 256, a random 224 of it; SGD with Nesterov, lr 0.01, divided by 10 after
+center 256, a random 224 of it; SGD with Nesterov, lr 0.01, divided by 10 after
 7, 14 and 21 of 28 epochs; batch 256. The page has 23.33, 35.45, 43.13, 51.98
 and 55.09 % top-1 for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96
 (mmselfsup; not measured here).
