@@ -1,7 +1,7 @@
-"""Benchmarks that train against the numbers that made the page.
+"""Check the numbers in the configs of the benchmarks that train.
 
-The table is written from mmselfsup 0.x, whose page these reproduce, and from
-upstream's protocols, not derived from the files.
+The table below was written from mmselfsup 0.x, whose benchmarks they
+reproduce, and from upstream's protocols; it is not derived from the configs.
 """
 
 import ast

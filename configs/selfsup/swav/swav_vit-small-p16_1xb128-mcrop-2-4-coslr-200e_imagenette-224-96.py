@@ -2,7 +2,7 @@
 
 Our recipe, not measured here. It takes from stable-pretraining's Imagenette
 run ViT-S/16 (class token), 2x224 + 4x96 px, batch 128 and AdamW 0.0005. Small
-sets collapse to ln K easily, so other than its K = 3000 and epsilon 0.05: K =
+datasets collapse to ln K easily, so unlike its K = 3000 and epsilon 0.05: K =
 100, ten times the classes (facebookresearch/swav#64) and less than the batch;
 epsilon 0.03; prototypes frozen for 5 epochs. Not stated by a source we hold
 and so ours too: weight decay 0.05 on weights only, warm-up of 10 epochs, drop
