@@ -1,9 +1,8 @@
 """Cut views on the CPU in one compiled loop (numba): `MultiCrop`'s fast path.
 
 The operations of `pillow_ops` under the same names, as loops over bytes.
-`pillow_ops` is the reference. Promised: the same bytes as with Pillow 13 or
-newer, at any argument; older versions of Pillow resize in another order, and
-values differ by 1. `device_ops` is the third implementation.
+`pillow_ops` is the reference, and `device_ops` the third implementation.
+Promised: the bytes of `pillow_ops` at any argument.
 
 A view is planar here, (3, size, size) uint8, and changed in place. Flipping
 is a part of `crop_and_resize`, where it costs nothing. V: views.
