@@ -194,7 +194,7 @@ def test_wrong_use() -> None:
         model([images, images], mode='loss')
     with pytest.raises(ValueError, match="got mode='train'; use"):
         model(images, mode='train')
-    with pytest.warns(DeprecationWarning, match="'page' is now 'mmselfsup'"):
+    with pytest.warns(FutureWarning, match="'page' is now 'mmselfsup'"):
         model = build(windows='page')
     assert model.windows == 'mmselfsup'
     with pytest.raises(ValueError, match='images of 224x224'):

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from swav_plugin.compat.moved import moved_names
+
 from ..transforms.loading import UnreadableImage
 from .annotations import (
     read_cityscapes,
@@ -35,6 +37,8 @@ from .split import (
 )
 
 __all__ = ['NAMES', 'DatasetReport', 'check', 'read_coco']
+
+__getattr__ = moved_names(__name__)
 
 
 class DatasetReport(NamedTuple):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
 from swav_plugin.compat.wrappers import unwrap
@@ -20,6 +19,7 @@ from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
 from .pretrained import PretrainedHook
+from .replaceable import ReplaceableHook
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class TrainingProtocol:
 
 
 @HOOKS.register_module()
-class ResultsHook(Hook):
+class ResultsHook(ReplaceableHook):
     """Keep the numbers of the last evaluation in `results.json`.
 
     For trainings that are evaluated, and for tests of what they gave; the
