@@ -15,7 +15,6 @@ import swav_plugin
 from swav_plugin.compat.moved import MOVED, renamed_arguments
 from tests.conftest import REPO_ROOT
 
-
 MODULES = {old: new for old, new in MOVED.items() if ':' not in old}
 NAMES = {old: new for old, new in MOVED.items() if ':' in old}
 

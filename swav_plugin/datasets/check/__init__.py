@@ -33,7 +33,7 @@ from .split import (
     check_counts,
     check_files,
     check_pixels,
-    describe,
+    describe_split,
 )
 
 __all__ = ['NAMES', 'DatasetReport', 'check', 'read_coco']
@@ -105,7 +105,7 @@ def check(
         if not os.path.isdir(root):
             raise FileNotFoundError(f'{root} is not a folder.')
         for split in known.read(Path(root), any_size):
-            lines.append(describe(split))
+            lines.append(describe_split(split))
             files = [*split.images, *split.masks, *split.others]
             for path, size in zip(files, check_files(files)):
                 digest.update(f'{path.removeprefix(root)} {size}\n'.encode())

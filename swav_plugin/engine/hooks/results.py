@@ -146,7 +146,7 @@ class ResultsHook(ReplaceableHook):
         if not is_main_process():
             return
         protocol = TrainingProtocol(
-            **describe(runner),
+            **describe_training(runner),
             **training,
             test_set=_data_set(runner, test_loader),
             num_test_images=len(getattr(runner, test_loader).dataset),
@@ -176,7 +176,7 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     return converted
 
 
-def describe(runner: Runner) -> dict[str, Any]:
+def describe_training(runner: Runner) -> dict[str, Any]:
     """Return the fields of a protocol that model and config tell."""
     cfg = runner.cfg
     wrapper = cfg.get('optim_wrapper') or {}
