@@ -423,7 +423,7 @@ def test_head_of_file(name: str) -> None:
     assert head is not None
     script = f'dist_train_{"fpn" if "fpn" in name else "c4"}.sh'
     assert f'tools/benchmarks/mmdetection/{script} ' in head
-    assert f'mmdetection/{name}.py PRETRAIN 8' in head
+    assert f'mmdetection/{name}.py CHECKPOINT 8' in head
     assert 'not measured here' in ' '.join(head.split())
     assert 'Differences: ' in head
 

@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--with-random',
         action='store_true',
-        help='measure the same network at random initialisation as well',
+        help='measure the same network at random initialization as well',
     )
     _add_changes(parser)
     args = parser.parse_args(argv)

@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='fill the backbone from this checkpoint: a file, a URL or the '
         'name of a model of the zoo; every backbone key must be in it. '
-        f"'{RANDOM}' leaves it as initialised. A resumed run must have begun "
+        f"'{RANDOM}' leaves it as initialized. A resumed run must have begun "
         'with the same',
     )
     parser.add_argument(

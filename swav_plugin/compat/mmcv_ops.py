@@ -193,7 +193,7 @@ def roi_align_forward(
         sampling_ratio: Samples along each side of a bin; 0 for its size in
             pixels of the feature map, rounded up.
         pool_mode: 1, the average.
-        aligned: True if pixel centres are at .5; else boxes are at least 1
+        aligned: True if pixel centers are at .5; else boxes are at least 1
             wide and high.
 
     Raises:

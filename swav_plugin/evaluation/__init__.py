@@ -4,7 +4,7 @@ from swav_plugin.engine.results import Result
 
 from .feature_loop import FeatureEvalLoop
 from .feature_store import FeatureProtocol, FeatureSet, Labels
-from .knn import KNN, knn_predict, nearest_neighbours
+from .knn import KNN, knn_predict, nearest_neighbors
 from .svm import low_shot_map, svm_map
 from .topk_accuracy import TopKAccuracy
 from .voc07_svm import VOC07SVM
@@ -20,6 +20,6 @@ __all__ = [
     'TopKAccuracy',
     'knn_predict',
     'low_shot_map',
-    'nearest_neighbours',
+    'nearest_neighbors',
     'svm_map',
 ]

@@ -91,7 +91,7 @@ class FeatureEvalLoop(BaseLoop):
         dataloader: Config of the test images, given by the Runner:
             `val_dataloader` or `test_dataloader`. No sampler.
         evaluator: Configs of evaluators, such as `KNN` and `VOC07SVM`.
-        bank_dataloader: Config of the labelled training images.
+        bank_dataloader: Config of the labeled training images.
         features: 'avgpool', the mean of the last feature map; 'neck', SwAV's
             embedding; 'feature1' to 'feature5', averaged over windows, which
             need a `ResNetWithStem`.

@@ -169,7 +169,7 @@ def low_shot_map(
     As `svm_map`, but trained on seeded samples. One cost serves all classes
     and samples. mmselfsup takes the one that is best on the test set; the
     honest one is best, on average over the samples, for the training images
-    that the other samples labelled.
+    that the other samples labeled.
 
     Args:
         train_x: (N, D).

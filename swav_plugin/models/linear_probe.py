@@ -93,7 +93,7 @@ class LinearProbe(BaseModel):
         """Run one of the model's three uses.
 
         Args:
-            inputs: (N, 3, h, w), normalised.
+            inputs: (N, 3, h, w), normalized.
             data_samples: With `gt_label` for 'loss'; filled in by 'predict'.
             mode: 'loss' for training, 'tensor' for scores, (N, P, Y),
                 'predict' for scores in data samples.

@@ -78,7 +78,7 @@ class SwAV(BaseModel):
         """Run one of the model's three uses.
 
         Args:
-            inputs: One normalised (B, 3, h, w) tensor for each view. 'tensor'
+            inputs: One normalized (B, 3, h, w) tensor for each view. 'tensor'
                 and 'predict' use the first, and also take a single tensor.
             data_samples: One for each image, filled in by 'predict'.
             mode: 'loss' for training, 'tensor' for features, 'predict' for

@@ -27,7 +27,7 @@ def sinkhorn(
         scores: (N, K) similarities of this rank's N samples to K prototypes,
             any float dtype. N may differ between ranks.
         epsilon: Entropy weight, > 0. Smaller gives harder codes.
-        num_iters: Sweeps, >= 1. A sweep equalises prototypes, then samples.
+        num_iters: Sweeps, >= 1. A sweep equalizes prototypes, then samples.
 
     Returns:
         (N, K) codes, each row summing to 1; float32, or float64 if the scores

@@ -26,7 +26,7 @@ class SwAVNeck(BaseModule):
         out_channels: D.
         norm_cfg: Norm after the hidden layer; None for no norm.
         init_cfg: As in mmengine. Without it layers keep torch's default
-            initialisation, as upstream's do.
+            initialization, as upstream's do.
 
     Source: SwAV (arXiv:2006.09882), Appendix B.
     """

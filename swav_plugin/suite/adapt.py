@@ -268,7 +268,7 @@ def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
         cfg.val_dataloader,
         cfg.test_dataloader,
     ):
-        # COCO's palette may have too few colours.
+        # COCO's palette may have too few colors.
         loader.dataset.metainfo = dict(classes=train, palette=None)
     for head in ('bbox_head', 'mask_head'):
         cfg.model.roi_head[head].num_classes = len(train)

@@ -73,7 +73,7 @@ def to_markdown(suite: dict[str, Any]) -> str:
             [[row.label, *map(text, row.cells)] for row in section.rows],
         )
     if report.gains:
-        lines += ['', '## Against random initialisation', '']
+        lines += ['', '## Against random initialization', '']
         lines += _table(
             ['Table', 'Column', 'Random', 'Pretrained', 'Gain'],
             [

@@ -100,7 +100,7 @@ class Report(NamedTuple):
         checkpoint: Things to tell about it.
         setting: The same about the command and the machine.
         sections: Tables.
-        gains: Table, column, number at random initialisation and number of
+        gains: Table, column, number at random initialization and number of
             the checkpoint, of what was measured for both.
         done: Entries, for how each number came about.
         missing: Entries that were not measured.

@@ -76,7 +76,7 @@ def run_suite(
         root: Folder of the data sets.
         datasets: 'NAME=PATH' of those that are elsewhere, or stand in.
         options: What to change about the runs.
-        with_random: Measure the same network at random initialisation, too.
+        with_random: Measure the same network at random initialization, too.
 
     Returns:
         How many runs failed.
@@ -97,7 +97,7 @@ def run_suite(
     ]
     if with_random:
         subjects.append(
-            Subject(RANDOM, 'random initialisation', RANDOM, RANDOM)
+            Subject(RANDOM, 'random initialization', RANDOM, RANDOM)
         )
     suite = _empty_report(checkpoint, subjects, network, options)
     found = find_data(

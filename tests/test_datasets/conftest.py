@@ -12,7 +12,7 @@ from swav_plugin.datasets.transforms import read_rgb
 def write_image(
     path: Path, seed: int, height: int = 40, width: int = 60
 ) -> np.ndarray:
-    """Write a colourful PNG or JPEG, making folders; gives its pixels."""
+    """Write a colorful PNG or JPEG, making folders; gives its pixels."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(256, size=(5, 7, 3), dtype=np.uint8)
     img = Image.fromarray(coarse).resize((width, height))

@@ -96,7 +96,7 @@ def example() -> dict[str, Any]:
     return dict(
         checkpoint=dict(Checkpoint='w.pth', Network='ResNet-50'),
         setting=dict(Software='torch 2 & more'),
-        subjects=dict(pretrained='net', random='random initialisation'),
+        subjects=dict(pretrained='net', random='random initialization'),
         entries=[
             _knn(
                 'pretrained',

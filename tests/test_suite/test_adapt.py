@@ -44,7 +44,7 @@ def test_config_of_knn(
             node.get('scale', node.get('crop_size'))
             for node in dataset.pipeline[1:3]
         ] == [128, 112]
-    # 36 images have no 100 neighbours.
+    # 36 images have no 100 neighbors.
     assert cfg.test_evaluator[0].k == [10, 20]
     (entry,) = written['entries']
     assert entry['notes'] == ['too few images for k = 100, 200']

@@ -40,7 +40,7 @@ def test_tables_hold_what_was_measured(suite: dict[str, Any]) -> None:
     assert [*found] == [KNN, SVM, f'{SVM}, chosen without the test set']
     assert [row[:2] for row in found[KNN].rows] == [
         ('net', 'pretrained'),
-        ('random initialisation', 'random'),
+        ('random initialization', 'random'),
         (MMSELFSUP, 'published'),
     ]
     assert [row.cells for row in found[KNN].rows] == [
@@ -160,7 +160,7 @@ def test_numbers_on_other_data_say_so(suite: dict[str, Any]) -> None:
     suite['entries'][0].update(data='nette', is_stand_in=True)
     found = sections(suite)
     assert found[KNN].rows[0].label == 'net, on nette'
-    assert found[KNN].rows[1].label == 'random initialisation'
+    assert found[KNN].rows[1].label == 'random initialization'
     assert found[KNN].note.endswith(
         'Measured on a stand-in for the published data set, nette: not to be '
         'compared with published rows.'
@@ -245,7 +245,7 @@ def test_bars_are_as_long_as_numbers(suite: dict[str, Any]) -> None:
     ] == [
         [
             ('pretrained', 'net', 61.25),
-            ('random', 'random initialisation', 5.0),
+            ('random', 'random initialization', 5.0),
         ],
         [('pretrained', 'net', 60.5)],
     ]

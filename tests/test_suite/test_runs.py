@@ -401,5 +401,5 @@ def test_pictures_of_real_runs(
             plain = np.asarray(
                 image.convert('RGB').resize(drawn.shape[1::-1]), np.float64
             )
-        if library == 'mmseg':  # every pixel has a class, and its colour
+        if library == 'mmseg':  # every pixel has a class, and its color
             assert np.abs(drawn - plain).mean() > 8

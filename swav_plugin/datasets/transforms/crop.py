@@ -148,10 +148,10 @@ class RandomFlip(RandomTransform):
 
 @TRANSFORMS.register_module()
 class RandomRotation(RandomTransform):
-    """Turn the image about its centre by a random angle; it keeps its size.
+    """Turn the image about its center by a random angle; it keeps its size.
 
     Bilinear interpolation (Pillow). Not part of SwAV's recipe; it suits small
-    sets such as handwritten digits, where colour means nothing.
+    sets such as handwritten digits, where color means nothing.
 
     Args:
         max_angle_rad: The angle is uniform in [-max_angle_rad,

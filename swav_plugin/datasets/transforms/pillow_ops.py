@@ -62,7 +62,7 @@ def cut_views(img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
         if row[FLIP]:
             view = flip(view)
         order = [int(i) for i in row[ORDER : ORDER + 4] if i != NOTHING]
-        view = jitter_colours(view, [(i, row[AMOUNT + i]) for i in order])
+        view = jitter_colors(view, [(i, row[AMOUNT + i]) for i in order])
         if row[GRAYSCALE]:
             view = to_grayscale(view)
         if row[SIGMA]:
@@ -88,10 +88,10 @@ def flip(img: np.ndarray) -> np.ndarray:
     return img[:, ::-1]
 
 
-def jitter_colours(
+def jitter_colors(
     img: np.ndarray, adjustments: Iterable[tuple[int, float]]
 ) -> np.ndarray:
-    """Make colour adjustments, each with its amount, one after another."""
+    """Make color adjustments, each with its amount, one after another."""
     pil_img = Image.fromarray(img)
     for adjustment, amount in adjustments:
         pil_img = _ADJUST[adjustment](pil_img, amount)

@@ -19,13 +19,13 @@ from .streams import FIRST_VIEW, Streams, fill_stream, kind_number
 # Columns of a row. TOP to WIDTH are in pixels of the image, SIZE and SIGMA in
 # pixels of the view; SIGMA is 0 if there is no blur.
 SIZE, TOP, LEFT, HEIGHT, WIDTH, FLIP = range(6)
-# Columns ORDER to ORDER + 3: the colour adjustments to make, one after
+# Columns ORDER to ORDER + 3: the color adjustments to make, one after
 # another; NOTHING where there are no more.
 ORDER = 6
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NOTHING = -1
 ADJUSTMENTS = ('brightness', 'contrast', 'saturation', 'hue')
-# Column AMOUNT + adjustment: a factor, or for HUE turns of the colour circle.
+# Column AMOUNT + adjustment: a factor, or for HUE turns of the color circle.
 AMOUNT = 10
 GRAYSCALE, SIGMA = 14, 15
 NUM_PARAMS = 16
@@ -141,7 +141,7 @@ def choose_adjustments(
     order: np.ndarray,
     amounts: np.ndarray,
 ) -> None:
-    """Turn (NUM_FOR_ADJUSTMENTS,) numbers in [0, 1) into colour adjustments.
+    """Turn (NUM_FOR_ADJUSTMENTS,) numbers in [0, 1) into color adjustments.
 
     Fills (4,) columns ORDER and (4,) columns AMOUNT of a row, as `ColorJitter`
     says, which calls it.

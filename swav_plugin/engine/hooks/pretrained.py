@@ -29,7 +29,7 @@ class PretrainedHook(ReplaceableHook):
     Args:
         checkpoint: A file in any layout in ``swav_plugin.checkpoints.keys``,
             its URL, or the name of a model of the zoo. 'random' for a
-            backbone as initialised. None if the command line is to name one.
+            backbone as initialized. None if the command line is to name one.
     """
 
     def __init__(self, checkpoint: str | None = None) -> None:
@@ -56,10 +56,10 @@ class PretrainedHook(ReplaceableHook):
             raise ValueError(
                 'this config measures a pretrained backbone, but none is '
                 'named; add --pretrained CHECKPOINT, or --pretrained random '
-                'for one as initialised.'
+                'for one as initialized.'
             )
         if self.checkpoint.source == RANDOM:
-            filled = 'The backbone is as initialised: no weights were loaded.'
+            filled = 'The backbone is as initialized: no weights were loaded.'
         else:
             filled = self._load(unwrap(runner.model), dry_run)
         if not dry_run:

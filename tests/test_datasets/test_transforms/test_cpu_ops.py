@@ -218,22 +218,22 @@ def test_hue(turns: float) -> None:
         )
 
 
-def test_hue_and_grayscale_of_all_colours() -> None:
-    colours = (
+def test_hue_and_grayscale_of_all_colors() -> None:
+    colors = (
         np.arange(2**24, dtype='<u4')
         .view(np.uint8)
         .reshape(4096, 4096, 4)[..., :3]
     )
-    expected = F.adjust_hue(Image.fromarray(colours), 0.15)
-    view = planar(colours)
+    expected = F.adjust_hue(Image.fromarray(colors), 0.15)
+    view = planar(colors)
     adjust_hue(view, 0.15)
     np.testing.assert_array_equal(view.transpose(1, 2, 0), expected)
 
-    view = planar(colours)
+    view = planar(colors)
     to_grayscale(view)
     for channel in view:
         np.testing.assert_array_equal(
-            channel, Image.fromarray(colours).convert('L')
+            channel, Image.fromarray(colors).convert('L')
         )
 
 

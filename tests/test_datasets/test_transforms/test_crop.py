@@ -86,7 +86,7 @@ def test_boxes_are_distributed_as_torchvisions(
 def _box_statistics(
     boxes: np.ndarray, height: int, width: int
 ) -> list[np.ndarray]:
-    """Area, aspect, position and centre of (N, 4) boxes."""
+    """Area, aspect, position and center of (N, 4) boxes."""
     top, left, crop_height, crop_width = boxes.T
     return [
         crop_height * crop_width,
@@ -200,9 +200,9 @@ def test_rotation_pixels_equal_torchvisions(
 
 def test_positive_angle_turns_counter_clockwise() -> None:
     img = np.zeros((5, 5, 3), np.uint8)
-    img[2, 4] = 200  # right of the centre
+    img[2, 4] = 200  # right of the center
     turned = RandomRotation(2.0).apply(img, math.pi / 2)
-    assert turned[0, 2, 0] == 200  # above the centre
+    assert turned[0, 2, 0] == 200  # above the center
 
 
 def test_angle_is_uniform() -> None:

@@ -30,7 +30,7 @@ from swav_plugin.datasets.transforms.device_ops import (
     adjust_hue,
     cut_views,
     gaussian_blur,
-    jitter_colours,
+    jitter_colors,
     to_grayscale,
 )
 from swav_plugin.datasets.transforms.formatting import whole_image
@@ -167,7 +167,7 @@ def test_views_equal_those_of_the_cpu(photos: list[np.ndarray]) -> None:
     ] * 3
     difference = errors(views, photos, rows)
     assert difference.mean() < 0.25 and difference.max() < 1.2
-    # An image that has another one's colours is far away.
+    # An image that has another one's colors is far away.
     assert errors(views, photos, rows[::-1]).mean() > 10
 
 
@@ -310,7 +310,7 @@ def test_edges_stand_where_they_should(
             assert step * (1 - 2 * row[FLIP]) >= 0
 
 
-# Colours
+# Colors
 
 
 def test_grayscale_is_pillows() -> None:
@@ -339,7 +339,7 @@ def test_hue_is_pillows(turns: float) -> None:
     assert difference.mean() < 0.01 and difference.max() <= 6
 
 
-def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
+def test_colors_in_every_order(photos: list[np.ndarray]) -> None:
     rng = np.random.default_rng(0)
     orders = [
         order for num in range(5) for order in permutations(range(4), num)
@@ -352,7 +352,7 @@ def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
     rows[:, AMOUNT + 3] = rng.uniform(-0.5, 0.5, size=65)
     for row, order in zip(rows, orders):
         row[ORDER : ORDER + len(order)] = order
-    found = jitter_colours(
+    found = jitter_colors(
         torch.cat([as_batch(crop) for crop in crops]),
         torch.from_numpy(rows).float(),
     )

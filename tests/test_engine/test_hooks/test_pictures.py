@@ -91,7 +91,7 @@ def test_what_is_found_is_drawn_over_the_image(
         assert differ(everywhere, slice(210, 400), BLUE).max() <= 20
         # The upper half of the box is the image, right of its text.
         assert differ(slice(108, 122), slice(102, 112), ORANGE).max() <= 20
-        # 4 parts of the class's colour, of which mmdet shifts each channel
+        # 4 parts of the class's color, of which mmdet shifts each channel
         # by up to 64 for each mask, to 1 of the image.
         masked = pixels[138:152, 50:110].reshape(-1, 3)
         assert (masked.min(0) >= np.array([46, 181, 4]) - 20).all()

@@ -99,7 +99,7 @@ def test_random_weights_are_asked_for(
         PretrainedHook('random').before_train(run)
     assert torch.equal(run.model.backbone[0].weight, before)
     assert caplog.messages == [
-        'The backbone is as initialised: no weights were loaded.'
+        'The backbone is as initialized: no weights were loaded.'
     ]
 
 

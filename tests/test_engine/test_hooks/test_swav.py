@@ -47,7 +47,7 @@ class Recorder(Hook):
 
     def moved(self) -> list[bool]:
         """Whether each iteration but the first moved the prototypes."""
-        # Normalising once more changes the last bit.
+        # Normalizing once more changes the last bit.
         return [
             not torch.allclose(a, b, atol=1e-6)
             for a, b in zip(self.prototypes, self.prototypes[1:])
