@@ -78,6 +78,12 @@ MOVED = {
     'swav_plugin.datasets.list_file:new_folder': (
         'swav_plugin.checkpoints.atomic:new_folder'
     ),
+    **{
+        f'swav_plugin.evaluation{module}:nearest_neighbours': (
+            'swav_plugin.evaluation.knn:nearest_neighbors'
+        )
+        for module in ('', '.knn')
+    },
     'swav_plugin.evaluation.feature_store:Result': (
         'swav_plugin.engine.results:Result'
     ),
