@@ -71,7 +71,7 @@ PACK = [('PackViews', {})]
 
 @dataclass
 class Facts:
-    """What a recipe must be; `drops` is epochs and factor, () a cosine."""
+    """The numbers of a recipe; `drops` is epochs and factor, () a cosine."""
 
     gpus: int
     batch_per_gpu: int

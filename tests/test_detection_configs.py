@@ -1,6 +1,6 @@
 """The configs of detection against the reference: every number that matters.
 
-The numbers stand here a second time on purpose: they are of mmselfsup 1.0's
+The numbers are repeated here on purpose: they are of mmselfsup 1.0's
 configs as mmengine reads them, less the mistakes that heads of files name.
 """
 
@@ -30,7 +30,7 @@ FOLDER = Path(__file__).resolve().parents[1] / (
 
 
 class Facts(NamedTuple):
-    """What the reference table says of a config."""
+    """A row of the reference table."""
 
     old_name: str
     base: str  # mmdet's

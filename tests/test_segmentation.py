@@ -53,7 +53,7 @@ SYNC_BN = dict(type='SyncBN', requires_grad=True)
 
 
 class Facts(NamedTuple):
-    """What the table says of a config."""
+    """A row of the table."""
 
     bases: list[str]  # mmseg's
     batch: int  # on each of 4 GPUs
@@ -432,7 +432,7 @@ def run(
 
 
 def scalars(work_dir: Path) -> list[dict[str, float]]:
-    """What the newest run of a work dir logged."""
+    """Read the log of the newest run in a work dir."""
     newest = max(work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for line in newest.read_text().splitlines()]
 

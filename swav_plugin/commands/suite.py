@@ -60,13 +60,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the data sets are."""
+    """Add the options that say where the datasets are."""
     folders = dict.fromkeys(data.folder for data in known_data().values())
     parser.add_argument(
         '--root',
         type=Path,
         default=Path('data'),
-        help=f'folder of the data sets: {", ".join(folders)} (default: data)',
+        help=f'folder of the datasets: {", ".join(folders)} (default: data)',
     )
     parser.add_argument(
         '--dataset',
@@ -74,7 +74,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action='extend',
         default=[],
-        help='a data set that is elsewhere, or stands in for one: '
+        help='a dataset that is elsewhere, or stands in for one: '
         'imagenet=PATH takes any folder with train/CLASS/ and val/CLASS/',
     )
 

@@ -3,7 +3,7 @@
 `pip install mmcv-lite` and onedl-mmcv's wheel install `mmcv.ops` without its
 compiled part, `mmcv._ext`, and mmdet cannot be imported without that.
 `swav_plugin.compat.stack` makes Python run this file as `mmcv._ext` if there
-is no compiled one.
+is not a compiled one.
 
 Each function takes the arguments of the compiled one of its name and, like
 it, writes its result into a tensor of the caller. All run on CPU and CUDA,

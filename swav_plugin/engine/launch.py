@@ -1,4 +1,4 @@
-"""What all commands share: their arguments, and how they run.
+"""Define the arguments that all commands share, and run a command.
 
 Configs are read in `config`, what was built from them is checked in `checks`.
 """
@@ -37,9 +37,9 @@ def add_common_arguments(
     """Add the options that all commands with a config have.
 
     Args:
-        parser: The command's.
-        results: What goes into the work dir beside logs.
-        example: What ``--cfg-options`` may be followed by.
+        parser: The parser of the command.
+        results: Name of what the work dir holds besides logs.
+        example: An example of options for ``--cfg-options``.
     """
     parser.add_argument(
         '--work-dir',

@@ -98,7 +98,7 @@ class FeatureEvalLoop(BaseLoop):
         windows: 'mmselfsup' for its pooling of feature1 to feature5, which
             needs images of 224 px; 'adaptive' for the same number of windows
             on images of any size.
-        dtype: Of the features on disk: 'float16' or 'float32'.
+        dtype: Type of the features on disk, 'float16' or 'float32'.
         cache_dir: Keep features here for later runs with the same weights,
             images and transforms; None to delete them after evaluation.
 

@@ -78,7 +78,7 @@ def svm_map(
         train_y: (N, Y) of 1 present, 0 absent, -1 difficult.
         test_x: (M, D).
         test_y: (M, Y).
-        costs: Of equally good ones the first is chosen.
+        costs: The candidates; of equally good ones the first is chosen.
         num_folds: Each class needs at least as many positive images.
 
     Raises:
@@ -177,9 +177,9 @@ def low_shot_map(
         test_x: (M, D).
         test_y: (M, Y).
         k: Positive images of each class; negative ones are (Y - 1) k.
-        costs: To choose from.
+        costs: The candidates.
         num_samples: >= 2.
-        seed: Of the samples.
+        seed: Seed of the samples.
 
     Raises:
         ValueError: A class has too few images.

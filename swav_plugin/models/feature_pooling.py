@@ -124,7 +124,7 @@ def pick_feature(
 
     Args:
         backbone: As for `check_features`.
-        outputs: What the backbone returned.
+        outputs: The outputs of the backbone.
         feature: 'avgpool', the mean of the last map, or 'feature1' to
             'feature5'.
         windows: 'mmselfsup' for `MMSELFSUP_WINDOWS`, 'adaptive' for `GRIDS`

@@ -55,7 +55,7 @@ class SwAVNeck(BaseModule):
         """Average the last feature map over space.
 
         Args:
-            features: What a backbone returns: (N, C, h, w) maps, (N, C)
+            features: The output of a backbone: (N, C, h, w) maps, (N, C)
                 vectors, or a sequence of outputs, of which the last counts.
 
         Returns:

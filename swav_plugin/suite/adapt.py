@@ -56,7 +56,7 @@ def make_config(
     Args:
         name: Of the benchmark.
         network: Arguments of the ResNet in the checkpoint.
-        data: The data set that it reads.
+        data: The dataset that it reads.
         options: Of the user.
         feature_cache: Folder for the features of all runs.
 
@@ -133,7 +133,7 @@ def set_network(cfg: Config, network: dict[str, int]) -> None:
 
 
 def set_data(cfg: Config, data: FoundData) -> list[str]:
-    """Let a config read its data set where that is.
+    """Let a config read its dataset where that is.
 
     A set that stands in for the published one may be smaller: what needs more
     images than it has is left out.
@@ -283,7 +283,7 @@ def _stand_in_for_voc12aug(cfg: Config, root: Path) -> list[str]:
     return ['without the masks of SBD']
 
 
-# What a stand-in changes beside the folder, by data set. Returns notes.
+# What a stand-in changes beside the folder, by dataset. Returns notes.
 _STAND_INS: dict[str, Callable[[Config, Path], list[str]]] = dict(
     voc07=_stand_in_for_voc07,
     voc0712=_stand_in_for_voc0712,

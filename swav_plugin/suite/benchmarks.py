@@ -391,7 +391,7 @@ BENCHMARKS = dict(
 
 
 def known_data() -> dict[str, DataSet]:
-    """Return the data sets of all benchmarks by name."""
+    """Return the datasets of all benchmarks by name."""
     return {
         benchmark.data.name: benchmark.data
         for benchmark in BENCHMARKS.values()

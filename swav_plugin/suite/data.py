@@ -1,4 +1,4 @@
-"""Find the data sets of the benchmarks, or smaller ones that stand in."""
+"""Find the datasets of the benchmarks, or smaller ones that stand in."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from swav_plugin.engine.errors import UsageError
 
 
 class DataSet(NamedTuple):
-    """A data set that a benchmark reads.
+    """A dataset that a benchmark reads.
 
     Args:
         name: As `--dataset NAME=PATH` takes it, and `datasets.check`.
@@ -25,7 +25,7 @@ class UnfitData(UsageError):
 
 
 class FoundData(NamedTuple):
-    """A data set as it was found.
+    """A dataset as it was found.
 
     Args:
         data_set: Which one.
@@ -49,7 +49,7 @@ def parse_paths(
 
     Args:
         options: 'NAME=PATH' each.
-        known: All data sets by name.
+        known: All datasets by name.
 
     Raises:
         UsageError: A name is unknown or a folder does not exist.
@@ -71,11 +71,11 @@ def parse_paths(
 def find_data(
     data_sets: Iterable[DataSet], root: Path, paths: Mapping[str, Path]
 ) -> dict[str, FoundData]:
-    """Check every data set, each once; return them by name.
+    """Check every dataset, each once; return them by name.
 
     Args:
         data_sets: To look for.
-        root: Folder of all data sets.
+        root: Folder of all datasets.
         paths: Folders of those that are elsewhere, by name.
     """
     found = {}
@@ -90,7 +90,7 @@ def find_data(
 
 
 def look_at(data_set: DataSet, root: Path) -> FoundData:
-    """Check that a data set is there and complete, and note its size."""
+    """Check that a dataset is there and complete, and note its size."""
     if not root.is_dir():
         return FoundData(
             data_set,

@@ -191,7 +191,7 @@ def _section(
     stand_ins = dict.fromkeys(row.data for row in rows if row.data)
     if stand_ins:
         note += (
-            f' Measured on a stand-in for the published data set, '
+            f' Measured on a stand-in for the published dataset, '
             f'{", ".join(stand_ins)}: not to be compared with published rows.'
         )
     versions = dict.fromkeys(

@@ -73,7 +73,7 @@ def run_suite(
         checkpoint: A file, a URL or the name of a model of the zoo.
         out: Folder for all results.
         names: Of the benchmarks.
-        root: Folder of the data sets.
+        root: Folder of the datasets.
         datasets: 'NAME=PATH' of those that are elsewhere, or stand in.
         options: What to change about the runs.
         with_random: Measure the same network at random initialization, too.
@@ -179,7 +179,7 @@ def plan(
         suite: The report. Benchmarks that can't run are entered as skipped.
         subjects: The networks.
         names: Of the benchmarks.
-        found: Data sets by name.
+        found: Datasets by name.
         network: Arguments of the ResNet of all subjects.
         out: Folder of the report.
         options: Of the user.

@@ -113,7 +113,7 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 @pytest.fixture
 def build() -> Callable[..., tuple[Config, list[str]]]:
-    """What a command line makes of a config."""
+    """Return a function that builds the config of a command line."""
 
     def build_config(*argv: str) -> tuple[Config, list[str]]:
         return train.build_config(train.parse_args([*argv]))

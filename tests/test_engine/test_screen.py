@@ -1,4 +1,4 @@
-"""What reaches the screen, and what only the log file gets."""
+"""Check what reaches the screen, and what only the log file gets."""
 
 import logging
 import warnings

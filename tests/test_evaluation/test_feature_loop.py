@@ -169,7 +169,7 @@ def test_features_are_those_of_the_model(images: Path, tmp_path: Path) -> None:
 
 
 def count_batches(runner: Runner) -> int:
-    """How many batches the backbone sees in a test."""
+    """Count the batches that the backbone sees in a test."""
     backbone = runner.model.backbone
     with mock.patch.object(
         backbone, 'forward', wraps=backbone.forward

@@ -1,4 +1,4 @@
-"""What only a CUDA device can show."""
+"""Check what only a CUDA device can show."""
 
 from pathlib import Path
 

@@ -96,7 +96,7 @@ def make_head(**changes: Any) -> MultiLinearHead:
 
 
 class Probe(nn.Module):
-    """What an optimizer constructor looks at."""
+    """The parts of a model that an optimizer constructor looks at."""
 
     def __init__(self, head: MultiLinearHead) -> None:
         super().__init__()

@@ -178,7 +178,7 @@ def strides(model: SwAV) -> list:
 
 @pytest.mark.parametrize('channels_last', [True, False])
 def test_the_layout_follows_the_device(channels_last: bool) -> None:
-    # The meta device stands in for a GPU: it has layouts but no numbers.
+    # The meta device substitutes for a GPU: it has layouts but no numbers.
     model = make_model(channels_last=channels_last)
     before = strides(model)
     seen: list[Tensor] = []

@@ -65,7 +65,7 @@ def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
         str(hook.get('type')).endswith('ResultsHook') for hook in hooks
     )
     assert cfg.default_scope == SCOPES[benchmark.library]
-    # Everything is below the folder of the data set.
+    # Everything is below the folder of the dataset.
     roots = [
         str(node[key])
         for node in walk(cfg._cfg_dict)
@@ -150,7 +150,7 @@ def feature_results(cfg: Config) -> list[dict[str, Any]]:
 
 
 def classification_metrics(cfg: Config) -> dict[str, float]:
-    """What a classifier is measured by: one image, one correct class."""
+    """Return the metrics of a classifier for one correct image."""
     metric = METRICS.build(cfg.val_evaluator)
     scores = torch.eye(10)[3]
     sample: dict[str, Any] = dict(gt_label=torch.tensor([3]))
@@ -167,7 +167,7 @@ def classification_metrics(cfg: Config) -> dict[str, float]:
 
 
 def detection_metrics(cfg: Config) -> dict[str, float]:
-    """What a detector is measured by: one image, one object, found."""
+    """Return the metrics of a detector that finds the one object."""
     box = np.array([[8.0, 8.0, 40.0, 40.0]], np.float32)
     mask = np.zeros((1, 48, 48), np.uint8)
     mask[:, 8:40, 8:40] = 1
@@ -202,7 +202,7 @@ def detection_metrics(cfg: Config) -> dict[str, float]:
 
 
 def segmentation_metrics(cfg: Config) -> dict[str, float]:
-    """What a segmenter is measured by: one image of two classes."""
+    """Return the metrics of a segmenter for one image of two classes."""
     metric = METRICS.build(cfg.val_evaluator)
     metric.dataset_meta = dict(classes=('a', 'b'))
     classes = dict(data=torch.eye(4).long()[None])

@@ -1,4 +1,4 @@
-"""How a suite is laid out: what was measured first, the rest with reasons."""
+"""Check the layout of a report: results first, the rest with reasons."""
 
 import copy
 from typing import Any
@@ -162,7 +162,7 @@ def test_numbers_on_other_data_say_so(suite: dict[str, Any]) -> None:
     assert found[KNN].rows[0].label == 'net, on nette'
     assert found[KNN].rows[1].label == 'random initialization'
     assert found[KNN].note.endswith(
-        'Measured on a stand-in for the published data set, nette: not to be '
+        'Measured on a stand-in for the published dataset, nette: not to be '
         'compared with published rows.'
     )
     assert 'stand-in' not in found[SVM].note

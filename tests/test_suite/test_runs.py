@@ -1,4 +1,4 @@
-"""What the suite runs, skips, keeps and writes."""
+"""Check what the suite runs, skips, keeps and writes."""
 
 import base64
 import importlib.util

@@ -380,7 +380,7 @@ def equal_tensors(
     prefix: str,
     weights: dict[str, torch.Tensor],
 ) -> int:
-    """Compare what stands under a prefix with a backbone's weights."""
+    """Compare the weights under a prefix with a backbone's weights."""
     names = [key for key in model if key.startswith(prefix)]
     for key in names:
         assert torch.equal(
@@ -558,7 +558,7 @@ def test_what_is_drawn_is_found(
 def test_coco_metrics_of_moved_truth(
     config: Callable[..., str], test_data: Path, tmp_path: Path
 ) -> None:
-    """Of 80 classes, with crowds, far from 0 and 1."""
+    """Compare numbers far from 0 and 1: 80 classes, with crowds."""
     from mmengine.structures import InstanceData
 
     data, rng = test_data / 'coco_mini', np.random.default_rng(0)
@@ -779,7 +779,7 @@ def test_keys_of_mmdets_backbone_are_mmpretrains() -> None:
 def test_detectors_build_for_inference(
     config: Callable[..., str], tmp_path: Path
 ) -> None:
-    """What mmdet's init_detector does with our config and a checkpoint."""
+    """Let mmdet's init_detector read our config and a checkpoint."""
     from mmdet.apis import inference_detector, init_detector
 
     with DefaultScope.overwrite_default_scope('mmdet'):

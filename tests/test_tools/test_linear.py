@@ -141,7 +141,7 @@ def state(path: Path) -> dict[str, Any]:
 
 
 def is_untouched(checkpoint: Path, weights: Path) -> bool:
-    """Whether a backbone is as pretrained, bit by bit."""
+    """Return whether a backbone is as pretrained, bit for bit."""
     before = torch.load(weights)
     after = {
         key: value

@@ -1,4 +1,4 @@
-"""What every config shares: seed, logs, checkpoints, devices."""
+"""Settings of every pretraining: seed, logs, checkpoints, devices."""
 
 default_scope = 'swav_plugin'
 

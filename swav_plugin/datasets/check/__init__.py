@@ -42,14 +42,14 @@ __getattr__ = moved_names(__name__)
 
 
 class DatasetReport(NamedTuple):
-    """What a check found.
+    """The findings of a check.
 
     Args:
         lines: Counts of each split.
         problem: The first thing that is wrong; None if nothing is.
         digest: Hash of the names and sizes of all images and masks, and of
             the contents of annotations and lists; '' if there is a problem.
-            A different digest means that the set was changed.
+            A different digest means that the dataset was changed.
     """
 
     lines: list[str]
@@ -62,9 +62,9 @@ class KnownDataset(NamedTuple):
 
     Args:
         read: Reads the splits under a root; the second argument says whether
-            the set may have any size.
-        num_images: Of each split as published; empty for sets of any size.
-        num_classes: As published.
+            the dataset may have any size.
+        num_images: Published size of each split; empty if any size will do.
+        num_classes: Published number of classes.
     """
 
     read: Callable[[Path, bool], Iterator[DatasetSplit]]

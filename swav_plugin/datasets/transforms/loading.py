@@ -26,7 +26,7 @@ class UnreadableImage(RuntimeError):
 
     Args:
         path: The file.
-        reason: What is wrong with it, in words.
+        reason: A description of the fault.
     """
 
     def __init__(self, path: str, reason: str) -> None:

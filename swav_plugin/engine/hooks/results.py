@@ -27,19 +27,20 @@ class TrainingProtocol:
     """Protocol of a number of a network that was trained by a config.
 
     Args:
-        classifier: 'all weights trained', or what is on a frozen backbone.
-        features: What a frozen backbone gives; empty if all is trained.
-        windows: Of these features.
+        classifier: The classifier on a frozen backbone, or 'all weights
+            trained'.
+        features: Features of a frozen backbone; empty if all is trained.
+        windows: How these features are pooled.
         learning_rates: One for each of several classifiers.
-        pretrained: Name of the weights that the backbone began with; None
+        pretrained: Name of the weights that the backbone started from; None
             where the config or the checkpoint does not say.
         optimizer: Its config.
         schedulers: Their configs.
-        multipliers: Of the learning rate and such, by parts of names.
+        multipliers: Factors of the learning rate and such, by parts of names.
         train_set: Folders of the training images.
         num_train_images: None if they were not there, as in a test.
         test_set: Folders of the images that were measured.
-        num_test_images: How many of them there are.
+        num_test_images: Number of those images.
         batch_size: Images in a batch of one process.
         num_processes: None in a test, which does not know.
         unit: 'epoch' or 'iteration'.

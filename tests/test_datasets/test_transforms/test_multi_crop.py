@@ -95,7 +95,7 @@ def test_views_with_and_without_numba_are_equal(
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What MultiCrop logs, as if nothing had been logged before."""
+    """Collect the log lines of MultiCrop, including those logged once."""
     messages: list[str] = []
     monkeypatch.setattr(
         multi_crop, 'print_log', lambda message, **_: messages.append(message)

@@ -1,4 +1,4 @@
-"""What mmdet's visualizer draws reaches the files."""
+"""Check that what mmdet's visualizer draws reaches the files."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ ORANGE, BLUE, GREEN = (230, 140, 20), (20, 90, 200), (0, 255, 0)
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Any:
-    """What the hook asks of a Runner: 10 batches of 1."""
+    """Make the parts of a Runner that the hook uses: 10 batches of 1."""
     from mmdet.visualization import DetLocalVisualizer
 
     visualizer = DetLocalVisualizer(name=str(tmp_path))

@@ -46,7 +46,7 @@ class Recorder(Hook):
             self.num_rows.append(int(head.queue.num_rows))
 
     def moved(self) -> list[bool]:
-        """Whether each iteration but the first moved the prototypes."""
+        """Tell for each iteration after the first if prototypes moved."""
         # Normalizing once more changes the last bit.
         return [
             not torch.allclose(a, b, atol=1e-6)
