@@ -11,9 +11,8 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import run_command
 from swav_plugin.suite.adapt import Options
 from swav_plugin.suite.benchmarks import BENCHMARKS, known_data
 from swav_plugin.suite.runs import run_suite
@@ -154,15 +153,12 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def main() -> NoReturn:
-    """Run the suite; a mistake of the user's ends in one line."""
+def main() -> None:
+    """Run the suite; a mistake of the user ends in one line."""
     # Slurm sends SIGTERM when the time is over: end the run under way.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        sys.exit(1 if run(parse_args()) else 0)
-    except UsageError as error:
-        print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
-        sys.exit(2)
+        run_command(lambda args: sys.exit(run(args) > 0), parse_args())
     except KeyboardInterrupt:
         print('stopped; the same command continues here', file=sys.stderr)
         sys.exit(130)

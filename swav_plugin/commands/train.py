@@ -22,11 +22,8 @@ from swav_plugin.engine.checks import (
     check_resume,
     check_weights,
 )
-from swav_plugin.engine.config import (
-    hook_class,
-    load_config,
-    set_mixed_precision,
-)
+from swav_plugin.engine.config import load_config, set_mixed_precision
+from swav_plugin.engine.default_hooks import hook_class
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,

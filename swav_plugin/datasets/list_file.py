@@ -12,6 +12,9 @@ from pathlib import Path
 from PIL import Image
 
 from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.compat.moved import moved_names
+
+__getattr__ = moved_names(__name__)
 
 IMAGE_EXTENSIONS = (
     '.bmp',

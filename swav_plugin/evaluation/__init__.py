@@ -1,5 +1,6 @@
 """Measure features by the protocols of mmselfsup's benchmark page."""
 
+from swav_plugin.compat.moved import moved_names
 from swav_plugin.engine.results import Result
 
 from .feature_loop import FeatureEvalLoop
@@ -8,6 +9,8 @@ from .knn import KNN, knn_predict, nearest_neighbors
 from .svm import low_shot_map, svm_map
 from .topk_accuracy import TopKAccuracy
 from .voc07_svm import VOC07SVM
+
+__getattr__ = moved_names(__name__)
 
 __all__ = [
     'KNN',

@@ -12,10 +12,13 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from torch import Tensor
 
+from swav_plugin.compat.moved import moved_names
 from swav_plugin.engine.results import Result
 from swav_plugin.registry import METRICS
 
 from .feature_store import FeatureProtocol, FeatureSet, Labels, ShardedRows
+
+__getattr__ = moved_names(__name__)
 
 # Queries in one matrix product. A constant, so that products have the same
 # shapes, and the same rounding, however many ranks share the queries.

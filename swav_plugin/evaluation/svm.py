@@ -10,6 +10,8 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor
 
+from swav_plugin.compat.moved import moved_names
+
 from .average_precision import average_precision
 from .svm_samples import (
     DIFFICULT,
@@ -19,6 +21,8 @@ from .svm_samples import (
     stratified_folds,
 )
 from .svm_solver import fit_svms
+
+__getattr__ = moved_names(__name__)
 
 # mmselfsup's, in its order: of equally good costs the first is chosen.
 COSTS = (1.0, 10.0, 100.0, *(0.5**i for i in range(4, 20)))

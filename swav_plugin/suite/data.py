@@ -12,16 +12,16 @@ class DataSet(NamedTuple):
     """A dataset that a benchmark reads.
 
     Args:
-        name: As `--dataset NAME=PATH` takes it.
+        name: As `--dataset NAME=PATH` takes it, and `datasets.check`.
         folder: Below `--root`; configs read it below data/.
-        check_as: Its name in `datasets.check`, if that is another: 'folder'
-            for any set with train/CLASS/ and val/CLASS/, whose published size
-            is not known, so that nothing is taken for a stand-in.
     """
 
     name: str
     folder: str
-    check_as: str | None = None
+
+
+class UnfitData(UsageError):
+    """A set that stands in for a published one can't be used for this."""
 
 
 class FoundData(NamedTuple):
@@ -98,7 +98,7 @@ def look_at(data_set: DataSet, root: Path) -> FoundData:
             f'there is no folder {root} (--dataset {data_set.name}=PATH if it '
             'is elsewhere)',
         )
-    name = data_set.check_as or data_set.name
+    name = data_set.name
     if name == 'cifar10' and not (root / 'cifar-10-batches-py').is_dir():
         return FoundData(
             data_set, root, f'there is no {root}/cifar-10-batches-py'

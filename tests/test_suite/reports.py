@@ -20,6 +20,7 @@ def entry(
         notes=[],
         command=f'python test.py {benchmark}',
         seconds=75.0,
+        versions=['0.2.0'],
         results=[
             dict(
                 name=name,

@@ -60,7 +60,7 @@ def test_markdown(suite: dict[str, Any]) -> None:
     assert how[:7] == [
         '- Software: torch 2 & more',
         '### knn, net',
-        'configs/knn.py; 75 s.',
+        'configs/knn.py; 75 s; swav_plugin 0.2.0.',
         '`python test.py knn`',
         '| Result | Value | Protocol |',
         '| --- | --: | --- |',
@@ -102,7 +102,7 @@ def test_notes_are_told(suite: dict[str, Any]) -> None:
     knn = section(text, 'ImageNet Nearest-Neighbor Classification')
     assert 'not to be compared with published rows' in knn[0]
     assert knn[3] == '| net, on nette | 61.25 | 60.50 | - | - |'
-    assert 'configs/knn.py; 10 classes; 75 s.' in text
+    assert 'configs/knn.py; 10 classes; 75 s; swav_plugin 0.2.0.' in text
 
 
 def test_no_comparison_without_random(suite: dict[str, Any]) -> None:

@@ -181,19 +181,14 @@ def test_gains_are_of_what_both_networks_have(suite: dict[str, Any]) -> None:
     assert lay_out(suite).gains == []
 
 
-def test_results_of_an_earlier_version_have_no_fields(
-    suite: dict[str, Any],
-) -> None:
-    """They are listed, and fill the columns that go by name."""
-    suite['entries'].append(entry('fcn_voc12aug', 'pretrained', {'mIoU': 9.0}))
-    for each in suite['entries']:
-        for result in each['results']:
-            del result['fields']
-    report = lay_out(suite)
-    assert [section.title for section in report.sections] == [
-        'Pascal VOC 2012 + Aug Segmentation'
-    ]
-    assert len(report.done) == 4
+def test_a_table_of_several_versions_says_so(suite: dict[str, Any]) -> None:
+    assert 'swav_plugin' not in sections(suite)[KNN].note
+    suite['entries'][1]['versions'] = ['0.2.0', '0.3.0']
+    found = sections(suite)
+    assert found[KNN].note.endswith(
+        ' Measured with swav_plugin 0.2.0 and 0.3.0.'
+    )
+    assert 'swav_plugin' not in found[SVM].note
 
 
 def test_columns_of_detection_and_segmentation(suite: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from swav_plugin.compat.moved import moved_names
+
 from ..transforms.loading import UnreadableImage
 from .annotations import (
     read_cityscapes,
@@ -31,10 +33,12 @@ from .split import (
     check_counts,
     check_files,
     check_pixels,
-    describe,
+    describe_split,
 )
 
 __all__ = ['NAMES', 'DatasetReport', 'check', 'read_coco']
+
+__getattr__ = moved_names(__name__)
 
 
 class DatasetReport(NamedTuple):
@@ -101,7 +105,7 @@ def check(
         if not os.path.isdir(root):
             raise FileNotFoundError(f'{root} is not a folder.')
         for split in known.read(Path(root), any_size):
-            lines.append(describe(split))
+            lines.append(describe_split(split))
             files = [*split.images, *split.masks, *split.others]
             for path, size in zip(files, check_files(files)):
                 digest.update(f'{path.removeprefix(root)} {size}\n'.encode())

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from swav_plugin.checkpoints import (
@@ -15,9 +14,11 @@ from swav_plugin.checkpoints import (
 from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.registry import HOOKS
 
+from .replaceable import ReplaceableHook
+
 
 @HOOKS.register_module()
-class PretrainedHook(Hook):
+class PretrainedHook(ReplaceableHook):
     """Fill the backbone from a checkpoint before the first iteration.
 
     In C4 detectors also the last stage, which is in their shared head.

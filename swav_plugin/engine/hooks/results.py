@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
 from swav_plugin.compat.wrappers import unwrap
@@ -20,6 +19,7 @@ from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
 from .pretrained import PretrainedHook
+from .replaceable import ReplaceableHook
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class TrainingProtocol:
 
 
 @HOOKS.register_module()
-class ResultsHook(Hook):
+class ResultsHook(ReplaceableHook):
     """Keep the numbers of the last evaluation in `results.json`.
 
     For trainings that are evaluated, and for tests of what they gave; the
@@ -147,7 +147,7 @@ class ResultsHook(Hook):
         if not is_main_process():
             return
         protocol = TrainingProtocol(
-            **describe(runner),
+            **describe_training(runner),
             **training,
             test_set=_data_set(runner, test_loader),
             num_test_images=len(getattr(runner, test_loader).dataset),
@@ -177,7 +177,7 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     return converted
 
 
-def describe(runner: Runner) -> dict[str, Any]:
+def describe_training(runner: Runner) -> dict[str, Any]:
     """Return the fields of a protocol that model and config tell."""
     cfg = runner.cfg
     wrapper = cfg.get('optim_wrapper') or {}

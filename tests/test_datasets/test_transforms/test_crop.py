@@ -140,9 +140,7 @@ def test_crop_size(size: int) -> None:
 
 
 def test_old_name_of_size() -> None:
-    with pytest.warns(
-        DeprecationWarning, match=r'Crop\(scale=...\) is now siz'
-    ):
+    with pytest.warns(FutureWarning, match=r'Crop\(scale=...\) is now siz'):
         crop = TRANSFORMS.build(dict(type='RandomResizedCrop', scale=32))
     assert crop.size == 32
 
