@@ -81,25 +81,35 @@ def _explain(
     name = getattr(cls, '__name__', name)
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if isinstance(error, TypeError) and unknown:
-        known = {
-            argument
-            for base in getattr(cls, '__mro__', (cls,))
-            if base is not object
-            for argument in inspect.signature(base).parameters
-        }
         return (
             f"{where}: {name} has no argument '{unknown[1]}'"
-            f'{_did_you_mean(unknown[1], known)}'
+            f'{_did_you_mean(unknown[1], arguments_of(cls))}'
         )
     text = str(error.args[0] if error.args else error)
     return f'{where}: {name}: {text or type(error).__name__}'
 
 
+def arguments_of(cls: Any) -> set[str]:
+    """Return the arguments of a class, with those that its bases take."""
+    return {
+        argument
+        for base in getattr(cls, '__mro__', (cls,))
+        if base is not object
+        for argument in inspect.signature(base).parameters
+    }
+
+
 def _find_part(node: Any, part: Mapping, above: str = '') -> str:
-    """Return the dotted path of a part of a config; '' if it is not there."""
+    """Return the dotted path of a part of a config; '' if it is not there.
+
+    The part may have been given more arguments since.
+    """
     if isinstance(node, Mapping):
-        ours = {*part} - {'params', '_scope_'}
-        if node.get('type') == part.get('type') and ours <= {*node}:
+        if node.get('type') == part.get('type') and {*node} <= {
+            *part,
+            '_scope_',
+            '_delete_',
+        }:
             return above.rstrip('.')
         items = [*node.items()]
     elif isinstance(node, (list, tuple)):
