@@ -157,7 +157,8 @@ def _check_optimizer(
     wrapper: OptimWrapper, state: Mapping[str, Any], source: str
 ) -> None:
     """Raise a UsageError if an optimizer cannot take up a state."""
-    groups, saved = wrapper.param_groups, state.get('param_groups') or []
+    groups = wrapper.optimizer.param_groups
+    saved = state.get('param_groups') or []
     advice = (
         'an optimizer cannot go on with the state of another; give the one '
         f'that the training began with, or begin anew: --pretrained {source}'
