@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
@@ -133,6 +134,11 @@ def _read_config(path: str) -> Config:
         raise UsageError(f'{path} builds on a missing config: {error}')
     except (AssertionError, ValueError) as error:
         raise UsageError(f'{path} cannot be read: {error!r}') from error
+    except yaml.YAMLError as error:
+        reason = ' '.join(str(error).split())
+        raise UsageError(
+            f'{path} or its base is not YAML of plain values: {reason}'
+        ) from error
     except ModuleNotFoundError as error:
         raise UsageError(
             f'{path} builds on a package that is not installed: {error}; for '
@@ -371,7 +377,7 @@ def _check_default_hooks(hooks: Mapping) -> None:
                 f'its bases have a hook of that name, only {", ".join(known)}'
             )
     checkpoint = hooks.get('checkpoint') or {}
-    if checkpoint.get('type') == 'CheckpointHook':
+    if hook_class(checkpoint) == 'CheckpointHook':
         # It would pass them on and fail at the first checkpoint, hours later.
         known_args = {*inspect.signature(CheckpointHook.__init__).parameters}
         # mmengine writes _scope_ into what a base of another package brings.

@@ -1,5 +1,6 @@
 """Hooks: when something happens during training or evaluation."""
 
+from .checkpoint import CheckpointHook
 from .pictures import PicturesHook
 from .pretrained import PretrainedHook
 from .results import ResultsHook
@@ -8,6 +9,7 @@ from .skipped_images import SkippedImagesHook
 from .swav import SwAVHook
 
 __all__ = [
+    'CheckpointHook',
     'DeferredRuntimeInfoHook',
     'PicturesHook',
     'PretrainedHook',
