@@ -64,7 +64,12 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
         if _is_there(path, sha256):
             return path
         part = _Part(path, url)
-        part.fetch()
+        try:
+            part.fetch()
+        except ConnectionError:
+            if not part.path.stat().st_size:
+                part.remove()
+            raise
         part.check(sha256)
         os.replace(part.path, path)
         part.remove()

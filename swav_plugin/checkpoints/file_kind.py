@@ -68,6 +68,8 @@ def describe_other(file: IO[bytes]) -> str | None:
     file.seek(0)
     if not head:
         return 'an empty file; copy or download it again'
+    if not head.strip(b'\0'):
+        return 'zeros, as a broken copy leaves them; copy or download it again'
     if head.startswith(b'PK'):
         return _describe_zip(file)
     if _MAGIC in head[:40] or _FIRST_BYTES.startswith(head):

@@ -10,6 +10,7 @@ import codecs
 import math
 import pickle
 import re
+from collections import Counter, OrderedDict
 from typing import Any, NoReturn
 
 import numpy as np
@@ -145,11 +146,18 @@ def _latin1(text: str, encoding: str) -> bytes:
     return codecs.latin_1_encode(text)[0]
 
 
+def _no_bytes() -> bytes:
+    """For `bytes`, which makes empty ones in pickle protocol 2."""
+    return b''
+
+
 # What mmengine's checkpoints ask for beside tensors and plain values, and what
 # they get.
 REBUILT: dict[str, Any] = {
     _HISTORY: _History,
     'builtins.getattr': _history_method,
+    'builtins.bytes': _no_bytes,
+    'collections.Counter': Counter,  # older torch refuses it
     '_codecs.encode': _latin1,
     'numpy.ndarray': _Array,
     'numpy.dtype': _Dtype,
@@ -197,7 +205,9 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
+        # torch reads these, too; MultiStepLR has a Counter.
+        kind = type(value) if type(value) in (OrderedDict, Counter) else dict
+        return kind({key: to_plain(item) for key, item in value.items()})
     if type(value) in (list, tuple):
         return type(value)(map(to_plain, value))
     return value

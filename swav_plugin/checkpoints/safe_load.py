@@ -86,7 +86,7 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
             raise
         wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
         if not wanted or not isinstance(error, pickle.UnpicklingError):
-            raise _damaged(file, str(error) or repr(error)) from error
+            raise _unreadable(file, str(error) or repr(error)) from error
         raise CheckpointError(
             f'{_name(file)} was not loaded: it wants {wanted[0]}. Weights and '
             'training states need nothing of the kind, and loading it may run '
@@ -127,6 +127,22 @@ def _damaged(file: Any, reason: str) -> CheckpointError:
     )
 
 
+def _unreadable(file: Any, reason: str) -> CheckpointError:
+    """Make the error for bytes that torch makes nothing of."""
+    # Its advice and links are about other files.
+    found = re.search(r'WeightsUnpickler error:\s*(.+)', reason)
+    reason = found[1] if found else reason
+    file.seek(0)
+    if not has_checksums(file):
+        return _damaged(file, reason)
+    reason = textwrap.shorten(reason, 150).rstrip('.')
+    return CheckpointError(
+        f'{_name(file)} cannot be read: its bytes are whole, but hold what '
+        f'weights do not need ({reason}); write its tensors again with '
+        'torch.save.'
+    )
+
+
 def _name(file: Any) -> str:
     return str(getattr(file, 'name', file))
 
@@ -137,18 +153,19 @@ def _load(file: Any, map_location: Any) -> Any:
         return torch.load(
             file, map_location, _RestrictedPickle, weights_only=False
         )
-    try:
-        return torch.load(file, map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
-        if not any(name.endswith(tuple(wanted)) for name in REBUILT):
-            raise
-    # mmengine's own files. Meanwhile other threads may get what stands in for
-    # these names, but never the functions that have them.
-    file.seek(0)
-    names: list[Any] = [(value, name) for name, value in REBUILT.items()]
-    with _ALLOWING, torch.serialization.safe_globals(names):
-        return torch.load(file, map_location, weights_only=True)
+    with _ALLOWING:
+        try:
+            return torch.load(file, map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
+            if not any(name.endswith(tuple(wanted)) for name in REBUILT):
+                raise
+        # mmengine's own file. Meanwhile other threads may get what is in
+        # place of these names, but never the functions that have them.
+        file.seek(0)
+        names: list[Any] = [(value, name) for name, value in REBUILT.items()]
+        with torch.serialization.safe_globals(names):
+            return torch.load(file, map_location, weights_only=True)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:

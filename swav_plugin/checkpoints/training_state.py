@@ -12,15 +12,16 @@ from torch import Tensor
 from .file_kind import CheckpointError
 from .rebuild import to_history
 
-# Text in mmengine's message hub. A run sets all of it anew but for the paths
-# of its best checkpoints, which CheckpointHook finds without it.
-_KNOWN_TEXT = (
+# Text and paths in mmengine's message hub. A run sets them anew, but for its
+# best checkpoints, whose names our CheckpointHook keeps elsewhere.
+_SET_ANEW = (
     'best_ckpt',
     'cfg',
     'dataset_meta',
     'experiment_name',
     'last_ckpt',
     'loop_stage',
+    'mmengine_version',
 )
 
 
@@ -71,7 +72,9 @@ def _keep_numbers(hub: Any) -> tuple[dict[str, dict], list[str]]:
             if value is not None
         },
         runtime_info={
-            name: value for name, value in info.items() if _is_number(value)
+            name: value
+            for name, value in info.items()
+            if _is_number(value) and not _is_set_anew(name)
         },
     )
     names = {*kept['log_scalars'], *kept['runtime_info']}
@@ -79,7 +82,7 @@ def _keep_numbers(hub: Any) -> tuple[dict[str, dict], list[str]]:
         name: True for name in resumed if name in names and resumed[name]
     }
     left_out = [
-        name for name in info if name not in names and not _is_known(name)
+        name for name in info if name not in names and not _is_set_anew(name)
     ]
     return kept, [str(name) for name in left_out]
 
@@ -88,8 +91,8 @@ def _dict(value: Any) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _is_known(name: object) -> bool:
-    return str(name).startswith(_KNOWN_TEXT)
+def _is_set_anew(name: object) -> bool:
+    return str(name).startswith(_SET_ANEW)
 
 
 def _is_number(value: Any) -> bool:
