@@ -28,10 +28,10 @@ _SET_ANEW = (
 def keep_data(checkpoint: Any, source: object) -> Any:
     """Leave out what mmengine runs as a config or uses as a path.
 
-    mmengine runs `meta['config']` when it resumes and `meta['cfg']` when it
-    builds a model from a checkpoint, and deletes the files and folders that
-    the message hub calls the best checkpoints. Of the hub only numbers are
-    kept, so that no hook finds a path there.
+    mmengine runs `meta['config']` when it resumes and `meta['cfg']`, which is
+    renamed here, when it builds a model from a checkpoint. It deletes the
+    files and folders that the message hub calls the best checkpoints. Of the
+    hub only numbers are kept, so that no hook finds a path there.
 
     Args:
         checkpoint: What was read from a file; changed in place.
@@ -41,8 +41,9 @@ def keep_data(checkpoint: Any, source: object) -> Any:
         return checkpoint
     meta = checkpoint.get('meta')
     if isinstance(meta, dict):
-        for key in ('config', 'cfg'):
-            meta.pop(key, None)
+        meta.pop('config', None)
+        if 'cfg' in meta:  # to be compared, under a name that nobody runs
+            meta['cfg_text'] = meta.pop('cfg')
         if type(meta.get('seed')) is not int:
             meta.pop('seed', None)
     if 'message_hub' in checkpoint:

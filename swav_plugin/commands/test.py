@@ -28,7 +28,8 @@ from swav_plugin.engine.launch import (
     set_common,
 )
 from swav_plugin.engine.processes import end_processes, prepare_processes
-from swav_plugin.engine.screen import CommandRunner, log_summary
+from swav_plugin.engine.runner import CommandRunner
+from swav_plugin.engine.screen import log_summary
 from swav_plugin.models import LinearProbe, SwAV
 
 
@@ -85,7 +86,7 @@ def fill(model: Any, checkpoint: str) -> str:
     """
     if checkpoint == RANDOM:
         model.init_weights()
-        return 'The network is as initialised: no weights were loaded.'
+        return 'The network is as initialized: no weights were loaded.'
     if isinstance(model, (SwAV, LinearProbe)):
         count = load_model(model, checkpoint)
     elif getattr(model, 'head', model) is None:  # detectors have several

@@ -19,14 +19,12 @@ from swav_plugin.engine.checks import (
     check_batches,
     check_labels,
     check_load_from,
+    check_ranks,
     check_resume,
     check_weights,
 )
-from swav_plugin.engine.config import (
-    hook_class,
-    load_config,
-    set_mixed_precision,
-)
+from swav_plugin.engine.config import load_config, set_mixed_precision
+from swav_plugin.engine.default_hooks import hook_class
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,
@@ -36,8 +34,14 @@ from swav_plugin.engine.launch import (
     run_command,
     set_common,
 )
-from swav_plugin.engine.processes import end_processes, prepare_processes
-from swav_plugin.engine.screen import CommandRunner, log_summary
+from swav_plugin.engine.processes import (
+    end_processes,
+    prepare_processes,
+    rank_before_init,
+)
+from swav_plugin.engine.runner import CommandRunner
+from swav_plugin.engine.screen import log_summary
+from swav_plugin.engine.work_dir import own_work_dir
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,11 +60,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'from the start if there is none',
     )
     parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='remove the checkpoints of an earlier training from the work dir',
+    )
+    parser.add_argument(
         '--pretrained',
         metavar='CHECKPOINT',
         help='fill the backbone from this checkpoint: a file, a URL or the '
         'name of a model of the zoo; every backbone key must be in it. '
-        f"'{RANDOM}' leaves it as initialised. A resumed run must have begun "
+        f"'{RANDOM}' leaves it as initialized. A resumed run must have begun "
         'with the same',
     )
     parser.add_argument(
@@ -175,14 +184,22 @@ def _set_resume(cfg: Config, checkpoint: str) -> list[str]:
 def train(args: argparse.Namespace) -> None:
     """Build everything, check it and train."""
     cfg, notes = build_config(args)
+    notes += own_work_dir(
+        cfg.work_dir,
+        is_new=not cfg.get('resume'),
+        overwrite=args.overwrite,
+        rank=rank_before_init(cfg.launcher),
+    )
     prepare_processes(cfg)
     with mistakes_in_one_line(cfg):
         runner = CommandRunner.from_cfg(cfg)
         for note in notes:
             runner.logger.info(note)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         check_resume(runner)
         check_load_from(runner)
         check_weights(runner)
+        check_ranks(runner)
         check_batches(runner)
         check_labels(runner, 'train', 'val')
         log_summary(runner, 'train', 'val')

@@ -15,8 +15,12 @@ from typing import Any
 
 import yaml
 
+from swav_plugin.compat.moved import moved_names
+
 # mmengine's module that reads checkpoints.
 LOADERS = 'mmengine.runner.checkpoint'
+
+__getattr__ = moved_names(__name__)
 
 # Distributions that install a module: onedl's, then the official ones.
 _PROVIDERS = {

@@ -6,6 +6,7 @@ from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
 from .hooks import (
     CheckpointHook,
     DeferredRuntimeInfoHook,
+    FiniteHook,
     PicturesHook,
     PretrainedHook,
     ResultsHook,
@@ -24,6 +25,7 @@ __all__ = [
     'CPUDistributedDataParallel',
     'CheckpointHook',
     'DeferredRuntimeInfoHook',
+    'FiniteHook',
     'PicturesHook',
     'PretrainedHook',
     'ProbeOptimConstructor',

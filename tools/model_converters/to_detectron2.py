@@ -97,9 +97,9 @@ def main() -> None:
     parser.add_argument('out', metavar='OUT.pkl', type=Path)
     args = parser.parse_args()
     try:
-        content = read_checkpoint(args.checkpoint)
-        check_finite(content, args.checkpoint)
-        weights = convert(content)
+        read = read_checkpoint(args.checkpoint)
+        check_finite(read, args.checkpoint)
+        weights = convert(read)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     # With heuristics names match if their ends do: res5 then also fills the

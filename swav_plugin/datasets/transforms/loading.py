@@ -26,7 +26,7 @@ class UnreadableImage(RuntimeError):
 
     Args:
         path: The file.
-        reason: What is wrong with it, in words.
+        reason: A description of the fault.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -82,7 +82,7 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Check that this is a complete 8-bit JPEG file, gray or in colour.
+    """Check that this is a complete 8-bit JPEG file, gray or in color.
 
     And that it has no more pixels than Pillow accepts without a warning.
     """
@@ -107,7 +107,7 @@ def to_rgb(img: Image.Image) -> Image.Image:
     """Convert an opened image of any mode to mode RGB."""
     if img.mode.startswith('I'):
         # 16-bit grayscale, which convert('RGB') would clip at 255. Pillow
-        # itself keeps the high byte of 16-bit colour images.
+        # itself keeps the high byte of 16-bit color images.
         values = np.asarray(img)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError('integer values outside 0 ... 65535')
@@ -171,7 +171,7 @@ class EncodedImage:
 def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
     """Read a JPEG file that all decoders show alike; None for any other.
 
-    Those are complete 8-bit files, gray or in the usual colours. `read_rgb`
+    Those are complete 8-bit files, gray or in the usual colors. `read_rgb`
     knows what to do with others: CMYK, RGB inside, cut off, bytes after the
     end, not a JPEG file, not there.
     """
@@ -179,7 +179,7 @@ def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
         with open(path, 'rb') as file:
             data = file.read()
         with Image.open(io.BytesIO(data), formats=['JPEG']) as img:
-            if not data.endswith(b'\xff\xd9') or not _has_usual_colours(img):
+            if not data.endswith(b'\xff\xd9') or not _has_usual_colors(img):
                 return None
             return EncodedImage(
                 os.fspath(path), data, (img.height, img.width, 3)
@@ -188,7 +188,7 @@ def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
         return None
 
 
-def _has_usual_colours(img: Any) -> bool:
+def _has_usual_colors(img: Any) -> bool:
     """Check that an opened JPEG file holds luma, or luma and chroma."""
     if img.mode != 'RGB':
         return img.mode == 'L'

@@ -1,6 +1,7 @@
 """Hooks: when something happens during training or evaluation."""
 
 from .checkpoint import CheckpointHook
+from .finite import FiniteHook
 from .pictures import PicturesHook
 from .pretrained import PretrainedHook
 from .results import ResultsHook
@@ -11,6 +12,7 @@ from .swav import SwAVHook
 __all__ = [
     'CheckpointHook',
     'DeferredRuntimeInfoHook',
+    'FiniteHook',
     'PicturesHook',
     'PretrainedHook',
     'ResultsHook',

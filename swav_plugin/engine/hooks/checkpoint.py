@@ -86,10 +86,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def _resumes_here(self, runner: Runner) -> bool:
         """Return True if a checkpoint in the run's own folder is resumed."""
-        if not runner.cfg.get('resume'):
+        if not runner._resume:
             return False
-        source = runner.cfg.get('load_from')
-        source = source or find_latest_checkpoint(runner.work_dir)
+        source = runner._load_from or find_latest_checkpoint(runner.work_dir)
         if source is None or '://' in source:
             return False
         folder = Path(source).expanduser().resolve().parent

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from swav_plugin.registry import HOOKS
 
+from .replaceable import ReplaceableHook
+
 
 @HOOKS.register_module()
-class SkippedImagesHook(Hook):
+class SkippedImagesHook(ReplaceableHook):
     """Count the images that the data pipeline replaced by others.
 
     The pipeline notes them as ``data_samples[i].skipped``, a list of

@@ -87,7 +87,6 @@ def train(tmp_path: Path) -> Train:
             experiment_name=f'{time.monotonic_ns()}',
             resume=resume is not None,
             load_from=resume,
-            cfg=dict(resume=resume is not None, load_from=resume),
             **evaluation,
         )
         (saver,) = (
