@@ -2,14 +2,16 @@
 
 Importing this costs what `import mmengine` costs. It makes
 ``_base_ = 'swav_plugin::selfsup/swav/....py'`` work in any config that is
-read afterwards; the classes are imported when a config first names one. And
-mmdet, imported afterwards, runs on mmcv without compiled operators.
+read afterwards; the classes are imported when a config first names one.
+mmdet, imported afterwards, runs on mmcv without compiled operators. And
+mmengine reads checkpoints and YAML as data: no code in them is run.
 """
 
 from swav_plugin.compat.moved import setup_moved
 from swav_plugin.compat.stack import (
     check_distributions,
     setup_configs,
+    setup_loaders,
     setup_operators,
 )
 
@@ -17,5 +19,6 @@ __version__ = '0.2.0'
 
 check_distributions()
 setup_configs()
+setup_loaders()
 setup_operators()
 setup_moved()

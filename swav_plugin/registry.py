@@ -10,11 +10,6 @@ from collections.abc import Callable, Sequence
 import mmpretrain.registry
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
 
-from swav_plugin.checkpoints.safe_load import use_in_mmengine
-
-# Whoever builds our classes reads checkpoints safely.
-use_in_mmengine()
-
 
 def _child(parent: Registry, *locations: str) -> Registry:
     """Make our child of `parent`; `locations` are imported at first use."""

@@ -197,7 +197,7 @@ def image_steps(facts: Facts, **annotations: bool) -> list[dict]:
 def schedule(facts: Facts, by_epoch: bool) -> dict[str, Any]:
     interval = 1 if by_epoch else 2000
     checkpoint = dict(
-        type='CheckpointHook',
+        type='swav_plugin.CheckpointHook',
         interval=interval,
         max_keep_ckpts=3,
         backend_args=dict(backend='atomic'),

@@ -192,7 +192,7 @@ def everywhere(facts: Facts) -> dict[str, Any]:
         'test_cfg': dict(type='TestLoop'),
         'auto_scale_lr': dict(enable=False, base_batch_size=4 * facts.batch),
         'default_hooks.checkpoint': dict(
-            type='CheckpointHook',
+            type='swav_plugin.CheckpointHook',
             by_epoch=False,
             interval=facts.interval,
             max_keep_ckpts=3,

@@ -94,9 +94,6 @@ def _unfinished(path: Path) -> Path:
 class AtomicBackend(LocalBackend):
     """Local files that mmengine writes whole or not at all.
 
-    Use with ``max_keep_ckpts`` of 2 or more: mmengine deletes the oldest
-    checkpoint before it writes the newest.
-
     >>> checkpoint = dict(
     ...     type='CheckpointHook', backend_args=dict(backend='atomic'))
     """

@@ -1,10 +1,14 @@
 """Download a file once, whole, and only if it is the right one."""
 
 import hashlib
+import json
+import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
@@ -16,21 +20,24 @@ import torch
 from filelock import FileLock
 from mmengine.logging import print_log
 
-from .atomic import open_atomic
+from .atomic import write_atomic
+from .file_kind import describe_other
 
 _ATTEMPTS = 5
+_PAUSE_S = 1.0  # before the second attempt, then twice as long each time
 _TIMEOUT_S = 60
 _LOG_EVERY_S = 15
 _BLOCK = 2**20
 
 
 def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
-    """Download a file, unless an earlier call has done so.
+    """Download a checkpoint, unless an earlier call has done so.
 
-    The file appears under its name only when it is complete and its hash,
-    where known, is right. If several processes on a machine want it, such as
-    the ranks of a run, one downloads it and the others wait. A transfer that
-    breaks off is resumed where it stopped, if the server can do that.
+    The file appears under its name only when it is complete, its hash, where
+    known, is right, and it is not something else, such as a web page. If
+    several processes on a machine want it, such as the ranks of a run, one
+    downloads it and the others wait. A transfer that breaks off is resumed
+    where it stopped, if the server can do that, also by a later process.
 
     Args:
         url: http or https.
@@ -41,7 +48,8 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
 
     Raises:
         ConnectionError: The file could not be downloaded.
-        ValueError: Its hash is not the expected one.
+        ValueError: Its hash is not the expected one, or it is not a
+            checkpoint.
     """
     if folder is None:
         token = hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -55,26 +63,28 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
     with FileLock(f'{path}.lock'):
         if _is_there(path, sha256):
             return path
-        with open_atomic(path) as file:
-            _fetch(url, file)
-            file.flush()
-            unfinished = Path(file.name)
-            if not _is_there(unfinished, sha256):
-                raise ValueError(
-                    f'{url} was downloaded and thrown away: its SHA-256 is '
-                    f'{hash_file(unfinished)}, expected {sha256}. Somebody '
-                    'changed the file, or something on the way did. If you '
-                    'trust it, download it yourself and give its path.'
-                )
+        part = _Part(path, url)
+        try:
+            part.fetch()
+        except ConnectionError:
+            if not part.path.stat().st_size:
+                part.remove()
+            raise
+        part.check(sha256)
+        os.replace(part.path, path)
+        part.remove()
     print_log(f'downloaded {url} to {path}', 'current')
     return path
 
 
 def _is_there(path: Path, sha256: str) -> bool:
-    """Return True for a file that has that hash, if one is given."""
-    return path.is_file() and (
-        not sha256 or hash_file(path).startswith(sha256)
-    )
+    """Return True for a checkpoint that has that hash, if one is given."""
+    if not path.is_file():
+        return False
+    if sha256:
+        return hash_file(path).startswith(sha256)
+    with open(path, 'rb') as file:
+        return describe_other(file) is None
 
 
 def hash_file(path: Path) -> str:
@@ -109,31 +119,126 @@ def _hash_in_name(name: str) -> str:
     return match[1]
 
 
-def _fetch(url: str, file: IO[bytes]) -> None:
-    """Fill an empty file with the contents of a URL."""
-    version = ''  # the server's, so that two versions are never mixed
-    for _ in range(_ATTEMPTS):
-        if not version:
-            file.seek(0)
-            file.truncate()
-        done = file.tell()
+class _Part:
+    """The beginning of a file, until it is whole.
+
+    It is kept beside the file, with a note of whose it is, so that whoever
+    asks for the file next goes on there. A lock keeps others away.
+    """
+
+    def __init__(self, path: Path, url: str) -> None:
+        self.url = url
+        self.path = path.with_name(f'.{path.name}.part')
+        self.note = path.with_name(f'.{path.name}.part.json')
+
+    def fetch(self) -> None:
+        """Fill it with the contents of the URL."""
+        version = self._read_version()
+        reason = ''
+        with open(self.path, 'ab') as file:
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    time.sleep(_PAUSE_S * 2 ** (attempt - 1))
+                try:
+                    version, reason = self._attempt(file, version)
+                except _TryAgain as error:
+                    reason = str(error)
+                    if not attempt and not error.is_busy:
+                        raise _unreachable(self.url, reason) from None
+                if not reason:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    return
+            done = file.tell()
+        raise ConnectionError(
+            f'{self.url} broke off {_ATTEMPTS} times, the last time after '
+            f'{done / 1e6:.1f} MB ({reason}); try again, or download it '
+            'yourself and give its path.'
+        )
+
+    def _attempt(self, file: IO[bytes], version: str) -> tuple[str, str]:
+        """Append what is missing, or write it all again.
+
+        Returns:
+            The version of what is in the file now, and what went wrong, if
+            anything did.
+        """
+        # Without a version the rest might be that of another file.
+        done = file.seek(0, os.SEEK_END) if version else 0
         headers = {'User-Agent': 'swav_plugin'}
         if done:
             headers.update({'Range': f'bytes={done}-', 'If-Range': version})
-        with _opened(url, headers) as response:
-            if done and response.status != 206:  # the whole file again
-                file.seek(0)
-                file.truncate()
-            version = _version(response)
+        with _opened(self.url, headers) as response:
+            new = _version(response)
+            if not done or not _is_rest(response, done, version):
+                if response.status == 206:
+                    self._start('', file)
+                    return '', 'the server sent another part than asked for'
+                self._start(new, file)
+                done, version = 0, new
             length = response.headers.get('Content-Length')
-            end = None if length is None else file.tell() + int(length)
-            reason = _copy(response, file, url, end)
-        if reason is None:
-            return
-    raise ConnectionError(
-        f'{url} broke off {_ATTEMPTS} times, the last time after '
-        f'{file.tell() / 1e6:.1f} MB ({reason}); try again, or download it '
-        'yourself and give its path.'
+            end = None if length is None else done + int(length)
+            return version, _copy(response, file, self.url, end)
+
+    def _read_version(self) -> str:
+        """Return the server's version of what is in the file, or ''."""
+        try:
+            note = json.loads(self.note.read_text(encoding='utf-8'))
+            return note['version'] if note['url'] == self.url else ''
+        except (OSError, ValueError, LookupError, TypeError):
+            return ''
+
+    def _start(self, version: str, file: IO[bytes]) -> None:
+        """Empty the file, for this version."""
+        # In this order, so that the note is never of bytes that came before.
+        self.note.unlink(missing_ok=True)
+        file.truncate(0)
+        if version:
+            note = dict(url=self.url, version=version)
+            write_atomic(self.note, json.dumps(note))
+
+    def check(self, sha256: str) -> None:
+        """Throw it away if it is not the right file.
+
+        Raises:
+            ValueError: It is not.
+        """
+        with open(self.path, 'rb') as file:
+            what = describe_other(file)
+        if what is not None:
+            self.remove()
+            raise ValueError(
+                f'{self.url} was downloaded and thrown away: it is not a '
+                f'checkpoint but {what}.'
+            )
+        found = hash_file(self.path)
+        if not found.startswith(sha256):
+            self.remove()
+            raise ValueError(
+                f'{self.url} was downloaded and thrown away: its SHA-256 is '
+                f'{found}, expected {sha256}. Somebody changed the file, or '
+                'something on the way did. If you trust it, download it '
+                'yourself and give its path.'
+            )
+
+    def remove(self) -> None:
+        """Remove the file, if it still has this name, and the note."""
+        self.note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
+class _TryAgain(Exception):
+    """The server cannot be reached, or (is_busy) asks to come back."""
+
+    def __init__(self, reason: str, is_busy: bool) -> None:
+        super().__init__(reason)
+        self.is_busy = is_busy
+
+
+def _unreachable(url: str, reason: str) -> ConnectionError:
+    return ConnectionError(
+        f'{url} cannot be reached: {reason}. Without a network, download it '
+        'on another machine and give its path.'
     )
 
 
@@ -143,31 +248,54 @@ def _opened(url: str, headers: dict) -> Iterator[HTTPResponse]:
     try:
         response = urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S)
     except HTTPError as error:
+        if error.code == 416:  # it has nothing after what we have
+            del headers['Range'], headers['If-Range']
+            with _opened(url, headers) as whole:
+                yield whole
+            return
+        if error.code in (408, 429) or error.code >= 500:
+            raise _TryAgain(f'{error.code} {error.reason}', True) from None
         raise ConnectionError(
             f'{url} cannot be downloaded: the server says {error.code} '
             f'{error.reason}; check the address.'
         ) from None
-    except OSError as error:
-        raise ConnectionError(
-            f'{url} cannot be reached: {getattr(error, "reason", error)}. '
-            'Without a network, download it on another machine and give its '
-            'path.'
-        ) from None
+    except (OSError, HTTPException) as error:
+        reason = str(getattr(error, 'reason', error)) or type(error).__name__
+        raise _TryAgain(reason, False) from None
     with response:
         yield response
 
 
+def _is_rest(response: HTTPResponse, done: int, version: str) -> bool:
+    """Return True if a response continues a file of that version."""
+    content_range = response.headers.get('Content-Range') or f'bytes {done}-'
+    return (
+        response.status == 206
+        and content_range.startswith(f'bytes {done}-')
+        and _version(response) in (version, '')
+    )
+
+
 def _version(response: HTTPResponse) -> str:
-    """Return what tells this version of a file from others, or ''."""
-    tag = response.headers.get('ETag') or ''
+    """Return what tells this version of a file from all others, or ''."""
+    headers = response.headers
+    tag = headers.get('ETag') or ''
     if tag and not tag.startswith('W/'):
         return tag
-    return response.headers.get('Last-Modified') or ''
+    modified, now = headers.get('Last-Modified'), headers.get('Date')
+    if not modified or not now:
+        return ''
+    try:
+        age = parsedate_to_datetime(now) - parsedate_to_datetime(modified)
+    except (TypeError, ValueError):
+        return ''
+    # Younger, it may have changed twice within its second (RFC 9110, 8.8.2.2).
+    return modified if age >= timedelta(minutes=1) else ''
 
 
 def _copy(
     response: HTTPResponse, file: IO[bytes], url: str, end: int | None
-) -> str | None:
+) -> str:
     """Append a response to a file; return what went wrong, if anything."""
     logged = time.monotonic()
     while True:
@@ -184,4 +312,4 @@ def _copy(
             print_log(f'{url}: {file.tell() / 1e6:.0f}{of} MB', 'current')
     if end is not None and file.tell() != end:
         return f'{file.tell()} of {end} bytes'
-    return None
+    return ''

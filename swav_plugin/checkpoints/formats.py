@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .file_kind import CheckpointError
 from .safe_load import safe_load
 
 
@@ -19,7 +20,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         Names to tensors, as they are in the file, on the CPU.
 
     Raises:
-        ValueError: The file holds no state dict, or wants to run code.
+        CheckpointError: The file holds no state dict, or as `safe_load`.
     """
     content = safe_load(path, 'cpu')
     if isinstance(content, Mapping):
@@ -29,7 +30,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
-        raise ValueError(
+        raise CheckpointError(
             f'{path} holds no weights; expected names with tensors, or a '
             "dict that has them under 'state_dict'."
         )

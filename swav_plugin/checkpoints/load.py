@@ -9,6 +9,7 @@ from swav_plugin.compat.moved import renamed_arguments
 
 from .checkpoint import Checkpoint
 from .keys import backbone_weights, convert_state_dict
+from .training_state import check_finite
 
 
 @renamed_arguments(path='checkpoint')
@@ -23,7 +24,7 @@ def load_model(model: nn.Module, checkpoint: str | Path | Checkpoint) -> int:
 
     Raises:
         ValueError: A tensor of the model is not in the file or has another
-            shape; the message lists both sides.
+            shape, which the message lists on both sides; or it is not finite.
     """
     weights = convert_state_dict(_open(checkpoint).weights)
     return _load(model, weights, checkpoint, type(model).__name__)
@@ -47,8 +48,8 @@ def load_backbone(
 
     Raises:
         ValueError: A tensor of the backbone is not in the file or has another
-            shape, or a stage of the file has more tensors; the message lists
-            both sides.
+            shape, or a stage of the file has more tensors, which the message
+            lists on both sides; or a tensor is not finite.
     """
     weights = backbone_weights(_open(checkpoint).weights)
     name = type(backbone).__name__
@@ -130,6 +131,7 @@ def _load(
             f'the model{_some(deeper or unused)}. Check that the file is of '
             'this architecture, depth and width.'
         )
+    check_finite({key: weights[key] for key in required}, source, own)
     if not dry_run:
         module.load_state_dict({k: weights[k] for k in required}, strict=False)
     return len(required)

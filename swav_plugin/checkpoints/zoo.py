@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 import mmengine
 
 from .download import download
+from .file_kind import CheckpointError
 
 # In place of a checkpoint: the network as it is initialized.
 RANDOM = 'random'
@@ -29,8 +30,8 @@ def checkpoint_path(source: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: There is no such file, nor a model of that name.
-        ValueError: The model has no weights, or the hash of those downloaded
-            is not the recorded one.
+        ValueError: It is a folder, the model has no weights, or those
+            downloaded are not a checkpoint with the recorded hash.
         ConnectionError: The weights could not be downloaded.
     """
     path = Path(source).expanduser()
@@ -42,6 +43,8 @@ def checkpoint_path(source: str | Path) -> Path:
     if url.scheme == 'file':
         return checkpoint_path(url2pathname(url.path))
     models = zoo_models()
+    if str(source) not in models and path.is_dir():
+        raise CheckpointError(f'{path} is a folder; give a file in it.')
     if str(source) not in models:
         close = difflib.get_close_matches(str(source), models)
         named = (

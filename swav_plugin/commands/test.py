@@ -15,6 +15,7 @@ from mmengine.runner import load_checkpoint
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
+from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.checks import check_labels
 from swav_plugin.engine.config import load_config
@@ -101,6 +102,7 @@ def fill(model: Any, checkpoint: str) -> str:
                 '--pretrained. '
                 f'{textwrap.shorten(str(error), 500)}'
             ) from None
+        check_finite(model.state_dict(), checkpoint)
         count = len(model.state_dict())
     return f'Filled {count} tensors from {checkpoint}.'
 

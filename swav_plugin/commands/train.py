@@ -102,8 +102,10 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
         notes.append(set_mixed_precision(cfg))
     if args.pretrained is not None:
         _set_pretrained(cfg, args.pretrained)
+    if args.resume is None and cfg.get('resume') and not cfg.get('load_from'):
+        args.resume = 'newest'  # as mmengine means it, but for damaged files
     if args.resume is not None:
-        notes.append(_set_resume(cfg, args.resume))
+        notes += _set_resume(cfg, args.resume)
     hooks = {hook_class(hook) for hook in _hooks(cfg)}
     if cfg.model.get('type') == 'SwAV' and 'SwAVHook' not in hooks:
         notes.append(
@@ -153,22 +155,30 @@ def _set_pretrained(cfg: Config, weights: str) -> None:
             part.init_cfg = None
 
 
-def _set_resume(cfg: Config, checkpoint: str) -> str:
+def _set_resume(cfg: Config, checkpoint: str) -> list[str]:
     """Let the Runner continue from a checkpoint; say from which."""
+    notes: list[str] = []
     if checkpoint == 'newest':
-        newest = find_checkpoint(cfg.work_dir)
+        newest = find_checkpoint(cfg.work_dir, notes)
         if newest is None:
             cfg.resume = False
-            return (
+            return [
                 f'--resume: no checkpoint in {cfg.work_dir}, training '
                 'starts from the beginning.'
-            )
+            ]
         checkpoint = newest
+    elif Path(checkpoint).is_dir():
+        raise UsageError(
+            f'--resume: {checkpoint} is a folder; give a file in it, or give '
+            f'--work-dir {checkpoint} and --resume alone'
+        )
+    elif checkpoint.startswith(('http:', 'https:', 'file:')):
+        checkpoint = find_weights(checkpoint)
     elif '://' not in checkpoint and not Path(checkpoint).is_file():
         raise UsageError(f'--resume: there is no checkpoint {checkpoint}')
     cfg.resume = True
     cfg.load_from = checkpoint
-    return f'--resume: continuing from {checkpoint}.'
+    return [*notes, f'--resume: continuing from {checkpoint}.']
 
 
 def train(args: argparse.Namespace) -> None:

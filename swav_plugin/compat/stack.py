@@ -6,12 +6,19 @@ declares that it conflicts with the other.
 
 import os.path as osp
 import sys
-from importlib.machinery import ModuleSpec
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, spec_from_file_location
+from types import ModuleType
 from typing import Any
 
+import yaml
+
 from swav_plugin.compat.moved import moved_names
+
+# mmengine's module that reads checkpoints.
+LOADERS = 'mmengine.runner.checkpoint'
 
 __getattr__ = moved_names(__name__)
 
@@ -85,6 +92,59 @@ def setup_configs() -> None:
     if not _is_distribution('mmsegmentation'):
         MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
     _replace_pkg_resources()
+
+
+def setup_loaders() -> None:
+    """Make mmengine run no code from the checkpoints and YAML that it reads.
+
+    mmengine's module for checkpoints imports torch, which takes seconds, so
+    it is changed when somebody imports it.
+    """
+    from mmengine.fileio.handlers import yaml_handler
+
+    yaml_handler.Loader = _PlainLoader
+    if LOADERS in sys.modules:
+        _replace_loaders(sys.modules[LOADERS])
+    elif not any(isinstance(finder, LoaderFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, LoaderFinder())
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads YAML into plain values, and the tuples that mmengine writes."""
+
+    def read_tuple(self, node: yaml.SequenceNode) -> tuple:
+        """Return a sequence as a tuple."""
+        return tuple(self.construct_sequence(node, deep=True))
+
+
+_PlainLoader.add_constructor(
+    'tag:yaml.org,2002:python/tuple', _PlainLoader.read_tuple
+)
+
+
+def _replace_loaders(module: ModuleType) -> None:
+    # By name, since checkpoints are above this room.
+    import_module('swav_plugin.checkpoints.safe_load').use_in_mmengine(module)
+
+
+class LoaderFinder:
+    """Changes mmengine's loaders as soon as they have been imported."""
+
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> ModuleSpec | None:
+        """Return the module's own spec, with our change after it."""
+        spec = PathFinder.find_spec(name, path) if name == LOADERS else None
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_replace(module: ModuleType) -> None:
+            execute(module)
+            _replace_loaders(module)
+
+        spec.loader.exec_module = execute_and_replace  # type: ignore
+        return spec
 
 
 class OperatorFinder:

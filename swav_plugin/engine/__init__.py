@@ -4,6 +4,7 @@ from swav_plugin.checkpoints.atomic import AtomicBackend
 
 from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
 from .hooks import (
+    CheckpointHook,
     DeferredRuntimeInfoHook,
     FiniteHook,
     PicturesHook,
@@ -22,6 +23,7 @@ __all__ = [
     'AtomicBackend',
     'CPUAmpOptimWrapper',
     'CPUDistributedDataParallel',
+    'CheckpointHook',
     'DeferredRuntimeInfoHook',
     'FiniteHook',
     'PicturesHook',

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from swav_plugin import __version__
 from swav_plugin.checkpoints import read_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
+from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.compat.wrappers import unwrap
 
 from .errors import UsageError
@@ -101,6 +102,7 @@ def check_resume(runner: Runner) -> None:
     Raises:
         UsageError: It holds weights only, or belongs to a training from
             different weights, with another model or another optimizer.
+        CheckpointError: It is not a good checkpoint, or not finite.
     """
     if not runner.cfg.get('resume'):
         return
@@ -109,12 +111,19 @@ def check_resume(runner: Runner) -> None:
         return
     checkpoint = load_from_local(source, 'cpu')
     state = checkpoint if isinstance(checkpoint, Mapping) else {}
-    if 'optimizer' not in state or 'iter' not in (state.get('meta') or ()):
+    meta = state.get('meta') or {}
+    if not (
+        {'state_dict', 'optimizer', 'message_hub'} <= state.keys()
+        and all(type(meta.get(key)) is int for key in ('epoch', 'iter'))
+    ):
         raise UsageError(
             f'{source} cannot be resumed: the file holds weights, but not '
             'the state of a training; to start from them give --pretrained '
             f'{source}'
         )
+    own = unwrap(runner.model).state_dict()
+    check_finite(state['state_dict'], source, own)
+    check_finite({'optimizer': state['optimizer']}, source)
     for hook in runner.hooks:
         if isinstance(hook, PretrainedHook):
             hook.check_origin(state, source)
@@ -138,10 +147,12 @@ def check_load_from(runner: Runner) -> None:
         or (not hasattr(model, 'backbone'))
     ):
         return
-    found = {
-        key.removeprefix('module.'): value.shape
+    weights = {
+        key.removeprefix('module.'): value
         for key, value in read_checkpoint(source).items()
     }
+    check_finite(weights, source, model.state_dict())
+    found = {key: value.shape for key, value in weights.items()}
     missing = sorted(
         key
         for key, value in model.state_dict().items()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper
@@ -153,6 +154,11 @@ def _read_file(path: str) -> Config:
         raise UsageError(f'{path} builds on a missing config: {error}')
     except (AssertionError, ValueError) as error:
         raise UsageError(f'{path} cannot be read: {error!r}') from error
+    except yaml.YAMLError as error:
+        reason = ' '.join(str(error).split())
+        raise UsageError(
+            f'{path} or its base is not YAML of plain values: {reason}'
+        ) from error
     except ModuleNotFoundError as error:
         raise UsageError(
             f'{path} builds on a package that is not installed: {error}; for '

@@ -195,7 +195,7 @@ def check_default_hooks(cfg: Config) -> None:
                 f'its bases have a hook of that name, only {found}'
             )
     checkpoint = hooks.get('checkpoint') or {}
-    if checkpoint.get('type') == 'CheckpointHook':
+    if hook_class(checkpoint) == 'CheckpointHook':
         # It would pass them on and fail at the first checkpoint, hours later.
         known = {*inspect.signature(CheckpointHook.__init__).parameters}
         # mmengine writes _scope_ into what a base of another package brings.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
 from swav_plugin.compat.moved import moved_names
 
@@ -97,30 +99,11 @@ def run_command(
     try:
         with quiet_dependencies():
             run(args)
-    except UsageError as error:
+    except (UsageError, CheckpointError) as error:
         if getattr(args, 'launcher', 'none') == 'pytorch':
             raise  # for torchrun's summary, see @record
         print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
         sys.exit(2)
-
-
-def find_checkpoint(work_dir: str) -> str | None:
-    """Return the newest checkpoint of a work dir, if there is one.
-
-    That is the one which mmengine's ``last_checkpoint`` names, also after
-    the folder was moved. If it is gone, or a crash cut the note short, it is
-    the ``epoch_*.pth`` or ``iter_*.pth`` written last.
-    """
-    folder = Path(work_dir)
-    note = folder / 'last_checkpoint'
-    if note.is_file():
-        named = Path(note.read_text().strip())
-        for path in (named, folder / named.name):
-            if path.is_file():
-                return str(path)
-    saved = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
-    newest = max(saved, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else str(newest)
 
 
 def find_weights(source: str) -> str:

@@ -94,7 +94,7 @@ class CommandRunner(Runner):
         changes = []
         try:
             # Saved and read back, so that both are plain.
-            old = read_config_text(str(meta.get('cfg', '')))
+            old = read_config_text(str(meta.get('cfg_text', '')))
             new = read_config_text(Config(self.cfg._cfg_dict).pretty_text)
             changes += compare_configs(old, new)
         except ValueError as error:

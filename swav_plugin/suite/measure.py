@@ -92,9 +92,11 @@ def measure(run: Run, out: Path, gpus: int) -> dict[str, Any]:
         command = make_command(run, gpus, 'test.py', run.weights)
     failure = execute(command, log)
     path = newest_results(run.folder, before)
-    trained = find_checkpoint(str(run.folder))
-    if failure is None and path is None and trained is not None:
+    trained = None
+    if failure is None and path is None:
         # It had been stopped after its last epoch, before its numbers.
+        trained = find_checkpoint(str(run.folder))
+    if trained is not None:
         failure = execute(make_command(run, gpus, 'test.py', trained), log)
         path = newest_results(run.folder, before)
     entry = dict(

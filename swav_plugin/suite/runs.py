@@ -23,7 +23,9 @@ from mmengine.device import get_device
 import swav_plugin
 from swav_plugin.checkpoints import RANDOM, Checkpoint, checkpoint_name
 from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.keys import backbone_weights
+from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.engine.launch import UsageError, find_weights
 from swav_plugin.engine.results import RESULTS
 from swav_plugin.models.resnet import resnet_arguments
@@ -131,10 +133,14 @@ def read_network(checkpoint: Checkpoint) -> dict[str, int]:
     """Read depth and width of the ResNet in a checkpoint.
 
     Raises:
-        UsageError: It does not hold a ResNet.
+        UsageError: It does not hold a ResNet, or one that is not finite.
     """
     try:
-        return resnet_arguments(backbone_weights(checkpoint.weights))
+        backbone = backbone_weights(checkpoint.weights)
+        check_finite(backbone, checkpoint)
+        return resnet_arguments(backbone)
+    except CheckpointError as error:
+        raise UsageError(str(error)) from None
     except ValueError as error:
         raise UsageError(f'{checkpoint}: {error}') from None
 

@@ -244,6 +244,20 @@ def test_mistakes_are_one_line(
     assert 'has no test_cfg' in error(pretrain, 'random')
     assert 'did you mean' in error(str(CONFIGS / 'knn_imagenett.py'), 'random')
     small = ['--cfg-options', *SMALL, *folders]
+    pointer = tmp_path / 'pointer.pth'
+    pointer.write_text('version https://git-lfs.github.com/spec/v1\noid 0')
+    assert f'{pointer} is not a checkpoint but a Git LFS pointer' in error(
+        knn, str(pointer), *small
+    )
+    weights = torch.load(checkpoint)
+    diverged = {
+        key: value.clone() if 'mean' not in key else value * torch.nan
+        for key, value in weights.get('state_dict', weights).items()
+    }
+    torch.save(diverged, tmp_path / 'nan.pth')
+    assert 'running_mean is not finite' in error(
+        knn, str(tmp_path / 'nan.pth'), *small
+    )
     assert 'k must lie between 1 and the bank size' in error(
         knn, str(checkpoint), *small, 'test_evaluator.0.k=[1, 999]'
     )

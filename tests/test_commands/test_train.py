@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
 from PIL import Image
 
 from swav_plugin.commands import train
@@ -370,8 +371,9 @@ def test_pretrained_weights_are_read_once(
         weights,
     )
     assert opened.count(weights) == 1  # the hash
-    # Once by the check, before images are looked for; once by the Runner.
-    assert opened.count(newest) == 2
+    # Once each by the search for a good one, which compares checksums; by
+    # the check before images are looked for; and by the Runner.
+    assert opened.count(newest) == 3
 
 
 def test_broken_image_is_counted_in_the_log(
@@ -552,11 +554,94 @@ def test_resume_arguments(
         f'--resume: no checkpoint in {work_dir}, training starts '
         'from the beginning.'
     ]
-    (work_dir / 'epoch_3.pth').touch()
-    cfg, _ = build(*command)
-    assert cfg.resume and cfg.load_from == str(work_dir / 'epoch_3.pth')
+    torch.save({}, work_dir / 'epoch_3.pth')
+    (work_dir / 'epoch_4.pth').touch()
+    third = str(work_dir / 'epoch_3.pth')
+    says = [
+        f'{work_dir}/epoch_4.pth is not a checkpoint but an empty file; copy '
+        f'or download it again. Going back to {third}.',
+        f'--resume: continuing from {third}.',
+    ]
+    cfg, notes = build(*command)
+    assert cfg.resume and cfg.load_from == third and notes == says
+    # mmengine's key means the same.
+    cfg, notes = build(config(more='resume = True'), *command[1:3])
+    assert cfg.resume and cfg.load_from == third and notes == says
+    cfg, _ = build(*command, f'file://{third}')
+    assert cfg.load_from == third
+    with pytest.raises(ValueError, match='is a folder; give a file in it'):
+        build(*command, str(work_dir))
     with pytest.raises(ValueError, match='there is no checkpoint .*9.pth'):
         build(*command, str(work_dir / 'epoch_9.pth'))
+
+
+def test_bad_checkpoints_are_one_line(
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whether they are to be resumed or to fill the backbone."""
+    train_here(config(), tmp_path / 'work')
+    whole = tmp_path / 'work/epoch_1.pth'
+    state = torch.load(whole)
+    bad = tmp_path / 'bad.pth'
+
+    def error(*argv: str) -> str:
+        with pytest.raises(SystemExit) as exit_info:
+            train_here(config(epochs=2), tmp_path / 'other', *argv)
+        assert exit_info.value.code == 2
+        *_, last = capsys.readouterr().err.splitlines()
+        assert last.startswith(f'train.py: error: {bad}')
+        return last
+
+    bad.write_text('<html>')
+    for option in ('--resume', '--pretrained'):
+        assert 'not a checkpoint but a web page' in error(option, str(bad))
+    torch.save(state, bad, _use_new_zipfile_serialization=False)
+    content = bad.read_bytes()
+    bad.write_bytes(content[: len(content) // 2])
+    for option in ('--resume', '--pretrained'):
+        assert 'it is cut off or damaged' in error(option, str(bad))
+    for option, part, key in (
+        ('--resume', 'state_dict', 'neck.projection.0.weight'),
+        ('--pretrained', 'state_dict', 'backbone.conv1.weight'),
+        ('--resume', 'optimizer', 'optimizer.state.0.momentum_buffer'),
+    ):
+        spoiled = torch.load(whole)
+        if part == 'optimizer':
+            spoiled['optimizer']['state'][0]['momentum_buffer'][0] = torch.inf
+        else:
+            spoiled[part][key][0] = torch.nan
+        torch.save(spoiled, bad)
+        name = key.removeprefix('backbone.')
+        assert f'{name} is not finite' in error(option, str(bad))
+    for spoiled in (
+        {**state, 'meta': {'epoch': '1', 'iter': 1}},
+        {key: value for key, value in state.items() if key != 'message_hub'},
+        [1],
+    ):
+        torch.save(spoiled, bad)
+        assert 'cannot be resumed' in error('--resume', str(bad))
+
+
+def test_text_of_a_checkpoint_is_not_executed(
+    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+) -> None:
+    work, trace = tmp_path / 'work', tmp_path / 'trace'
+    train_here(config(), work)
+    state = torch.load(work / 'epoch_1.pth')
+    text = f'import pathlib\npathlib.Path({str(trace)!r}).touch()\nx = 1\n'
+    for key in ('config', 'cfg'):
+        state['meta'][key] = text
+    state['message_hub']['runtime_info']['cfg'] = text
+    torch.save(state, work / 'epoch_1.pth')
+    log = train_here(config(epochs=2), work, '--resume')
+    assert 'Epoch(train) [2]' in log and not trace.exists()
+    # mmengine makes a config of these when it is given weights alone.
+    loaded = CheckpointLoader.load_checkpoint(str(work / 'epoch_1.pth'))
+    assert 'cfg' not in loaded['meta']
+    assert 'cfg' not in loaded['message_hub']['runtime_info']
 
 
 def test_pretrained_arguments(

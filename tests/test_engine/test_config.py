@@ -3,8 +3,10 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import mmengine
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 
 from swav_plugin.compat import stack
@@ -431,3 +433,37 @@ def test_mixed_precision_of_another_wrapper() -> None:
     cfg = SimpleNamespace(optim_wrapper=dict(type='ApexOptimWrapper'))
     with pytest.raises(UsageError, match="config has 'ApexOptimWrapper'"):
         set_mixed_precision(cfg)
+
+
+def test_yaml_is_read_as_data(tmp_path: Path) -> None:
+    """mmengine's own loader would run what it names."""
+    path, trace = tmp_path / 'c.yml', tmp_path / 'trace'
+    path.write_text(
+        'log_level: INFO\nrandomness: {seed: 3}\n'
+        'work_dir: !!python/tuple [1, [2]]\n'
+    )
+    cfg = load_config(str(path))
+    assert cfg.randomness.seed == 3 and cfg.work_dir == (1, [2])
+    (tmp_path / 'd.json').write_text('{"_base_": "c.yml"}')
+    (tmp_path / 'd.py').write_text("_base_ = 'c.yml'")
+    for text in (
+        f'seed: !!python/object/apply:os.mkdir ["{trace}"]',
+        f'seed: !!python/object/new:os.system ["mkdir {trace}"]',
+        'seed: !!python/name:os.mkdir ""',
+    ):
+        path.write_text(text)
+        for name in ('c.yml', 'd.json', 'd.py'):
+            with pytest.raises(UsageError, match='not YAML of plain val') as e:
+                load_config(str(tmp_path / name))
+            assert str(e.value).isprintable()
+        with pytest.raises(yaml.YAMLError):
+            mmengine.load(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize('name', ['c.yml', 'c.json'])
+def test_text_that_is_neither_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{a: [1, 2}\n"')
+    with pytest.raises(UsageError) as caught:
+        load_config(str(tmp_path / name))
+    assert str(caught.value).isprintable()

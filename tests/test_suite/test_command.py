@@ -57,4 +57,15 @@ def test_mistakes_are_one_line(
     )
     torch.save({'fc.weight': torch.zeros(1)}, tmp_path / 'fc.pth')
     assert 'not the weights of a ResNet' in error(str(tmp_path / 'fc.pth'))
+    page = tmp_path / 'page.pth'
+    page.write_text('<html>')
+    assert error(str(page)).startswith(
+        f'run_suite.py: error: {page} is not a checkpoint but a web page'
+    )
+    assert f'{tmp_path} is a folder' in error(str(tmp_path))
+    diverged = torch.load(weights)
+    key = next(key for key in diverged if key.endswith('conv1.weight'))
+    diverged[key][0] = torch.inf
+    torch.save(diverged, tmp_path / 'inf.pth')
+    assert 'conv1.weight is not finite' in error(str(tmp_path / 'inf.pth'))
     assert not (tmp_path / 'out').exists()

@@ -165,6 +165,12 @@ def test_other_networks_are_refused(
             ).state_dict(),
             'stem.0.conv.weight is not in a ResNet with a plain stem.',
         ),
+        (
+            {'layer4.0.conv1.weight': torch.tensor([1.0, torch.nan])},
+            'layer4.0.conv1.weight is not finite: 1 of its 2 values are '
+            'infinite or not a number. The training that wrote it had '
+            'diverged; give an earlier checkpoint.',
+        ),
     ):
         with pytest.raises(SystemExit) as caught:
             run(weights)

@@ -21,6 +21,7 @@ from torch import Tensor
 from swav_plugin.checkpoints import read_checkpoint
 from swav_plugin.checkpoints.atomic import open_atomic
 from swav_plugin.checkpoints.keys import backbone_weights
+from swav_plugin.checkpoints.training_state import check_finite
 
 # Ends of names of a ResNet, and what detectron2 calls them.
 _LAYERS = {
@@ -96,7 +97,9 @@ def main() -> None:
     parser.add_argument('out', metavar='OUT.pkl', type=Path)
     args = parser.parse_args()
     try:
-        weights = convert(read_checkpoint(args.checkpoint))
+        read = read_checkpoint(args.checkpoint)
+        check_finite(read, args.checkpoint)
+        weights = convert(read)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     # With heuristics names match if their ends do: res5 then also fills the

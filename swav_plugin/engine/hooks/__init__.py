@@ -1,5 +1,6 @@
 """Hooks: when something happens during training or evaluation."""
 
+from .checkpoint import CheckpointHook
 from .finite import FiniteHook
 from .pictures import PicturesHook
 from .pretrained import PretrainedHook
@@ -9,6 +10,7 @@ from .skipped_images import SkippedImagesHook
 from .swav import SwAVHook
 
 __all__ = [
+    'CheckpointHook',
     'DeferredRuntimeInfoHook',
     'FiniteHook',
     'PicturesHook',

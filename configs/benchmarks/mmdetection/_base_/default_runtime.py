@@ -13,6 +13,7 @@ test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
     checkpoint=dict(
+        type='swav_plugin.CheckpointHook',
         max_keep_ckpts=3,
         # A checkpoint cut short by a crash never has the final name.
         backend_args=dict(backend='atomic'),

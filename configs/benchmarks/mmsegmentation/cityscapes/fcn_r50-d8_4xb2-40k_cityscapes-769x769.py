@@ -52,6 +52,7 @@ param_scheduler = [
 
 default_hooks = dict(
     checkpoint=dict(
+        type='swav_plugin.CheckpointHook',
         interval=4000,
         max_keep_ckpts=3,
         # A checkpoint cut short by a crash never has the final name.

@@ -1,0 +1,151 @@
+"""What of a training state may be used, and whether it can be."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from numbers import Number
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from .file_kind import CheckpointError
+from .rebuild import to_history
+
+# Text and paths in mmengine's message hub. A run sets them anew, but for its
+# best checkpoints, whose names our CheckpointHook keeps elsewhere.
+_SET_ANEW = (
+    'best_ckpt',
+    'cfg',
+    'dataset_meta',
+    'experiment_name',
+    'last_ckpt',
+    'loop_stage',
+    'mmengine_version',
+)
+
+
+def keep_data(checkpoint: Any, source: object) -> Any:
+    """Leave out what mmengine runs as a config or uses as a path.
+
+    mmengine runs `meta['config']` when it resumes and `meta['cfg']`, which is
+    renamed here, when it builds a model from a checkpoint. It deletes the
+    files and folders that the message hub calls the best checkpoints. Of the
+    hub only numbers are kept, so that no hook finds a path there.
+
+    Args:
+        checkpoint: What was read from a file; changed in place.
+        source: For the message.
+    """
+    if not isinstance(checkpoint, dict):
+        return checkpoint
+    meta = checkpoint.get('meta')
+    if isinstance(meta, dict):
+        meta.pop('config', None)
+        if 'cfg' in meta:  # to be compared, under a name that nobody runs
+            meta['cfg_text'] = meta.pop('cfg')
+        if type(meta.get('seed')) is not int:
+            meta.pop('seed', None)
+    if 'message_hub' in checkpoint:
+        hub, left_out = _keep_numbers(checkpoint['message_hub'])
+        checkpoint['message_hub'] = hub
+        if left_out:
+            print_log(
+                f'{source}: text in its message hub is not used: '
+                f'{", ".join(left_out)}. Only numbers are.',
+                'current',
+                level=logging.WARNING,
+            )
+    return checkpoint
+
+
+def _keep_numbers(hub: Any) -> tuple[dict[str, dict], list[str]]:
+    """Return a message hub of numbers, and the names of what it lacks now."""
+    scalars, info, resumed = (
+        _dict(_dict(hub).get(name))
+        for name in ('log_scalars', 'runtime_info', 'resumed_keys')
+    )
+    histories = {name: to_history(value) for name, value in scalars.items()}
+    kept: dict[str, dict] = dict(
+        log_scalars={
+            name: value
+            for name, value in histories.items()
+            if value is not None
+        },
+        runtime_info={
+            name: value
+            for name, value in info.items()
+            if _is_number(value) and not _is_set_anew(name)
+        },
+    )
+    names = {*kept['log_scalars'], *kept['runtime_info']}
+    kept['resumed_keys'] = {
+        name: True for name in resumed if name in names and resumed[name]
+    }
+    left_out = [
+        name for name in info if name not in names and not _is_set_anew(name)
+    ]
+    return kept, [str(name) for name in left_out]
+
+
+def _dict(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_set_anew(name: object) -> bool:
+    return str(name).startswith(_SET_ANEW)
+
+
+def _is_number(value: Any) -> bool:
+    """Return True for numbers and tensors, and for lists and dicts of them."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_number, value))
+    if isinstance(value, dict):
+        return all(map(_is_number, value.values()))
+    return value is None or isinstance(value, (Number, Tensor))
+
+
+def check_finite(
+    tensors: Any, source: object, own: Mapping[str, Tensor] | None = None
+) -> None:
+    """Check that weights, or an optimizer's state, are finite numbers.
+
+    Args:
+        tensors: A tensor, or dicts and lists of them and of plain values.
+        source: Where they are from, for the message.
+        own: The tensors of the model that they are for. One that is not
+            finite there, such as a mask, need not be finite in the file.
+
+    Raises:
+        CheckpointError: One line that names the first tensor that is not.
+    """
+    for name, tensor in _named_tensors(tensors):
+        count = _count_not_finite(tensor)
+        if not count or (own and _count_not_finite(own.get(name))):
+            continue
+        raise CheckpointError(
+            f'{source}: {name} is not finite: {count} of its '
+            f'{tensor.numel()} values are infinite or not a number. The '
+            'training that wrote it had diverged; give an earlier checkpoint.'
+        )
+
+
+def _named_tensors(node: Any, name: str = '') -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in dicts and lists with their dotted names."""
+    if isinstance(node, Tensor):
+        yield name, node
+    elif isinstance(node, (Mapping, list, tuple)):
+        items = node.items() if isinstance(node, Mapping) else enumerate(node)
+        for key, child in items:
+            yield from _named_tensors(child, f'{name}.{key}'.lstrip('.'))
+
+
+def _count_not_finite(tensor: Tensor | None) -> int:
+    """Return how many values of a dense tensor are infinite or NaN."""
+    if tensor is None or tensor.layout is not torch.strided:
+        return 0
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        return 0
+    if tensor.element_size() == 1:
+        tensor = tensor.float()  # torch.isfinite does not know float8
+    return tensor.numel() - int(torch.isfinite(tensor).sum())
