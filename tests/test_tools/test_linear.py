@@ -453,7 +453,7 @@ def test_load_from_has_to_fill_the_backbone(
 ) -> None:
     upstream = tmp_path / 'upstream.pth.tar'
     torch.save({'module.conv1.weight': torch.zeros(64, 3, 7, 7)}, upstream)
-    assert 'to be pretrained, such as backbone.bn1.bias' in error(
+    assert 'have a different shape, such as backbone.bn1.bias' in error(
         '--cfg-options', *PROBES, *sets, f'load_from={upstream}'
     )
 
