@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from swav_plugin.registry import DATASETS, build_transforms
 
-from .list_file import find_missing
+from .list_file import find_missing, open_text
 
 CLASSES = (
     'aeroplane',
@@ -66,7 +66,7 @@ class VOC07(BaseDataset):
         test_mode: bool = True,
     ) -> None:
         self.split = split
-        self.root = Path(data_root)
+        self.root = Path(data_root).expanduser()
         super().__init__(
             pipeline=build_transforms(pipeline), test_mode=test_mode
         )
@@ -111,7 +111,9 @@ class VOC07(BaseDataset):
                 'VOCdevkit/VOC2007.'
             )
         marks = {}
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        with open_text(path) as file:
+            lines = file.read().splitlines()
+        for number, line in enumerate(lines, start=1):
             words = line.split()
             if len(words) != 2 or words[1] not in _MARKS:
                 raise ValueError(

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 
 from swav_plugin.compat.stack import downstream_hint
 
+from .channels import check_channels
 from .errors import UsageError
 
 # What Runner, its loops and the config reader look up in a config.
@@ -105,6 +106,7 @@ def load_config(
         changes[new] = value
     cfg.merge_from_dict(changes)
     check_keys(cfg)
+    check_channels(cfg)
     cfg.setdefault('default_scope', 'swav_plugin')
     for name, hook in [*(cfg.get('default_hooks') or {}).items()]:
         if hook is None and name not in _MMENGINE_HOOKS:

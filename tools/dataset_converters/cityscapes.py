@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from swav_plugin.checkpoints.atomic import open_atomic
+from swav_plugin.datasets.transforms.pillow_files import open_image
 
 # Ids of the 19 evaluated classes, in the order of their train ids. All others
 # become 255 (cityscapesScripts, helpers/labels.py).
@@ -63,7 +64,7 @@ def convert(root: Path) -> None:
         )
         if target.exists():
             continue
-        with Image.open(source) as img:
+        with open_image(source, ['PNG']) as img:
             ids = np.asarray(img)
         try:
             mask = Image.fromarray(train_ids(ids))

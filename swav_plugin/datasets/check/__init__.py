@@ -104,7 +104,8 @@ def check(
             lines.append(describe(split))
             files = [*split.images, *split.masks, *split.others]
             for path, size in zip(files, check_files(files)):
-                digest.update(f'{path.removeprefix(root)} {size}\n'.encode())
+                line = f'{path.removeprefix(root)} {size}\n'
+                digest.update(line.encode(errors='surrogateescape'))
             for path in split.others:
                 digest.update(Path(path).read_bytes())
             if known.num_images and not any_size:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..list_file import open_text
 from ..voc07 import CLASSES as VOC_CLASSES
 from ..voc07 import VOC07
 from .labels import CONVERTERS
@@ -48,7 +49,8 @@ def _image_names(
     """Read a list of VOC: file names without folder and extension."""
     if not list_file.is_file():
         raise FileNotFoundError(f'there is no {list_file}; {hint}.')
-    names = list_file.read_text().split()
+    with open_text(list_file) as lines:
+        names = lines.read().split()
     if not names:
         raise ValueError(f'{list_file} has no lines.')
     if len(set(names)) < len(names):
