@@ -27,6 +27,7 @@ from swav_plugin.engine.config import (
     load_config,
     set_mixed_precision,
 )
+from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,
@@ -38,6 +39,10 @@ from swav_plugin.engine.launch import (
 )
 from swav_plugin.engine.processes import end_processes, prepare_processes
 from swav_plugin.engine.screen import CommandRunner, log_summary
+from swav_plugin.engine.shared_memory import (
+    check_shared_memory,
+    too_little_in_one_line,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -175,8 +180,10 @@ def train(args: argparse.Namespace) -> None:
         check_weights(runner)
         check_batches(runner)
         check_labels(runner, 'train', 'val')
+        check_shared_memory(runner, 'train')
         log_summary(runner, 'train', 'val')
-    runner.train()
+    with too_little_in_one_line(), skipped_images_stored(runner):
+        runner.train()
     end_processes()
 
 

@@ -19,9 +19,23 @@ from .transforms.loading import LoadImage, UnreadableImage
 from .transforms.pillow_files import ValueRange
 from .transforms.randomness import sample_rng
 
-__all__ = ['ImageFolder', 'find_images']
+__all__ = ['ImageFolder', 'NoReadableImage', 'find_images']
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+_ARE_UNREADABLE = 'cannot be read; check the data:\n'
+
+
+class NoReadableImage(RuntimeError):
+    """Neither an image nor any of its replacements can be read."""
+
+    @property
+    def skipped(self) -> list[str]:
+        """The images, 'path: reason' each."""
+        # In the text, since that is all that an error keeps on its way from a
+        # worker process.
+        return str(self).partition(_ARE_UNREADABLE)[2].splitlines()
 
 
 @DATASETS.register_module()
@@ -66,7 +80,7 @@ class ImageFolder(BaseDataset):
     Raises:
         FileNotFoundError: A root, a list file or a listed image is missing.
         ValueError: There are no images, or a list file has a bad line.
-        RuntimeError: Neither a sample nor any of its replacements can be
+        NoReadableImage: Neither a sample nor any of its replacements can be
             read.
         MemoryError: The images do not fit into memory.
     """
@@ -254,10 +268,9 @@ class ImageFolder(BaseDataset):
                 if self.test_mode:
                     raise
                 skipped.append(str(error))
-        raise RuntimeError(
+        raise NoReadableImage(
             f'ImageFolder: {len(skipped)} images drawn one after another '
-            'cannot be read; check the data. The last ones:\n'
-            + '\n'.join(skipped[-3:])
+            f'{_ARE_UNREADABLE}' + '\n'.join(skipped)
         )
 
     def _candidates(self, idx: int) -> Iterator[int]:

@@ -199,6 +199,28 @@ def normal(name: str) -> str:
     return unicodedata.normalize('NFC', name)
 
 
+def path_inside(folder: Path, name: str) -> Path:
+    """Return folder/name for a name that came with a dataset.
+
+    Names in lists and annotations of a dataset, from which converters make
+    paths, pass through here.
+
+    Raises:
+        ValueError: The name leads out of the folder.
+
+    >>> path_inside(Path('masks'), '../../.bashrc')
+    Traceback (most recent call last):
+    ...
+    ValueError: '../../.bashrc' leads out of masks; get the dataset again.
+    """
+    path = Path(name)
+    if not path.parts or '..' in path.parts or path.anchor or '\0' in name:
+        raise ValueError(
+            f'{name!r} leads out of {folder}; get the dataset again.'
+        )
+    return folder / path
+
+
 def write_class_folders(
     folder: Path, images: Iterable[tuple[Image.Image, str]]
 ) -> None:
@@ -207,6 +229,6 @@ def write_class_folders(
     The files are folder/<class>/<number>.png.
     """
     for number, (image, name) in enumerate(images):
-        path = folder / name / f'{number:05}.png'
+        path = path_inside(folder, f'{name}/{number:05}.png')
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)

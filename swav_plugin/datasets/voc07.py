@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from swav_plugin.registry import DATASETS, build_transforms
 
-from .list_file import find_missing, open_text
+from .list_file import find_missing, open_text, path_inside
 
 CLASSES = (
     'aeroplane',
@@ -82,7 +82,7 @@ class VOC07(BaseDataset):
                     f'{self._list_file(CLASSES[0])}; get the lists again.'
                 )
         folder = self.root / 'JPEGImages'
-        paths = [str(folder / f'{image}.jpg') for image in images]
+        paths = [str(path_inside(folder, f'{image}.jpg')) for image in images]
         missing = find_missing(paths)
         if missing:
             raise FileNotFoundError(

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ class CommandRunner(Runner):
         for handler in built.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(is_for_screen)
+            elif isinstance(handler.stream, TextIOWrapper):
+                # File names may be any bytes.
+                handler.stream.reconfigure(errors='backslashreplace')
         return built
 
 
