@@ -1,5 +1,5 @@
 # make test            lint, types, tests and doctests
-# make demo            pretrain on a small set and see what was learnt
+# make demo            pretrain on a small set and see what was learned
 # make demo DATA=DIR   the same on a folder of images
 #
 # Both first install into .venv when that was not done yet, or when what is

@@ -37,7 +37,7 @@ from swav_plugin.evaluation.feature_store import (
     open_rows,
     write_meta,
 )
-from swav_plugin.evaluation.knn import nearest_neighbours
+from swav_plugin.evaluation.knn import nearest_neighbors
 from swav_plugin.evaluation.svm import COSTS, stratified_folds, svm_map
 
 BATCH = 256  # images in a batch of features
@@ -50,7 +50,7 @@ def features(seed: int, num: int, width: int) -> Tensor:
 
 
 def bench_knn(args: argparse.Namespace, folder: Path) -> dict:
-    """Time the search for 200 neighbours in a bank on disk."""
+    """Time the search for 200 neighbors in a bank on disk."""
     part = features(0, 2**14, args.width)
     writer = ShardWriter(folder, args.bank, 'float16')
     for start in range(0, args.bank, len(part)):
@@ -61,7 +61,7 @@ def bench_knn(args: argparse.Namespace, folder: Path) -> dict:
     bank, queries = open_rows(folder), features(1, args.queries, args.width)
     with profile(activities=[ProfilerActivity.CPU]) as events:
         start_s = time.perf_counter()
-        nearest_neighbours(bank, queries, 200)
+        nearest_neighbors(bank, queries, 200)
         seconds = time.perf_counter() - start_s
     inside = (
         sum(

@@ -1,6 +1,6 @@
 """Loss step of SwAV, ours against mmpretrain's, forward and backward.
 
-Both get the same embeddings, prototypes and queue. A step normalises the
+Both get the same embeddings, prototypes and queue. A step normalizes the
 prototypes, makes codes, computes the loss, feeds the queue and runs backward.
 Each side has its own process; they take turns. mmpretrain runs on one rank,
 where its codes are right.

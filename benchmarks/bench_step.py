@@ -13,7 +13,7 @@
 A dry run on a CPU:
 
     python benchmarks/bench_step.py --data PHOTOS --depth 18 --batch-size 4 \
---views 2 2 --scales 64 32 --num-prototypes 30 --queue-length 8 --steps 2
+--views 2 2 --sizes 64 32 --num-prototypes 30 --queue-length 8 --steps 2
 """
 
 import argparse
@@ -130,7 +130,7 @@ def full_queue(args: argparse.Namespace) -> torch.Tensor:
 
 
 def channels(args: argparse.Namespace) -> int:
-    """Of the backbone's output."""
+    """Return the number of channels of the backbone's output."""
     return 512 if args.depth < 50 else 2048
 
 
@@ -179,7 +179,7 @@ def make_steps(
 ) -> tuple[dict[str, Step], dict[str, float]]:
     """All that are compared, warm, and the GiB that each takes on a GPU.
 
-    The key that differs stands in the name.
+    The name says which key differs.
     """
     short = str(args.dtype).removeprefix('torch.')
     steps, memory = {}, {}
@@ -224,7 +224,7 @@ def synthetic_views(args: argparse.Namespace) -> dict:
         torch.randint(
             256, (args.batch_size, 3, size, size), dtype=torch.uint8
         ).to(args.device)
-        for num, size in zip(args.views, args.scales)
+        for num, size in zip(args.views, args.sizes)
         for _ in range(num)
     ]
     return dict(inputs=inputs, data_samples=None)
@@ -290,7 +290,10 @@ def compare_steps(args: argparse.Namespace) -> list[dict]:
 
 
 def count_flops(step: Step, data: dict) -> int:
-    """Of convolutions and matrix products, backward included, by torch."""
+    """Count, with torch, the FLOPs of convolutions and matrix products.
+
+    The backward pass is included.
+    """
     with FlopCounterMode(display=False) as counter:
         step(data)
     return counter.get_total_flops()
@@ -353,7 +356,7 @@ def end_to_end(args: argparse.Namespace, files: list[str]) -> list[dict]:
                     num_workers,
                     path,
                     args.views,
-                    args.scales,
+                    args.sizes,
                 )
             )
             # Those made while the workers started, and the first steps.
@@ -435,7 +438,7 @@ def parse_args() -> argparse.Namespace:
         help='default: bfloat16, on a CPU float32',
     )
     parser.add_argument('--views', type=int, nargs=2, default=[2, 6])
-    parser.add_argument('--scales', type=int, nargs=2, default=[224, 96])
+    parser.add_argument('--sizes', type=int, nargs=2, default=[224, 96])
     parser.add_argument('--num-prototypes', type=int, default=3000)
     parser.add_argument('--queue-length', type=int, default=3840)
     parser.add_argument(
@@ -469,7 +472,7 @@ def parse_args() -> argparse.Namespace:
     )
     if args.queue_length % args.batch_size:
         parser.error(
-            f'--queue-length {args.queue_length} is no multiple of '
+            f'--queue-length {args.queue_length} is not a multiple of '
             f'--batch-size {args.batch_size}'
         )
     if args.data is None and args.only == 'end-to-end':
@@ -494,7 +497,7 @@ def main() -> None:
             'depth',
             'batch_size',
             'views',
-            'scales',
+            'sizes',
             'num_prototypes',
             'queue_length',
             'steps',

@@ -1,4 +1,4 @@
-"""What every benchmark shares: interleaved timing, and a record of where."""
+"""Time steps in turns, and record where and with what they were timed."""
 
 import datetime
 import json
@@ -175,7 +175,7 @@ def build_loader(
     num_workers: int,
     path: str = 'cpu',
     num_views: Sequence[int] = (2, 6),
-    scales: Sequence[int] = (224, 96),
+    sizes: Sequence[int] = (224, 96),
 ) -> DataLoader:
     """Our ImageNet loader with other files, each many times in an epoch.
 
@@ -183,10 +183,10 @@ def build_loader(
         files: Images.
         batch_size: Images in a batch.
         num_workers: Processes that load.
-        path: What the device has to do: 'cpu' nothing, 'device' cut the
+        path: The work left to the device: 'cpu' nothing, 'device' cut the
             views, 'decode' also decode JPEG.
-        num_views: Of each of the two groups.
-        scales: Side of the views of each group.
+        num_views: Number of views in each of the two groups.
+        sizes: Side of the views of each group.
     """
     loader = Config.fromfile(
         ROOT / 'configs/selfsup/_base_/datasets/imagenet_mcrop-2-6.py'
@@ -195,7 +195,7 @@ def build_loader(
     load_image, multi_crop, _ = loader.dataset.pipeline
     load_image.update(decode_on_device=path == 'decode')
     multi_crop.update(
-        num_views=num_views, sizes=scales, on_device=path != 'cpu'
+        num_views=num_views, sizes=sizes, on_device=path != 'cpu'
     )
     with TemporaryDirectory() as folder:
         file_list = Path(folder, 'files.txt')

@@ -192,7 +192,7 @@ def steps_table() -> str:
         options = content['options']
         views = ' + '.join(
             f'{num}x{size}'
-            for num, size in zip(options['views'], options['scales'])
+            for num, size in zip(options['views'], options['sizes'])
         )
         lines += [
             f'ResNet-{options["depth"]}, {views} px, batch '

@@ -39,9 +39,9 @@ def swapped_prediction_loss(
     log_p = log_p - log_sum_exp(log_p, 2)
     terms = [
         -(code * log_p[view]).sum(1).mean()
-        for coded, code in enumerate(codes)
+        for assigned, code in enumerate(codes)
         for view in range(len(scores))
-        if view != coded
+        if view != assigned
     ]
     return float(np.mean(terms))
 

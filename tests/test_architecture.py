@@ -267,7 +267,7 @@ def test_circles_are_named(package: Path) -> None:
         'pkg.engine.cpu -> pkg.engine.hooks.swav -> pkg.engine.lars '
         '-> pkg.engine.cpu'
     ]
-    # A name that is no module comes from the __init__, which imports all.
+    # A name that is not a module comes from the __init__, which imports all.
     (package / 'engine/lars.py').write_text('from . import Hook')
     assert circles(import_graph(package)) == [
         'pkg.engine -> pkg.engine.hooks -> pkg.engine.hooks.swav '

@@ -1,7 +1,7 @@
-"""Benchmarks that train against the numbers that made the page.
+"""Check the numbers in the configs of the benchmarks that train.
 
-The table is written from mmselfsup 0.x, whose page these reproduce, and from
-upstream's protocols, not derived from the files.
+The table below was written from mmselfsup 0.x, whose benchmarks they
+reproduce, and from upstream's protocols; it is not derived from the configs.
 """
 
 import ast
@@ -56,12 +56,12 @@ JITTER = [
     ),
     ('Lighting', dict(alphastd=0.1)),
 ]
-CENTRE = [
+CENTER = [
     ('LoadImage', {}),
     ('ResizeEdge', dict(scale=256, edge='short', backend='pillow')),
     ('CenterCrop', dict(crop_size=224)),
 ]
-PLACES = CENTRE[:2] + [
+PLACES = CENTER[:2] + [
     ('CenterCrop', dict(crop_size=256)),
     ('RandomCrop', dict(crop_size=224)),
     CROP[2],
@@ -71,7 +71,7 @@ PACK = [('PackViews', {})]
 
 @dataclass
 class Facts:
-    """What a recipe must be; `drops` is epochs and factor, () a cosine."""
+    """The numbers of a recipe; `drops` is epochs and factor, () a cosine."""
 
     gpus: int
     batch_per_gpu: int
@@ -293,7 +293,7 @@ def test_data(name: str) -> None:
     assert calls(train.dataset.pipeline) == facts.augmentation + PACK
     if name != CIFAR:
         assert (train.dataset.ann_file, val.dataset.ann_file) == facts.lists
-        assert calls(val.dataset.pipeline) == CENTRE + PACK
+        assert calls(val.dataset.pipeline) == CENTER + PACK
 
 
 @pytest.mark.parametrize('name', FACTS)

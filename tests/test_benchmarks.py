@@ -61,7 +61,7 @@ def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         batch_size=2,
         dtype=torch.float32,
         views=[2, 2],
-        scales=[32, 16],
+        sizes=[32, 16],
         num_prototypes=4,
         queue_length=4,
         compile=False,

@@ -44,7 +44,7 @@ NUM_IMAGES = dict(imagenet=1281167, imagenette=9469, cifar10=50000)
 
 @dataclass
 class Facts:
-    """What a recipe must be. Crops are (views, px, least and most share)."""
+    """The numbers of a recipe. Crops are (views, px, least and most share)."""
 
     gpus: int
     batch_per_gpu: int
@@ -365,7 +365,7 @@ def test_facts(name: str) -> None:
 
 @pytest.mark.parametrize('name', FACTS)
 def test_batch_prototypes_and_queue_fit(name: str) -> None:
-    """What SwAVHook would refuse or warn of, and what mmengine would scale."""
+    """Check what SwAVHook refuses or warns of, and what mmengine scales."""
     cfg, facts = load(name), FACTS[name]
     total = facts.gpus * facts.batch_per_gpu
     assert facts.queue % total == 0

@@ -1,6 +1,6 @@
 """The configs of detection against the reference: every number that matters.
 
-The numbers stand here a second time on purpose: they are of mmselfsup 1.0's
+The numbers are repeated here on purpose: they are of mmselfsup 1.0's
 configs as mmengine reads them, less the mistakes that heads of files name.
 """
 
@@ -30,7 +30,7 @@ FOLDER = Path(__file__).resolve().parents[1] / (
 
 
 class Facts(NamedTuple):
-    """What the reference table says of a config."""
+    """A row of the reference table."""
 
     old_name: str
     base: str  # mmdet's
@@ -423,7 +423,7 @@ def test_head_of_file(name: str) -> None:
     assert head is not None
     script = f'dist_train_{"fpn" if "fpn" in name else "c4"}.sh'
     assert f'tools/benchmarks/mmdetection/{script} ' in head
-    assert f'mmdetection/{name}.py PRETRAIN 8' in head
+    assert f'mmdetection/{name}.py CHECKPOINT 8' in head
     assert 'not measured here' in ' '.join(head.split())
     assert 'Differences: ' in head
 

@@ -1,4 +1,4 @@
-"""What README and documentation tell readers to do works.
+"""Check that what README and documentation tell readers to do works.
 
 Code runs, files and links exist, options are real, tables are up to date, and
 both languages say the same.
@@ -278,7 +278,7 @@ def test_zoo_table_lists_all_published_weights(readme: Path) -> None:
             result['Measured By']: result['Metrics']['Top 1 Accuracy']
             for result in models[name]['Results']
         }
-        # Those of mmselfsup stand beside upstream's of the same recipe.
+        # Those of mmselfsup are listed beside upstream's of the same recipe.
         (value,) = [value for by, value in measured.items() if source in by]
         assert float(top1) == value
         is_theirs = 'openmmlab' in models[name]['Weights']

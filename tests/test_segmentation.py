@@ -28,7 +28,7 @@ pytest.importorskip('mmseg')
 CONFIGS = REPO_ROOT / 'configs/benchmarks/mmsegmentation'
 VOC = 'voc12aug/fcn_r50-d8_4xb4-20k_voc12aug-512x512'
 CITYSCAPES = 'cityscapes/fcn_r50-d8_4xb2-40k_cityscapes-769x769'
-# The page's names, from mmselfsup 0.x.
+# mmselfsup 0.x' names.
 OLD_NAMES = {
     VOC: 'voc12aug/fcn_r50-d8_512x512_20k_voc12aug',
     CITYSCAPES: 'cityscapes/fcn_r50-d8_769x769_40k_cityscapes',
@@ -53,7 +53,7 @@ SYNC_BN = dict(type='SyncBN', requires_grad=True)
 
 
 class Facts(NamedTuple):
-    """What the table says of a config."""
+    """A row of the table."""
 
     bases: list[str]  # mmseg's
     batch: int  # on each of 4 GPUs
@@ -289,7 +289,7 @@ def test_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', OLD_NAMES)
-def test_names_of_the_page(name: str) -> None:
+def test_names_of_mmselfsup(name: str) -> None:
     assert read(OLD_NAMES[name]).to_dict() == read(name).to_dict()
 
 
@@ -307,7 +307,7 @@ def write_weights(path: Path, **options: Any) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     weights = ResNet(**options).state_dict()
     for value in weights.values():
-        # Statistics too are unlike those of a network as initialised.
+        # Statistics too are unlike those of a network as initialized.
         value.copy_(torch.rand(value.shape) * 10)
     torch.save(
         dict(
@@ -432,7 +432,7 @@ def run(
 
 
 def scalars(work_dir: Path) -> list[dict[str, float]]:
-    """What the newest run of a work dir logged."""
+    """Read the log of the newest run in a work dir."""
     newest = max(work_dir.glob('*/vis_data/scalars.json'))
     return [json.loads(line) for line in newest.read_text().splitlines()]
 

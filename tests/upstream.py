@@ -21,7 +21,7 @@ def without_scopes(value: Any) -> Any:
 
 
 def changed(bases: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
-    """Merge files of theirs, then set what stands at dotted paths.
+    """Merge files of theirs, then set values at dotted paths.
 
     Args:
         bases: 'mmdet::_base_/....py' and the like.

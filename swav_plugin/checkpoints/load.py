@@ -39,7 +39,7 @@ def load_backbone(
 
     Args:
         backbone: A ResNet, say.
-        checkpoint: Of any layout in `swav_plugin.checkpoints.keys`.
+        checkpoint: A state dict in any layout of `checkpoints.keys`.
         dry_run: Only check that it would fill the backbone.
 
     Returns:

@@ -13,7 +13,7 @@ import mmengine
 
 from .download import download
 
-# In place of a checkpoint: the network as it is initialised.
+# In place of a checkpoint: the network as it is initialized.
 RANDOM = 'random'
 
 _INDEX = Path(__file__).parents[1] / '.mim/model-index.yml'

@@ -1,11 +1,11 @@
-"""Pretrain SwAV on a small set and show what it learnt; `make demo` runs it.
+"""Pretrain SwAV on a small set and show what it learned; `make demo` runs it.
 
     python tools/demo.py                      scikit-learn's handwritten digits
     python tools/demo.py --data DIR           your own folder of images
     python tools/demo.py --dataset imagenette downloaded by torchvision
 
 Prints kNN accuracy before and after (where class folders give labels) and
-writes demo.png: the loss, and nearest neighbours of a few images.
+writes demo.png: the loss, and nearest neighbors of a few images.
 """
 
 import argparse
@@ -170,7 +170,7 @@ def extract(model: SwAV, images: Subset) -> Features:
 def few_label_accuracy(features: Features) -> float:
     """Return kNN accuracy in % with 3 labels per class, mean of 20 draws.
 
-    The labelled images are the bank, all others the queries; k = 3, T = 0.07.
+    The labeled images are the bank, all others the queries; k = 3, T = 0.07.
     """
     vectors, labels, _ = features
     assert labels is not None
@@ -241,7 +241,7 @@ def draw(
     after: Features,
     table: list[str],
 ) -> None:
-    """Write the loss curve and nearest neighbours before and after."""
+    """Write the loss curve and nearest neighbors before and after."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -258,24 +258,24 @@ def draw(
     axis.title.set_fontsize(9)
     axis.set_ylim(0, 1.1 * chance)
     axis.legend()
-    _draw_neighbours(middle, before, 'random network')
-    _draw_neighbours(right, after, 'after SwAV')
+    _draw_neighbors(middle, before, 'random network')
+    _draw_neighbors(right, after, 'after SwAV')
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def _draw_neighbours(panel: Any, features: Features, title: str) -> None:
-    """Draw a few images, each with its nearest neighbours."""
-    num_queries, num_neighbours = 6, 5
+def _draw_neighbors(panel: Any, features: Features, title: str) -> None:
+    """Draw a few images, each with its nearest neighbors."""
+    num_queries, num_neighbors = 6, 5
     panel.suptitle(
-        f'image, then its {num_neighbours} nearest: {title}', fontsize=9
+        f'image, then its {num_neighbors} nearest: {title}', fontsize=9
     )
-    grid = panel.subplots(num_queries, num_neighbours + 1)
+    grid = panel.subplots(num_queries, num_neighbors + 1)
     vectors = torch.nn.functional.normalize(features.vectors, dim=1)
     last = len(features.files) - 1
     queries = np.linspace(0, last, num_queries + 2)[1:-1].astype(int)
     for row, query in zip(grid, queries):
-        nearest = (vectors @ vectors[query]).topk(num_neighbours + 1)
+        nearest = (vectors @ vectors[query]).topk(num_neighbors + 1)
         others = [i for i in nearest.indices.tolist() if i != query]
         for cell, i in zip(row, [query, *others]):
             image = Image.fromarray(read_rgb(features.files[i]))
@@ -334,7 +334,7 @@ def report(
     after: Features,
     is_digits: bool,
 ) -> None:
-    """Print and draw what was learnt; end with an error if it is too little.
+    """Print and draw what was learned; end with an error if it is too little.
 
     Raises:
         SystemExit: The digits, whose numbers are known, fell short of them.

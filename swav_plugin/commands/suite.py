@@ -11,9 +11,8 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import run_command
 from swav_plugin.suite.adapt import Options
 from swav_plugin.suite.benchmarks import BENCHMARKS, known_data
 from swav_plugin.suite.runs import run_suite
@@ -45,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--with-random',
         action='store_true',
-        help='measure the same network at random initialisation as well',
+        help='measure the same network at random initialization as well',
     )
     _add_changes(parser)
     args = parser.parse_args(argv)
@@ -61,13 +60,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the data sets are."""
+    """Add the options that say where the datasets are."""
     folders = dict.fromkeys(data.folder for data in known_data().values())
     parser.add_argument(
         '--root',
         type=Path,
         default=Path('data'),
-        help=f'folder of the data sets: {", ".join(folders)} (default: data)',
+        help=f'folder of the datasets: {", ".join(folders)} (default: data)',
     )
     parser.add_argument(
         '--dataset',
@@ -75,7 +74,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action='extend',
         default=[],
-        help='a data set that is elsewhere, or stands in for one: '
+        help='a dataset that is elsewhere, or stands in for one: '
         'imagenet=PATH takes any folder with train/CLASS/ and val/CLASS/',
     )
 
@@ -154,15 +153,12 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def main() -> NoReturn:
-    """Run the suite; a mistake of the user's ends in one line."""
+def main() -> None:
+    """Run the suite; a mistake of the user ends in one line."""
     # Slurm sends SIGTERM when the time is over: end the run under way.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        sys.exit(1 if run(parse_args()) else 0)
-    except UsageError as error:
-        print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
-        sys.exit(2)
+        run_command(lambda args: sys.exit(run(args) > 0), parse_args())
     except KeyboardInterrupt:
         print('stopped; the same command continues here', file=sys.stderr)
         sys.exit(130)

@@ -88,7 +88,7 @@ def fill(model: Any, checkpoint: str) -> str:
     """
     if checkpoint == RANDOM:
         model.init_weights()
-        return 'The network is as initialised: no weights were loaded.'
+        return 'The network is as initialized: no weights were loaded.'
     if isinstance(model, (SwAV, LinearProbe)):
         count = load_model(model, checkpoint)
     elif getattr(model, 'head', model) is None:  # detectors have several

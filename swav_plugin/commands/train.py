@@ -22,11 +22,8 @@ from swav_plugin.engine.checks import (
     check_resume,
     check_weights,
 )
-from swav_plugin.engine.config import (
-    hook_class,
-    load_config,
-    set_mixed_precision,
-)
+from swav_plugin.engine.config import load_config, set_mixed_precision
+from swav_plugin.engine.default_hooks import hook_class
 from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from swav_plugin.engine.launch import (
     UsageError,
@@ -65,7 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='fill the backbone from this checkpoint: a file, a URL or the '
         'name of a model of the zoo; every backbone key must be in it. '
-        f"'{RANDOM}' leaves it as initialised. A resumed run must have begun "
+        f"'{RANDOM}' leaves it as initialized. A resumed run must have begun "
         'with the same',
     )
     parser.add_argument(

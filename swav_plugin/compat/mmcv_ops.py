@@ -3,7 +3,7 @@
 `pip install mmcv-lite` and onedl-mmcv's wheel install `mmcv.ops` without its
 compiled part, `mmcv._ext`, and mmdet cannot be imported without that.
 `swav_plugin.compat.stack` makes Python run this file as `mmcv._ext` if there
-is no compiled one.
+is not a compiled one.
 
 Each function takes the arguments of the compiled one of its name and, like
 it, writes its result into a tensor of the caller. All run on CPU and CUDA,
@@ -193,7 +193,7 @@ def roi_align_forward(
         sampling_ratio: Samples along each side of a bin; 0 for its size in
             pixels of the feature map, rounded up.
         pool_mode: 1, the average.
-        aligned: True if pixel centres are at .5; else boxes are at least 1
+        aligned: True if pixel centers are at .5; else boxes are at least 1
             wide and high.
 
     Raises:

@@ -13,7 +13,16 @@ from typing import Any, ParamSpec, TypeVar
 _P = ParamSpec('_P')
 _R = TypeVar('_R')
 
-# Old name -> new name. An entry is removed one version after it was added.
+# Old name -> new name, of modules and of 'module:name' in them, where module
+# is the one that exists now. An entry is removed one version after it was
+# added. The names that `engine.launch` had are listed by their new modules.
+_FROM_LAUNCH = dict(
+    config='load_config parse_options check_keys set_mixed_precision',
+    checks='check_batches check_weights check_resume check_load_from '
+    'check_labels',
+    processes='set_launcher init_cpu_group prepare_processes end_processes '
+    'leave_cpu_group leave_cores_to_workers count_cores',
+)
 MOVED = {
     'swav_plugin.zoo': 'swav_plugin.checkpoints.zoo',
     'swav_plugin.compat.checkpoint_keys': 'swav_plugin.checkpoints',
@@ -47,7 +56,78 @@ MOVED = {
             'swav',
         )
     },
+    **{
+        f'swav_plugin.engine.launch:{name}': (
+            f'swav_plugin.engine.{module}:{name}'
+        )
+        for module, names in _FROM_LAUNCH.items()
+        for name in names.split()
+    },
+    'swav_plugin.compat.stack:setup_stack': (
+        'swav_plugin.checkpoints.safe_load:use_in_mmengine'
+    ),
+    'swav_plugin.datasets.check:Report': (
+        'swav_plugin.datasets.check:DatasetReport'
+    ),
+    'swav_plugin.datasets.check:Split': (
+        'swav_plugin.datasets.check:DatasetSplit'
+    ),
+    'swav_plugin.datasets.check:Known': (
+        'swav_plugin.datasets.check:KnownDataset'
+    ),
+    'swav_plugin.datasets.list_file:new_folder': (
+        'swav_plugin.checkpoints.atomic:new_folder'
+    ),
+    **{
+        f'swav_plugin.evaluation{module}:nearest_neighbours': (
+            'swav_plugin.evaluation.knn:nearest_neighbors'
+        )
+        for module in ('', '.knn')
+    },
+    'swav_plugin.evaluation.feature_store:Result': (
+        'swav_plugin.engine.results:Result'
+    ),
+    'swav_plugin.evaluation.svm:VOC07SVM': (
+        'swav_plugin.evaluation.voc07_svm:VOC07SVM'
+    ),
+    'swav_plugin.models.feature_pooling:PAGE_WINDOWS': (
+        'swav_plugin.models.feature_pooling:MMSELFSUP_WINDOWS'
+    ),
 }
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 2) -> None:
+    """Warn that an old name was used.
+
+    Not a DeprecationWarning, which Python shows to nobody but the author of
+    the script that runs: whoever uses an old name in a config is to see it.
+
+    Args:
+        old: Name of version 0.1.
+        new: Its name now.
+        stacklevel: As of `warnings.warn`, counted from the caller.
+    """
+    warnings.warn(
+        f'{old} is now {new}; the next version will not have the old name.',
+        FutureWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def moved_names(module: str) -> Callable[[str], Any]:
+    """Return a `__getattr__` for a module, which finds its old names."""
+
+    def find(name: str) -> Any:
+        new = MOVED.get(f'{module}:{name}')
+        if new is None:
+            raise AttributeError(
+                f'module {module!r} has no attribute {name!r}'
+            )
+        warn_renamed(f'{module}.{name}', new.replace(':', '.'))
+        home, _, new_name = new.partition(':')
+        return getattr(importlib.import_module(home), new_name)
+
+    return find
 
 
 class MovedFinder(Loader):
@@ -63,12 +143,7 @@ class MovedFinder(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module under its new name, itself and not a copy."""
         new = MOVED[spec.name]
-        warnings.warn(
-            f'{spec.name} is now {new}; the next version will not have the '
-            'old name.',
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        warn_renamed(spec.name, new)
         module = importlib.import_module(new)
         # The import system overwrites `__spec__`; exec_module restores it.
         self.spec = module.__spec__
@@ -111,12 +186,7 @@ def renamed_arguments(
         def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             for old, new in new_names.items():
                 if old in kwargs:
-                    warnings.warn(
-                        f'{name}({old}=...) is now {new}=...; the next '
-                        'version will not have the old name.',
-                        DeprecationWarning,
-                        stacklevel=2,
-                    )
+                    warn_renamed(f'{name}({old}=...)', f'{new}=...')
                     kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 

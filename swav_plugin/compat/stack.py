@@ -11,6 +11,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, spec_from_file_location
 from typing import Any
 
+from swav_plugin.compat.moved import moved_names
+
+__getattr__ = moved_names(__name__)
+
 # Distributions that install a module: onedl's, then the official ones.
 _PROVIDERS = {
     'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),

@@ -15,6 +15,9 @@ from typing import TextIO
 from PIL import Image
 
 from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.compat.moved import moved_names
+
+__getattr__ = moved_names(__name__)
 
 from .transforms.pillow_files import image_extensions
 
@@ -69,7 +72,7 @@ def line_number(list_file: str, index: int) -> int:
 
     Args:
         list_file: As for `read_list`.
-        index: Of the image among those that `read_list` returns, from 0.
+        index: Index of the image among those that `read_list` returns, from 0.
     """
     return next(itertools.islice(_numbered_lines(list_file), index, None))[0]
 

@@ -14,12 +14,20 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from swav_plugin.compat.stack import downstream_hint
 
 from .channels import check_channels
+from .default_hooks import (
+    MMENGINE_HOOKS,
+    OUR_HOOKS,
+    check_default_hooks,
+    current_name,
+    describe_hooks,
+    find_lost_hooks,
+    replace_default_hooks,
+)
 from .errors import UsageError
 
 # What Runner, its loops and the config reader look up in a config.
@@ -37,29 +45,12 @@ _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
     'sync_bn',
 }
 
-_MMENGINE_HOOKS = (
-    'runtime_info',
-    'timer',
-    'sampler_seed',
-    'logger',
-    'param_scheduler',
-    'checkpoint',
-)
-
-# Our hooks in `default_hooks`. Up to version 0.1 they were in `custom_hooks`.
-_OUR_HOOKS = dict(
-    swav='SwAVHook',
-    skipped_images='SkippedImagesHook',
-    pretrained='PretrainedHook',
-    results='ResultsHook',
-)
-
 # Dicts in which mmengine overlooks a key that it does not know. All others
 # end up as arguments of a class, which refuses such a key.
 _KNOWN_KEYS: dict[str, Collection[str]] = {
     '': _RUNNER_KEYS,
     'auto_scale_lr': ('enable', 'base_batch_size'),
-    'default_hooks': (*_MMENGINE_HOOKS, *_OUR_HOOKS),
+    'default_hooks': (*MMENGINE_HOOKS, *OUR_HOOKS),
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
     'optim_wrapper.paramwise_cfg': (
         'custom_keys',
@@ -92,24 +83,51 @@ def load_config(
             read, an option does not fit the config, or a key looks misspelt.
     """
     notes = [] if notes is None else notes
-    cfg = _read_config(path)
+    cfg = read_config(path, notes)
+    change_config(cfg, options, notes)
+    return cfg
+
+
+def read_config(path: str, notes: list[str]) -> Config:
+    """Read a config, and the hooks of one of version 0.1 as they were meant.
+
+    The first half of `load_config`, which see.
+    """
+    cfg = _read_file(path)
+    notes += find_lost_hooks(cfg, path)
     notes += replace_default_hooks(cfg)
+    return cfg
+
+
+def change_config(
+    cfg: Config, options: Sequence[str], notes: list[str]
+) -> None:
+    """Change a config as asked and refuse misspelt keys.
+
+    The second half of `load_config`, which see. May be called again.
+    """
     changes = {}
-    for key, value in parse_options(options).items():
-        new = _current_name(cfg, key)
-        if new != key:
-            notes.append(
-                f'--cfg-options {key} is now {new}; the old name goes in the '
-                'next version.'
-            )
-        _check_option(cfg, new)
-        changes[new] = value
-    cfg.merge_from_dict(changes)
-    check_keys(cfg)
-    check_channels(cfg)
+    renamed = []
+    try:
+        for key, value in parse_options(options).items():
+            new = current_name(cfg, key)
+            if new != key:
+                renamed.append(
+                    f'--cfg-options {key} is now {new}; the old name goes in '
+                    'the next version.'
+                )
+            _check_option(cfg, new)
+            changes[new] = value
+        cfg.merge_from_dict(changes)
+        check_keys(cfg)
+        check_channels(cfg)
+    except UsageError as error:
+        # What was moved may be why the option does not fit.
+        raise UsageError(' -- '.join([str(error), *notes])) from error
+    notes += renamed
     cfg.setdefault('default_scope', 'swav_plugin')
     for name, hook in [*(cfg.get('default_hooks') or {}).items()]:
-        if hook is None and name not in _MMENGINE_HOOKS:
+        if hook is None and name not in MMENGINE_HOOKS:
             del cfg.default_hooks[name]  # mmengine only lets its own be None
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg.get(name) or {}
@@ -117,10 +135,9 @@ def load_config(
             # Without workers torch refuses these, which are about them.
             loader.pop('persistent_workers', None)
             loader.pop('prefetch_factor', None)
-    return cfg
 
 
-def _read_config(path: str) -> Config:
+def _read_file(path: str) -> Config:
     """Read a config file; say what is wrong if that fails."""
     if not Path(path).is_file():
         raise UsageError(_missing_config(path))
@@ -158,67 +175,6 @@ def _missing_config(path: str) -> str:
     return message
 
 
-def replace_default_hooks(cfg: Config) -> list[str]:
-    """Let a `custom_hooks` list of version 0.1 mean what it meant then.
-
-    Our hooks were in `custom_hooks`, and a list replaces the list that it
-    inherits: what it did not name was off. So a list that names one of our
-    hooks takes the place of all of them in `default_hooks`.
-
-    Args:
-        cfg: Changed in place.
-
-    Returns:
-        What the log should say: one line, or none.
-    """
-    named = {hook_class(hook) for hook in cfg.get('custom_hooks') or ()}
-    named &= {*_OUR_HOOKS.values()}
-    default_hooks = cfg.get('default_hooks') or {}
-    replaced = {
-        name: hook_class(hook)
-        for name, hook in default_hooks.items()
-        if hook_class(hook) in _OUR_HOOKS.values()
-    }
-    if not named or not replaced:
-        return []
-    for name in replaced:
-        del default_hooks[name]
-    off = ', '.join(sorted({*replaced.values()} - named)) or 'none'
-    return [
-        f'custom_hooks names {", ".join(sorted(named))} and therefore, as in '
-        f'version 0.1, replaces {", ".join(replaced)} of default_hooks '
-        f'(turned off: {off}). From the next version on it only adds hooks: '
-        'change ours in default_hooks, such as '
-        'default_hooks=dict(swav=dict(queue_begin_epoch=5)); '
-        'None turns one off.'
-    ]
-
-
-def hook_class(hook: Any) -> str:
-    """Return the name of a hook's class, from its config or itself.
-
-    >>> hook_class(dict(type='swav_plugin.engine.SwAVHook'))
-    'SwAVHook'
-    """
-    kind = hook.get('type') if isinstance(hook, Mapping) else type(hook)
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
-
-
-def _current_name(cfg: Config, key: str) -> str:
-    """Return what an option of version 0.1 is called now, else `key`."""
-    list_name, _, rest = key.partition('.')
-    _, _, name = rest.partition('.')
-    if list_name == 'custom_hooks' and name and not cfg.get('custom_hooks'):
-        new = [
-            f'default_hooks.{hook}.{name}'
-            for hook in _OUR_HOOKS
-            if name in ((cfg.get('default_hooks') or {}).get(hook) or ())
-        ]
-        if len(new) == 1:
-            return new[0]
-    return key
-
-
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
     """Turn 'KEY=VALUE' strings into keys and values, as mmengine does.
 
@@ -254,10 +210,13 @@ def _check_option(cfg: Config, key: str) -> None:
         above = '.'.join(parts[:depth])
         if isinstance(node, (list, tuple)):
             if not part.isdigit() or int(part) >= len(node):
-                raise UsageError(
+                message = (
                     f"--cfg-options {key}: '{above}' has {len(node)} "
                     f"entries, numbered from 0; there is no '{part}'"
                 )
+                if above == 'custom_hooks':
+                    message += f'; the hooks are {describe_hooks(cfg)}'
+                raise UsageError(message)
             node = node[int(part)]
         elif not isinstance(node, Mapping):
             raise UsageError(
@@ -293,8 +252,7 @@ def _check_new_key(key: str, part: str, node: Mapping, is_top: bool) -> None:
     if key.startswith('custom_hooks.') and is_top:
         raise UsageError(
             f'--cfg-options {key}: the config has no custom_hooks; set a hook '
-            'by its name in default_hooks, such as '
-            'default_hooks.swav.queue_begin_epoch=5'
+            f'by its name: {describe_hooks(node)}'
         )
 
 
@@ -341,7 +299,7 @@ def check_keys(cfg: Config) -> None:
                     f'takes {", ".join(known)}'
                 )
     _check_optimizer((cfg.get('optim_wrapper') or {}).get('optimizer') or {})
-    _check_default_hooks(cfg.get('default_hooks') or {})
+    check_default_hooks(cfg)
 
 
 def _check_optimizer(optimizer: Mapping) -> None:
@@ -360,30 +318,6 @@ def _check_optimizer(optimizer: Mapping) -> None:
             raise UsageError(
                 f"optim_wrapper.optimizer.type: there is no '{name}'"
                 + (f'; did you mean {", ".join(close)}?' if close else '')
-            )
-
-
-def _check_default_hooks(hooks: Mapping) -> None:
-    """Raise if a hook has no class, or CheckpointHook an unknown argument."""
-    for name, hook in hooks.items():
-        if isinstance(hook, Mapping) and 'type' not in hook:
-            known = sorted(key for key in hooks if key != name)
-            raise UsageError(
-                f'default_hooks.{name} has no type: neither the config nor '
-                f'its bases have a hook of that name, only {", ".join(known)}'
-            )
-    checkpoint = hooks.get('checkpoint') or {}
-    if checkpoint.get('type') == 'CheckpointHook':
-        # It would pass them on and fail at the first checkpoint, hours later.
-        known_args = {*inspect.signature(CheckpointHook.__init__).parameters}
-        # mmengine writes _scope_ into what a base of another package brings.
-        unknown = sorted(
-            {*checkpoint} - known_args - {'type', 'priority', '_scope_'}
-        )
-        if unknown:
-            raise UsageError(
-                f'default_hooks.checkpoint: CheckpointHook has no {unknown}; '
-                f'it takes {sorted(known_args - {"self", "kwargs"})}'
             )
 
 

@@ -24,7 +24,7 @@ class CPUDistributedDataParallel(MMDistributedDataParallel):
     """mmengine's DDP for processes that compute on the CPU (gloo).
 
     torch's SyncBN refuses CPU tensors, so SyncBN layers become plain BN: each
-    process then normalises with the statistics of its own images, and the log
+    process then normalizes with the statistics of its own images, and the log
     says so.
 
     Args:

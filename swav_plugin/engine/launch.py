@@ -1,20 +1,18 @@
-"""What all commands share: their arguments, and how they run.
+"""Define the arguments that all commands share, and run a command.
 
 Configs are read in `config`, what was built from them is checked in `checks`.
 """
 
 import argparse
-import importlib
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
 from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
+from swav_plugin.compat.moved import moved_names
 
 from . import processes
 from .errors import UsageError, mistakes_in_one_line
@@ -30,30 +28,7 @@ __all__ = [
     'set_common',
 ]
 
-# Names that were here in version 0.1, and their modules now. They go in the
-# next version.
-_MOVED = dict(
-    config='load_config parse_options check_keys set_mixed_precision',
-    checks='check_batches check_weights check_resume check_load_from '
-    'check_labels',
-    processes='set_launcher init_cpu_group prepare_processes end_processes '
-    'leave_cpu_group leave_cores_to_workers count_cores',
-)
-
-
-def __getattr__(name: str) -> Any:
-    """Return what moved to another module, with a warning."""
-    for module, names in _MOVED.items():
-        if name in names.split():
-            new = f'{__package__}.{module}'
-            warnings.warn(
-                f'{__name__}.{name} is now {new}.{name}; the next '
-                'version will not have the old name.',
-                DeprecationWarning,
-                stacklevel=2,
-            )
-            return getattr(importlib.import_module(new), name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+__getattr__ = moved_names(__name__)
 
 
 def add_common_arguments(
@@ -62,9 +37,9 @@ def add_common_arguments(
     """Add the options that all commands with a config have.
 
     Args:
-        parser: The command's.
-        results: What goes into the work dir beside logs.
-        example: What ``--cfg-options`` may be followed by.
+        parser: The parser of the command.
+        results: Name of what the work dir holds besides logs.
+        example: An example of options for ``--cfg-options``.
     """
     parser.add_argument(
         '--work-dir',

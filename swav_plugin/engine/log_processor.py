@@ -18,7 +18,7 @@ class SwAVLogProcessor(LogProcessor):
     """mmengine's log processor with speed, data wait and loss beside ln K.
 
     A loss that stays at ln K (K prototypes) means that every image gets the
-    same codes: nothing is learnt. A training line reads::
+    same codes: nothing is learned. A training line reads::
 
         Epoch(train)  [1][ 50/318]  lr: 4.8000e-01  eta: 1:02:03
         time: 0.431 s  data wait: 3.1%  594.0 images/s  memory: 9213 MB

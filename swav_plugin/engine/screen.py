@@ -1,4 +1,4 @@
-"""What a command shows on the screen. The log file has everything.
+"""Choose what a command shows on the screen. The log file has everything.
 
 mmengine logs environment, config and hooks before the first iteration, and
 dependencies warn about themselves: hundreds of lines that hide what matters.

@@ -1,13 +1,16 @@
 """Measure features by the protocols of mmselfsup's benchmark page."""
 
+from swav_plugin.compat.moved import moved_names
 from swav_plugin.engine.results import Result
 
 from .feature_loop import FeatureEvalLoop
 from .feature_store import FeatureProtocol, FeatureSet, Labels
-from .knn import KNN, knn_predict, nearest_neighbours
+from .knn import KNN, knn_predict, nearest_neighbors
 from .svm import low_shot_map, svm_map
 from .topk_accuracy import TopKAccuracy
 from .voc07_svm import VOC07SVM
+
+__getattr__ = moved_names(__name__)
 
 __all__ = [
     'KNN',
@@ -20,6 +23,6 @@ __all__ = [
     'TopKAccuracy',
     'knn_predict',
     'low_shot_map',
-    'nearest_neighbours',
+    'nearest_neighbors',
     'svm_map',
 ]

@@ -91,14 +91,14 @@ class FeatureEvalLoop(BaseLoop):
         dataloader: Config of the test images, given by the Runner:
             `val_dataloader` or `test_dataloader`. No sampler.
         evaluator: Configs of evaluators, such as `KNN` and `VOC07SVM`.
-        bank_dataloader: Config of the labelled training images.
+        bank_dataloader: Config of the labeled training images.
         features: 'avgpool', the mean of the last feature map; 'neck', SwAV's
             embedding; 'feature1' to 'feature5', averaged over windows, which
             need a `ResNetWithStem`.
         windows: 'mmselfsup' for its pooling of feature1 to feature5, which
             needs images of 224 px; 'adaptive' for the same number of windows
             on images of any size.
-        dtype: Of the features on disk: 'float16' or 'float32'.
+        dtype: Type of the features on disk, 'float16' or 'float32'.
         cache_dir: Keep features here for later runs with the same weights,
             images and transforms; None to delete them after evaluation.
 

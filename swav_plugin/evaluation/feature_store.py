@@ -23,6 +23,9 @@ from mmengine.dist import barrier, get_rank, get_world_size
 from torch import Tensor, nn
 
 from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.compat.moved import moved_names
+
+__getattr__ = moved_names(__name__)
 
 META = 'meta.json'
 Protocol = TypeVar('Protocol', bound='FeatureProtocol')

@@ -1,4 +1,4 @@
-"""Weighted nearest-neighbour votes, as DINO and mmselfsup count them.
+"""Weighted nearest-neighbor votes, as DINO and mmselfsup count them.
 
 M bank features, N queries, D their width, Y classes.
 """
@@ -12,10 +12,13 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from torch import Tensor
 
+from swav_plugin.compat.moved import moved_names
 from swav_plugin.engine.results import Result
 from swav_plugin.registry import METRICS
 
 from .feature_store import FeatureProtocol, FeatureSet, Labels, ShardedRows
+
+__getattr__ = moved_names(__name__)
 
 # Queries in one matrix product. A constant, so that products have the same
 # shapes, and the same rounding, however many ranks share the queries.
@@ -25,14 +28,14 @@ _BANK_ROWS = 2**14
 
 
 @torch.no_grad()
-def nearest_neighbours(
+def nearest_neighbors(
     bank: Tensor | ShardedRows, queries: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
     """Find the k features of a bank with the largest cosine to each query.
 
-    Neighbours are ordered from near to far; of equally near ones those first
+    Neighbors are ordered from near to far; of equally near ones those first
     in the bank come first, and are taken. Works in float32 on the device of
-    the queries. The bank may be elsewhere: it is copied there and normalised
+    the queries. The bank may be elsewhere: it is copied there and normalized
     block by block, so memory does not grow with M. On a GPU blocks are as
     large as its free memory allows.
 
@@ -82,7 +85,7 @@ def nearest_neighbours(
 def _check_k(k: int, bank_size: int) -> None:
     if not 1 <= k <= bank_size:
         raise ValueError(
-            f'got k={k} neighbours and a bank of {bank_size} '
+            f'got k={k} neighbors and a bank of {bank_size} '
             'features; k must lie between 1 and the bank size.'
         )
 
@@ -91,7 +94,7 @@ def _bank_rows(queries: Tensor) -> int:
     """Return how many features of the bank to take at once."""
     if not queries.is_cuda:
         return _BANK_ROWS
-    # For each: itself in up to float32, as it came and normalised, and its
+    # For each: itself in up to float32, as it came and normalized, and its
     # cosines with their indices (int64) while the largest are looked for.
     bytes_each = 12 * queries.shape[1] + 16 * _QUERY_ROWS
     free = torch.cuda.mem_get_info(queries.device)[0]
@@ -125,10 +128,10 @@ def _largest(cosines: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def count_votes(
     cosines: Tensor, labels: Tensor, temperature: float, num_classes: int
 ) -> Tensor:
-    """Sum exp(cosine / T) of the neighbours of each class.
+    """Sum exp(cosine / T) of the neighbors of each class.
 
     Args:
-        cosines: (N, k) of the neighbours.
+        cosines: (N, k) of the neighbors.
         labels: (N, k) their classes.
         temperature: T, > 0.
         num_classes: Y.
@@ -153,13 +156,13 @@ def knn_predict(
 ) -> Tensor:
     """Let the k nearest features of a bank vote on the class of each query.
 
-    Neighbours are nearest by cosine; each votes with exp(cosine / T).
+    Neighbors are nearest by cosine; each votes with exp(cosine / T).
 
     Args:
-        bank: (M, D) features, normalised inside.
+        bank: (M, D) features, normalized inside.
         bank_labels: (M,) classes, 0 <= label < num_classes.
-        queries: (N, D) features, normalised inside.
-        k: Neighbours, 1 <= k <= M.
+        queries: (N, D) features, normalized inside.
+        k: Neighbors, 1 <= k <= M.
         temperature: T, > 0.
         num_classes: Y.
 
@@ -184,7 +187,7 @@ def knn_predict(
             f'bank_labels are between {low} and {high}; expected '
             f'0 to num_classes - 1 = {num_classes - 1}.'
         )
-    cosines, indices = nearest_neighbours(bank, queries, k)
+    cosines, indices = nearest_neighbors(bank, queries, k)
     return count_votes(cosines, bank_labels[indices], temperature, num_classes)
 
 
@@ -210,10 +213,10 @@ def count_hits(votes: Tensor, labels: Tensor, top: int) -> int:
 
 @dataclass(frozen=True)
 class KNNProtocol(FeatureProtocol):
-    """Protocol of an accuracy of nearest neighbours.
+    """Protocol of an accuracy of nearest neighbors.
 
     Args:
-        k: Neighbours.
+        k: Neighbors.
         temperature: T of the weights exp(cosine / T).
         top: 1 or 5: how many classes may be predicted.
     """
@@ -232,13 +235,13 @@ class KNNProtocol(FeatureProtocol):
 
 @METRICS.register_module()
 class KNN:
-    """Top-1 and top-5 accuracy of weighted nearest-neighbour votes.
+    """Top-1 and top-5 accuracy of weighted nearest-neighbor votes.
 
-    All k come from one search for neighbours. Ranks share the queries; hits
+    All k come from one search for neighbors. Ranks share the queries; hits
     are counted, so any number of ranks gives the same accuracy.
 
     Args:
-        k: Numbers of neighbours.
+        k: Numbers of neighbors.
         temperature: T of the weights exp(cosine / T), > 0.
         features: Which of the loop's features; None for all.
 
@@ -309,7 +312,7 @@ class KNN:
         own = [*_own_rows(len(test.labels.values))]
         if own:
             queries = torch.cat([test.features[name][rows] for rows in own])
-            cosines, indices = nearest_neighbours(
+            cosines, indices = nearest_neighbors(
                 bank.features[name], queries.to(device), self.k[-1]
             )
             labels = torch.cat([test.labels.values[rows] for rows in own])

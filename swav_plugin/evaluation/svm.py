@@ -10,6 +10,8 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor
 
+from swav_plugin.compat.moved import moved_names
+
 from .average_precision import average_precision
 from .svm_samples import (
     DIFFICULT,
@@ -19,6 +21,8 @@ from .svm_samples import (
     stratified_folds,
 )
 from .svm_solver import fit_svms
+
+__getattr__ = moved_names(__name__)
 
 # mmselfsup's, in its order: of equally good costs the first is chosen.
 COSTS = (1.0, 10.0, 100.0, *(0.5**i for i in range(4, 20)))
@@ -74,7 +78,7 @@ def svm_map(
         train_y: (N, Y) of 1 present, 0 absent, -1 difficult.
         test_x: (M, D).
         test_y: (M, Y).
-        costs: Of equally good ones the first is chosen.
+        costs: The candidates; of equally good ones the first is chosen.
         num_folds: Each class needs at least as many positive images.
 
     Raises:
@@ -165,7 +169,7 @@ def low_shot_map(
     As `svm_map`, but trained on seeded samples. One cost serves all classes
     and samples. mmselfsup takes the one that is best on the test set; the
     honest one is best, on average over the samples, for the training images
-    that the other samples labelled.
+    that the other samples labeled.
 
     Args:
         train_x: (N, D).
@@ -173,9 +177,9 @@ def low_shot_map(
         test_x: (M, D).
         test_y: (M, Y).
         k: Positive images of each class; negative ones are (Y - 1) k.
-        costs: To choose from.
+        costs: The candidates.
         num_samples: >= 2.
-        seed: Of the samples.
+        seed: Seed of the samples.
 
     Raises:
         ValueError: A class has too few images.

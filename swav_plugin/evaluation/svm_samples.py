@@ -76,12 +76,12 @@ def check_counts(
 
     Args:
         counts: (Y,) images of each class.
-        needed: The least that will do.
+        needed: The smallest number allowed.
         why: Start of the message, such as '3 folds need'.
-        kind: Of the images.
+        kind: Kind of the images, for the message.
 
     Raises:
-        ValueError: A class has too few.
+        ValueError: A class has too few images.
     """
     fewest = int(counts.min())
     if fewest < needed:

@@ -25,11 +25,11 @@ def fit_svms(
 ) -> Tensor:
     """Train P linear SVMs on the same images, side by side.
 
-    Each minimises |w|^2 / 2 + sum_i weight_i max(0, 1 - target_i <w, x_i>)^2
+    Each minimizes |w|^2 / 2 + sum_i weight_i max(0, 1 - target_i <w, x_i>)^2
     by Newton's method with conjugate gradients over w, in coordinates in
     which the images are the rows of the Gram matrix's Cholesky factor: all
     work is products of that factor with P columns. A constant 1 at the end of
-    each x makes the last of w a bias, which is penalised as the rest is
+    each x makes the last of w a bias, which is penalized as the rest is
     (LIBLINEAR's `intercept_scaling=1`).
 
     Args:
@@ -203,7 +203,7 @@ def _line_search(
     targets: Tensor,
     weights: Tensor,
 ) -> Tensor:
-    """Find the step size that minimises the objective, (..., 1, P).
+    """Find the step size that minimizes the objective, (..., 1, P).
 
     A full Newton step can overshoot where images cross the margin. Newton's
     method on the derivative, which grows with the size; half-way between the

@@ -63,11 +63,11 @@ class LowShotProtocol(FeatureProtocol):
     Args:
         k: Positive images of each class.
         num_samples: Drawn independently.
-        seed: Of the samples.
-        lowest: MAP in % of the worst sample.
-        highest: Of the best.
-        std: Over the samples.
-        num_costs: How many there were to choose from.
+        seed: Seed of the samples.
+        lowest: mAP of the worst sample in %.
+        highest: mAP of the best sample in %.
+        std: Standard deviation over the samples, in %.
+        num_costs: Number of candidate costs.
         cost_rule: 'test': the cost that is best on the test set; 'cv': on
             training images of the other samples.
     """
@@ -99,16 +99,16 @@ class LowShotProtocol(FeatureProtocol):
 
 @METRICS.register_module()
 class VOC07SVM:
-    """MAP of linear SVMs with all labels of VOC07, and with few.
+    """Compute the mAP of linear SVMs with all labels of VOC07, and with few.
 
     Every feature is measured with all labels; low-shot SVMs only use the
     feature that is best in cross-validation. Ranks share the work.
 
     Args:
-        costs: Of the SVMs.
+        costs: Candidate costs of the SVMs.
         low_shot_k: Positive images of each class; empty for none.
         num_samples: Low-shot samples for each k, >= 2.
-        seed: Of the samples.
+        seed: Seed of the samples.
         features: Which of the loop's features; None for all.
 
     Source: see `svm_map` and `low_shot_map`.

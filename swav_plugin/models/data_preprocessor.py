@@ -1,4 +1,4 @@
-"""MultiViewPreprocessor: batches of uint8 views to normalised floats.
+"""MultiViewPreprocessor: batches of uint8 views to normalized floats.
 
 Views that the loader has not cut yet are cut here, on the model's device.
 Letters for shapes: V views, B images per rank.
@@ -19,7 +19,7 @@ from swav_plugin.registry import MODELS
 
 @MODELS.register_module()
 class MultiViewPreprocessor(BaseDataPreprocessor):
-    """Move views to the device, or cut them there, and normalise them.
+    """Move views to the device, or cut them there, and normalize them.
 
     Args:
         mean: Mean of R, G and B in 0..255.
@@ -40,7 +40,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
             self.register_buffer(name, buffer, persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Normalise `data['inputs']`.
+        """Normalize `data['inputs']`.
 
         Args:
             data: 'inputs' is one (B, 3, h, w) RGB tensor, a list of V of
@@ -55,12 +55,12 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         # that is not pinned, would make the host wait for the device.
         inputs: Any = self.cast_data(data['inputs'])
         if isinstance(inputs, Tensor):
-            return {**data, 'inputs': self._normalise(inputs)}
+            return {**data, 'inputs': self._normalize(inputs)}
         if isinstance(inputs, ImageBatch):
             inputs = cut_views(decode_images(inputs))
-        return {**data, 'inputs': [self._normalise(x) for x in inputs]}
+        return {**data, 'inputs': [self._normalize(x) for x in inputs]}
 
-    def _normalise(self, images: Any) -> Tensor:
+    def _normalize(self, images: Any) -> Tensor:
         """Shift and scale (B, 3, h, w) from 0..255 to about zero mean."""
         if not isinstance(images, Tensor) or images.dim() != 4:
             got = (

@@ -4,14 +4,17 @@ Linear probes and SVMs see these. Letters for shapes: N images, C channels,
 h x w pixels of a feature map.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swav_plugin.compat.moved import moved_names, warn_renamed
+
 from .resnet import ResNetWithStem
+
+__getattr__ = moved_names(__name__)
 
 # mmselfsup's, for images of 224 px: size of the map, then kernel, stride and
 # padding of the average. The grids have 12, 6, 4, 3 and 2 windows to a side,
@@ -76,12 +79,7 @@ def check_windows(windows: str) -> str:
     'adaptive'
     """
     if windows == 'page':
-        warnings.warn(
-            "windows='page' is now 'mmselfsup'; the old value goes in the "
-            'next version.',
-            DeprecationWarning,
-            stacklevel=3,
-        )
+        warn_renamed("windows='page'", "'mmselfsup'", stacklevel=3)
         return 'mmselfsup'
     if windows not in ('mmselfsup', 'adaptive'):
         raise ValueError(
@@ -126,7 +124,7 @@ def pick_feature(
 
     Args:
         backbone: As for `check_features`.
-        outputs: What the backbone returned.
+        outputs: The outputs of the backbone.
         feature: 'avgpool', the mean of the last map, or 'feature1' to
             'feature5'.
         windows: 'mmselfsup' for `MMSELFSUP_WINDOWS`, 'adaptive' for `GRIDS`

@@ -89,6 +89,13 @@ class FeatureQueue(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        """Load a queue of any length: its newest rows, as many as fit.
+
+        A shorter one than this is filled up with zeros and is not full.
+
+        Raises:
+            ValueError: It has a different number of views or embedding size.
+        """
         saved = state_dict.get(f'{prefix}features')
         if saved is not None:
             state_dict = dict(state_dict)

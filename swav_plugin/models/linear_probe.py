@@ -20,6 +20,7 @@ from .feature_pooling import (
     check_windows,
     pick_feature,
 )
+from .memory_layout import memory_layout
 
 
 @MODELS.register_module()
@@ -66,13 +67,7 @@ class LinearProbe(BaseModel):
             )
         self.features = list(features)
         self.windows = check_windows(windows)
-        # Tensor cores read channels last. In eval mode batch norm takes no
-        # sums, so the layout is as exact as the other, on a CPU too.
-        self.backbone = (
-            MODELS.build(backbone)
-            .requires_grad_(False)
-            .to(memory_format=torch.channels_last)
-        )
+        self.backbone = MODELS.build(backbone).requires_grad_(False)
         check_features(self.backbone, features)
         self.train()
         shapes = {
@@ -98,7 +93,7 @@ class LinearProbe(BaseModel):
         """Run one of the model's three uses.
 
         Args:
-            inputs: (N, 3, h, w), normalised.
+            inputs: (N, 3, h, w), normalized.
             data_samples: With `gt_label` for 'loss'; filled in by 'predict'.
             mode: 'loss' for training, 'tensor' for scores, (N, P, Y),
                 'predict' for scores in data samples.
@@ -126,15 +121,21 @@ class LinearProbe(BaseModel):
     @torch.no_grad()
     def extract_feat(self, images: Tensor) -> dict[str, Tensor]:
         """Pool the features of (N, 3, h, w) images: (N, C, W) each."""
-        outputs = self.backbone(
-            images.contiguous(memory_format=torch.channels_last)
-        )
+        layout = memory_layout(images.device)
+        outputs = self.backbone(images.contiguous(memory_format=layout))
         return {
             name: pick_feature(
                 self.backbone, outputs, name, self.windows
             ).unflatten(1, (-1, GRIDS.get(name, 1) ** 2))
             for name in self.features
         }
+
+    def _apply(self, *args: Any, **kwargs: Any) -> 'LinearProbe':
+        """Move or convert the model; its layout follows the device."""
+        super()._apply(*args, **kwargs)
+        device = next(self.backbone.parameters()).device
+        self.backbone.to(memory_format=memory_layout(device))
+        return self
 
     def _predict(
         self, features: dict[str, Tensor], data_samples: Any

@@ -41,7 +41,7 @@ class FeatureNorm(nn.Module):
         self.register_buffer('running_var', torch.ones(num_channels))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Normalise (N, C, W) over images and windows."""
+        """Normalize (N, C, W) over images and windows."""
         if self.training:
             mean, var = self._batch_statistics(rows.detach())
         else:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from swav_plugin.registry import MODELS
 
+from .memory_layout import memory_layout
+
 Views = Tensor | list[Tensor]
 
 
@@ -76,7 +78,7 @@ class SwAV(BaseModel):
         """Run one of the model's three uses.
 
         Args:
-            inputs: One normalised (B, 3, h, w) tensor for each view. 'tensor'
+            inputs: One normalized (B, 3, h, w) tensor for each view. 'tensor'
                 and 'predict' use the first, and also take a single tensor.
             data_samples: One for each image, filled in by 'predict'.
             mode: 'loss' for training, 'tensor' for features, 'predict' for
@@ -109,7 +111,8 @@ class SwAV(BaseModel):
 
     def extract_feat(self, images: Tensor) -> Tensor:
         """Run the backbone and pool: (N, 3, h, w) -> (N, C)."""
-        images = images.contiguous(memory_format=self._layout(images.device))
+        layout = memory_layout(images.device, self.channels_last)
+        images = images.contiguous(memory_format=layout)
         return self.neck.pool(self.backbone(images))
 
     @torch.no_grad()
@@ -144,17 +147,10 @@ class SwAV(BaseModel):
             features.update(zip(same, rows.chunk(len(same))))
         return torch.cat([features[i] for i in range(len(views))])
 
-    def _layout(self, device: torch.device) -> torch.memory_format:
-        """Return the layout of the backbone's weights and images."""
-        # On a CPU batch norm with the channels innermost sums with 100 times
-        # the rounding error (torch 2.14).
-        if self.channels_last and device.type != 'cpu':
-            return torch.channels_last
-        return torch.contiguous_format
-
     def _apply(self, *args: Any, **kwargs: Any) -> 'SwAV':
         """Move or convert the model; its layout follows the device."""
         super()._apply(*args, **kwargs)
         device = next(self.backbone.parameters()).device
-        self.backbone.to(memory_format=self._layout(device))
+        layout = memory_layout(device, self.channels_last)
+        self.backbone.to(memory_format=layout)
         return self

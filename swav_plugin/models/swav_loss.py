@@ -1,4 +1,4 @@
-r"""SwAV's maths: codes by Sinkhorn-Knopp and the swapped prediction loss.
+"""SwAV's maths: codes by Sinkhorn-Knopp and the swapped prediction loss.
 
 Pure functions, no state. Letters for shapes: V views (the first A get codes),
 B images per rank, K prototypes, N any rows.
@@ -27,7 +27,7 @@ def sinkhorn(
         scores: (N, K) similarities of this rank's N samples to K prototypes,
             any float dtype. N may differ between ranks.
         epsilon: Entropy weight, > 0. Smaller gives harder codes.
-        num_iters: Sweeps, >= 1. A sweep equalises prototypes, then samples.
+        num_iters: Sweeps, >= 1. A sweep equalizes prototypes, then samples.
 
     Returns:
         (N, K) codes, each row summing to 1; float32, or float64 if the scores
@@ -53,7 +53,8 @@ def sinkhorn(
     # the prototypes; those of the samples become its starting weights.
     largest = scores.amax(0)
     all_reduce(largest, 'max')
-    exponents = (scores - largest).div_(epsilon).clamp_(min=limits.min / 2)
+    # Scores far apart make that -inf, and a row of -inf minus its largest nan.
+    exponents = (scores - largest).div_(epsilon).clamp_(min=limits.min)
     shifts = exponents.amax(1)
     kernel = exponents.sub_(shifts[:, None]).exp_()
     sample_weights = shifts.exp_()
@@ -62,7 +63,8 @@ def sinkhorn(
         for _ in range(num_iters):
             mass = sample_weights @ kernel  # (K,)
             all_reduce(mass, 'sum')
-            # Only ratios matter; these stay within the range of floats.
+            # Only ratios matter: let the largest be 1. A weight of 0 could
+            # leave a sample nothing to divide by.
             prototype_weights = (mass.amin() / mass).clamp_(min=limits.tiny)
             sample_weights = 1 / (kernel @ prototype_weights)  # (N,)
     return kernel.mul_(prototype_weights).mul_(sample_weights[:, None])

@@ -26,7 +26,7 @@ class SwAVNeck(BaseModule):
         out_channels: D.
         norm_cfg: Norm after the hidden layer; None for no norm.
         init_cfg: As in mmengine. Without it layers keep torch's default
-            initialisation, as upstream's do.
+            initialization, as upstream's do.
 
     Source: SwAV (arXiv:2006.09882), Appendix B.
     """
@@ -55,7 +55,7 @@ class SwAVNeck(BaseModule):
         """Average the last feature map over space.
 
         Args:
-            features: What a backbone returns: (N, C, h, w) maps, (N, C)
+            features: The output of a backbone: (N, C, h, w) maps, (N, C)
                 vectors, or a sequence of outputs, of which the last counts.
 
         Returns:

@@ -4,6 +4,7 @@ Every change of a config by the suite is here. Notes say what a reader of the
 numbers has to know beside the config.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,14 @@ from mmengine.config import Config
 
 from swav_plugin.datasets.check import read_coco
 from swav_plugin.datasets.image_search import class_names
-from swav_plugin.engine.config import load_config, parse_options
+from swav_plugin.engine.config import change_config, read_config
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
 from swav_plugin.evaluation.svm_samples import draw_samples
 from swav_plugin.registry import DATASETS
 
 from .benchmarks import BENCHMARKS, CONFIGS
-from .data import FoundData, voc0712_lists
+from .data import FoundData, UnfitData, voc0712_lists
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def make_config(
     Args:
         name: Of the benchmark.
         network: Arguments of the ResNet in the checkpoint.
-        data: The data set that it reads.
+        data: The dataset that it reads.
         options: Of the user.
         feature_cache: Folder for the features of all runs.
 
@@ -65,14 +66,19 @@ def make_config(
 
     Raises:
         UsageError: An option does not fit it.
+        UnfitData: The data do not.
     """
     benchmark = BENCHMARKS[name]
     changes = _options_of(name, options.cfg_options)
-    # With the options at once, which finds misspelt ones.
-    cfg = load_config(str(CONFIGS / benchmark.config), changes)
-    set_network(cfg, network)
+    about_config: list[str] = []
+    cfg = read_config(str(CONFIGS / benchmark.config), about_config)
     if benchmark.library:
         cfg.default_hooks.pictures = dict(type='swav_plugin.PicturesHook')
+    # With the options at once, which finds misspelt ones.
+    change_config(cfg, changes, about_config)
+    for note in about_config:
+        print(f'{name}: {note}')
+    set_network(cfg, network)
     notes = set_data(cfg, data)
     if benchmark.trains:
         notes += set_batch(cfg, options.gpus, data)
@@ -88,7 +94,7 @@ def make_config(
     if 'cache_dir' in (cfg.get('test_cfg') or {}):
         cfg.test_cfg.cache_dir = str(feature_cache)
     # The user's own have the last word.
-    cfg.merge_from_dict(parse_options(changes))
+    change_config(cfg, changes, [])
     return cfg, notes
 
 
@@ -128,7 +134,7 @@ def set_network(cfg: Config, network: dict[str, int]) -> None:
 
 
 def set_data(cfg: Config, data: FoundData) -> list[str]:
-    """Let a config read its data set where that is.
+    """Let a config read its dataset where that is.
 
     A set that stands in for the published one may be smaller: what needs more
     images than it has is left out.
@@ -138,15 +144,15 @@ def set_data(cfg: Config, data: FoundData) -> list[str]:
     """
     prefix = f'data/{data.data_set.folder}'
     for node in walk(cfg._cfg_dict):
-        if str(node.get('data_root', '')).startswith(prefix):
+        if Path(str(node.get('data_root', ''))).is_relative_to(prefix):
             own = Path(node.data_root).relative_to(prefix)
             node.data_root = str(data.root / own)
             if own.name == 'val' and not class_names(data.root / own):
                 node.ann_file = '../meta/val.txt'
     for node in walk(cfg._cfg_dict):
-        path = str(node.get('ann_file', ''))
-        if path.startswith(f'{prefix}/'):  # of an evaluator
-            node.ann_file = str(data.root / Path(path).relative_to(prefix))
+        path = Path(str(node.get('ann_file', '')))
+        if path.is_relative_to(prefix):  # of an evaluator
+            node.ann_file = str(data.root / path.relative_to(prefix))
     if not data.is_stand_in:
         return []
     stand_in = _STAND_INS.get(data.data_set.name)
@@ -175,14 +181,32 @@ def _drop_large_k(cfg: Config) -> list[str]:
 
 
 def _set_num_classes(cfg: Config) -> list[str]:
-    """Give a classifier as many classes as its training images have."""
+    """Give a classifier as many classes as its training images have.
+
+    Raises:
+        UnfitData: Validation images have a class that these do not have.
+    """
     head: Any = cfg.model.get('head') or {}
     if 'num_classes' not in head:
         return []
     head.num_classes = build(cfg.train_dataloader.dataset).num_classes
+    num_tested = build(cfg.val_dataloader.dataset).num_classes
+    if num_tested > head.num_classes:
+        raise UnfitData(
+            f'labels of {_source(cfg.val_dataloader.dataset)} go up to '
+            f'{num_tested - 1}, those of '
+            f'{_source(cfg.train_dataloader.dataset)} only to '
+            f'{head.num_classes - 1}; both sets need the same classes'
+        )
     if 'num_classes' in cfg.model.data_preprocessor:
         cfg.model.data_preprocessor.num_classes = head.num_classes
     return [f'{head.num_classes} classes']
+
+
+def _source(dataset: dict) -> str:
+    """Name the folder or the list that labels come from."""
+    root, list_file = dataset['data_root'], dataset.get('ann_file')
+    return os.path.normpath(os.path.join(root, list_file or ''))
 
 
 def _stand_in_for_voc07(cfg: Config, root: Path) -> list[str]:
@@ -219,7 +243,7 @@ def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
     """Detect the classes of the set, which need not be COCO's.
 
     Raises:
-        UsageError: Training and test sets have different classes, or the same
+        UnfitData: Training and test sets have different classes, or the same
             in another order, which would shift the labels.
     """
     train, val = (
@@ -232,7 +256,7 @@ def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
         for split in ('train', 'val')
     )
     if train != val:
-        raise UsageError(
+        raise UnfitData(
             f'{root}: the categories of train2017 and val2017 must be the '
             f'same, in the same order; they are {train} and {val}'
         )
@@ -241,7 +265,7 @@ def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
         cfg.val_dataloader,
         cfg.test_dataloader,
     ):
-        # COCO's palette may have too few colours.
+        # COCO's palette may have too few colors.
         loader.dataset.metainfo = dict(classes=train, palette=None)
     for head in ('bbox_head', 'mask_head'):
         cfg.model.roi_head[head].num_classes = len(train)
@@ -256,7 +280,7 @@ def _stand_in_for_voc12aug(cfg: Config, root: Path) -> list[str]:
     return ['without the masks of SBD']
 
 
-# What a stand-in changes beside the folder, by data set. Returns notes.
+# What a stand-in changes beside the folder, by dataset. Returns notes.
 _STAND_INS: dict[str, Callable[[Config, Path], list[str]]] = dict(
     voc07=_stand_in_for_voc07,
     voc0712=_stand_in_for_voc0712,

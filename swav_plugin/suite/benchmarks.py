@@ -1,8 +1,7 @@
 """The benchmarks of the suite, one record for each.
 
-To add one, write its config below configs/benchmarks and a record at the end
-of `BENCHMARKS`; the command and the report read everything else from there.
-Documents name it, too: a test says where.
+The command and the report read everything from there. To add one, follow "Add
+a benchmark" in CONTRIBUTING.md.
 """
 
 import importlib.util
@@ -64,8 +63,8 @@ class Benchmark:
         data: What it reads.
         columns: Of one table or several. A table may have columns of several
             benchmarks.
-        published: Numbers as published, by the name of their row: one for
-            each of `columns`, '-' where there is none.
+        published: Numbers as published: by the name of their row, then by
+            the title of their column in the table of the first of `columns`.
         trains: With tools/train.py; else it is a run of tools/test.py.
         library: What its config builds on, beside mmpretrain.
     """
@@ -73,9 +72,19 @@ class Benchmark:
     config: str
     data: DataSet
     columns: tuple[Column, ...]
-    published: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     trains: bool = True
     library: str = ''
+
+    def published_in(self, column: Column) -> dict[str, str]:
+        """Return the published numbers of a column, by their row."""
+        if column.table != self.columns[0].table:
+            return {}
+        return {
+            row: numbers[column.title]
+            for row, numbers in self.published.items()
+            if column.title in numbers
+        }
 
     def missing_library(self) -> str | None:
         """Say what to install for this benchmark, if anything."""
@@ -181,7 +190,14 @@ BENCHMARKS = dict(
             Column(_KNN, f'k={k}', (dict(feature='avgpool', k=k, top=1),))
             for k in (10, 20, 100, 200)
         ),
-        published={MMSELFSUP: '60.5 60.6 59.0 57.6'},
+        published={
+            MMSELFSUP: {
+                'k=10': '60.5',
+                'k=20': '60.6',
+                'k=100': '59.0',
+                'k=200': '57.6',
+            }
+        },
         trains=False,
     ),
     svm=Benchmark(
@@ -189,8 +205,18 @@ BENCHMARKS = dict(
         data=DataSet('voc07', 'VOCdevkit/VOC2007'),
         columns=_svm(_SVM, 'test') + _svm(_SVM_CV, 'cv'),
         published={
-            MMSELFSUP: 'feature5 87.00 44.68 55.41 67.64 73.67 78.14 81.58 '
-            '83.98 85.15' + 10 * ' -'
+            MMSELFSUP: {
+                'Best Layer': 'feature5',
+                'SVM': '87.00',
+                'k=1': '44.68',
+                'k=2': '55.41',
+                'k=4': '67.64',
+                'k=8': '73.67',
+                'k=16': '78.14',
+                'k=32': '81.58',
+                'k=64': '83.98',
+                'k=96': '85.15',
+            }
         },
         trains=False,
     ),
@@ -198,13 +224,24 @@ BENCHMARKS = dict(
         config=f'{_IN1K}/resnet50_mhead_linear-8xb32-steplr-90e_in1k.py',
         data=_IMAGENET,
         columns=_top1(_LINEAR, **_MAPS),
-        published={MMSELFSUP: '16.98 34.96 49.26 65.98 70.74'},
+        published={
+            MMSELFSUP: dict(
+                Feature1='16.98',
+                Feature2='34.96',
+                Feature3='49.26',
+                Feature4='65.98',
+                Feature5='70.74',
+            )
+        },
     ),
     linear=Benchmark(
         config=f'{_IN1K}/resnet50_linear-8xb32-coslr-100e_in1k.py',
         data=_IMAGENET,
         columns=_top1(_LINEAR, AvgPool='avgpool'),
-        published={MMSELFSUP: '70.47', UPSTREAM: '72.7'},
+        published={
+            MMSELFSUP: dict(AvgPool='70.47'),
+            UPSTREAM: dict(AvgPool='72.7'),
+        },
     ),
     places205=Benchmark(
         config='classification/places205/'
@@ -217,7 +254,15 @@ BENCHMARKS = dict(
             ),
             **_MAPS,
         ),
-        published={MMSELFSUP: '23.33 35.45 43.13 51.98 55.09'},
+        published={
+            MMSELFSUP: dict(
+                Feature1='23.33',
+                Feature2='35.45',
+                Feature3='43.13',
+                Feature4='51.98',
+                Feature5='55.09',
+            )
+        },
     ),
     inaturalist2018=Benchmark(
         config='classification/inaturalist2018/'
@@ -238,14 +283,14 @@ BENCHMARKS = dict(
         'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct.py',
         data=DataSet('imagenet_1percent', 'imagenet'),
         columns=_few_labels(1),
-        published={PAPER: '53.9 78.5'},
+        published={PAPER: {'1 % Top-1': '53.9', '1 % Top-5': '78.5'}},
     ),
     semisup_10percent=Benchmark(
         config=f'{_IN1K}/imagenet_10percent/'
         'resnet50_head20_8xb32-steplr1e-2-20e_in1k-10pct.py',
         data=DataSet('imagenet_10percent', 'imagenet'),
         columns=_few_labels(10),
-        published={PAPER: '70.2 89.9'},
+        published={PAPER: {'10 % Top-1': '70.2', '10 % Top-5': '89.9'}},
     ),
     cifar10=Benchmark(
         config='classification/cifar10/resnet50_8xb128-steplr-350e_cifar10.py',
@@ -278,7 +323,7 @@ BENCHMARKS = dict(
                 'COCO AP75': 'coco/bbox_mAP_75',
             },
         ),
-        published={MMSELFSUP: '77.64 - - - - -'},
+        published={MMSELFSUP: dict(AP50='77.64')},
         library='mmdet',
     ),
     mask_rcnn_fpn_1x=Benchmark(
@@ -290,7 +335,16 @@ BENCHMARKS = dict(
                 'Mask R-CNN, ResNet-50 FPN, 12 epochs.',
             )
         ),
-        published={MMSELFSUP: '40.2 60.5 43.9 36.3 57.5 38.8'},
+        published={
+            MMSELFSUP: {
+                'mAP(Box)': '40.2',
+                'AP50(Box)': '60.5',
+                'AP75(Box)': '43.9',
+                'mAP(Mask)': '36.3',
+                'AP50(Mask)': '57.5',
+                'AP75(Mask)': '38.8',
+            }
+        },
         library='mmdet',
     ),
     mask_rcnn_c4_1x=Benchmark(
@@ -316,7 +370,7 @@ BENCHMARKS = dict(
             ),
             mIoU='mIoU',
         ),
-        published={MMSELFSUP: '63.73'},
+        published={MMSELFSUP: dict(mIoU='63.73')},
         library='mmseg',
     ),
     fcn_cityscapes=Benchmark(
@@ -337,7 +391,7 @@ BENCHMARKS = dict(
 
 
 def known_data() -> dict[str, DataSet]:
-    """Return the data sets of all benchmarks by name."""
+    """Return the datasets of all benchmarks by name."""
     return {
         benchmark.data.name: benchmark.data
         for benchmark in BENCHMARKS.values()

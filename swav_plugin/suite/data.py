@@ -1,4 +1,4 @@
-"""Find the data sets of the benchmarks, or smaller ones that stand in."""
+"""Find the datasets of the benchmarks, or smaller ones that stand in."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,23 +9,23 @@ from swav_plugin.engine.errors import UsageError
 
 
 class DataSet(NamedTuple):
-    """A data set that a benchmark reads.
+    """A dataset that a benchmark reads.
 
     Args:
-        name: As `--dataset NAME=PATH` takes it.
+        name: As `--dataset NAME=PATH` takes it, and `datasets.check`.
         folder: Below `--root`; configs read it below data/.
-        check_as: Its name in `datasets.check`, if that is another: 'folder'
-            for any set with train/CLASS/ and val/CLASS/, whose published size
-            is not known, so that nothing is taken for a stand-in.
     """
 
     name: str
     folder: str
-    check_as: str | None = None
+
+
+class UnfitData(UsageError):
+    """A set that stands in for a published one can't be used for this."""
 
 
 class FoundData(NamedTuple):
-    """A data set as it was found.
+    """A dataset as it was found.
 
     Args:
         data_set: Which one.
@@ -49,7 +49,7 @@ def parse_paths(
 
     Args:
         options: 'NAME=PATH' each.
-        known: All data sets by name.
+        known: All datasets by name.
 
     Raises:
         UsageError: A name is unknown or a folder does not exist.
@@ -71,11 +71,11 @@ def parse_paths(
 def find_data(
     data_sets: Iterable[DataSet], root: Path, paths: Mapping[str, Path]
 ) -> dict[str, FoundData]:
-    """Check every data set, each once; return them by name.
+    """Check every dataset, each once; return them by name.
 
     Args:
         data_sets: To look for.
-        root: Folder of all data sets.
+        root: Folder of all datasets.
         paths: Folders of those that are elsewhere, by name.
     """
     found = {}
@@ -90,7 +90,7 @@ def find_data(
 
 
 def look_at(data_set: DataSet, root: Path) -> FoundData:
-    """Check that a data set is there and complete, and note its size."""
+    """Check that a dataset is there and complete, and note its size."""
     if not root.is_dir():
         return FoundData(
             data_set,
@@ -98,7 +98,7 @@ def look_at(data_set: DataSet, root: Path) -> FoundData:
             f'there is no folder {root} (--dataset {data_set.name}=PATH if it '
             'is elsewhere)',
         )
-    name = data_set.check_as or data_set.name
+    name = data_set.name
     if name == 'cifar10' and not (root / 'cifar-10-batches-py').is_dir():
         return FoundData(
             data_set, root, f'there is no {root}/cifar-10-batches-py'

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from swav_plugin import __version__
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.engine.launch import find_checkpoint
 from swav_plugin.engine.results import RESULTS, read_results
@@ -40,17 +41,23 @@ class Run(NamedTuple):
 def read_done(run: Run) -> dict[str, Any]:
     """Read what an earlier command has left of a run; {} if it is not done.
 
-    Numbers of an earlier version, which came without fields, do not count
-    for a test, which is quickly made again. A training is not repeated: its
-    numbers are found by name.
+    The version of this package that ran it does not matter: numbers may have
+    taken days. The report names it.
     """
     path = run.folder / DONE
     if not path.is_file():
         return {}
-    done = json.loads(path.read_text(encoding='utf-8'))
-    has_fields = all('fields' in result for result in done['results'])
-    trains = BENCHMARKS[run.entry['benchmark']].trains
-    return done if has_fields or trains else {}
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def add_version(folder: Path) -> list[str]:
+    """Note that this version runs in a folder; return all that have."""
+    path = folder / 'versions.txt'
+    versions = path.read_text().split() if path.is_file() else []
+    if __version__ not in versions:
+        versions.append(__version__)
+        write_atomic(path, '\n'.join(versions))
+    return versions
 
 
 def measure(run: Run, out: Path, gpus: int) -> dict[str, Any]:
@@ -71,6 +78,7 @@ def measure(run: Run, out: Path, gpus: int) -> dict[str, Any]:
         ]
         return dict(done, pictures=pictures)
     run.folder.mkdir(parents=True, exist_ok=True)
+    versions = add_version(run.folder)
     run.cfg.dump(run.folder / 'config.py')
     log = run.folder / 'log.txt'
     before = {*run.folder.glob(f'*/{RESULTS}')}
@@ -88,7 +96,11 @@ def measure(run: Run, out: Path, gpus: int) -> dict[str, Any]:
         # It had been stopped after its last epoch, before its numbers.
         failure = execute(make_command(run, gpus, 'test.py', trained), log)
         path = newest_results(run.folder, before)
-    entry = dict(command=shlex.join(command), seconds=time.monotonic() - begin)
+    entry = dict(
+        command=shlex.join(command),
+        seconds=time.monotonic() - begin,
+        versions=versions,
+    )
     results = read_results(path) if failure is None and path else []
     if path is None or not results:
         # mmdet has none for COCO where no object at all was found.

@@ -2,6 +2,7 @@
 
 import base64
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,14 @@ def heading(suite: dict[str, Any], entry: dict[str, Any]) -> str:
     return f'{entry["benchmark"]}, {suite["subjects"][entry["subject"]]}'
 
 
-def describe(entry: dict[str, Any]) -> str:
+def describe_entry(entry: dict[str, Any]) -> str:
     """Say how an entry was measured, beside the protocols of its numbers."""
-    parts = [entry['config'], *entry['notes'], duration(entry['seconds'])]
+    parts = [
+        entry['config'],
+        *entry['notes'],
+        duration(entry['seconds']),
+        f'swav_plugin {", ".join(entry["versions"])}',
+    ]
     return '; '.join(parts) + '.'
 
 
@@ -67,7 +73,7 @@ def to_markdown(suite: dict[str, Any]) -> str:
             [[row.label, *map(text, row.cells)] for row in section.rows],
         )
     if report.gains:
-        lines += ['', '## Against random initialisation', '']
+        lines += ['', '## Against random initialization', '']
         lines += _table(
             ['Table', 'Column', 'Random', 'Pretrained', 'Gain'],
             [
@@ -80,12 +86,17 @@ def to_markdown(suite: dict[str, Any]) -> str:
                 ]
                 for title, column, before, after in report.gains
             ],
-            num_words=2,
+            text_columns=(0, 1),
         )
     lines += ['', '## How each number came about', '']
     lines += _items(report.setting)
     for entry in report.done:
-        lines += ['', f'### {heading(suite, entry)}', '', describe(entry)]
+        lines += [
+            '',
+            f'### {heading(suite, entry)}',
+            '',
+            describe_entry(entry),
+        ]
         lines += ['', f'`{entry["command"]}`', '']
         lines += _table(
             ['Result', 'Value', 'Protocol'],
@@ -93,6 +104,7 @@ def to_markdown(suite: dict[str, Any]) -> str:
                 [result['name'], text(result['value']), result['protocol']]
                 for result in entry['results']
             ],
+            text_columns=(0, 2),
         )
         pictures = entry.get('pictures', ())
         lines += [''] * bool(pictures)
@@ -112,19 +124,21 @@ def _items(about: dict[str, Any]) -> list[str]:
 
 
 def _table(
-    titles: list[str], rows: list[list[str]], num_words: int = 1
+    titles: list[str],
+    rows: list[list[str]],
+    text_columns: Sequence[int] = (0,),
 ) -> list[str]:
     """Write a Markdown table; numbers are right-aligned.
 
     Args:
         titles: Of the columns.
         rows: Cells.
-        num_words: How many of the first columns hold words. A last column
-            'Protocol' does, too.
+        text_columns: Indices of the columns that hold words.
     """
-    marks = ['---'] * num_words + ['--:'] * (len(titles) - num_words)
-    if titles[-1] == 'Protocol':
-        marks[-1] = '---'
+    marks = [
+        '---' if index in text_columns else '--:'
+        for index in range(len(titles))
+    ]
     return [_line(cells) for cells in (titles, marks, *rows)]
 
 
@@ -152,7 +166,7 @@ def to_html(suite: dict[str, Any], folder: str | os.PathLike = '.') -> str:
     return template.render(
         report=lay_out(suite),
         text=text,
-        describe=describe,
+        describe_entry=describe_entry,
         heading=lambda entry: heading(suite, entry),
         picture=lambda name: _data_url(Path(folder, name)),
     )

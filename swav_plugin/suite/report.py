@@ -6,9 +6,10 @@ layout, from which `render` makes Markdown and HTML. That dict has
 - 'checkpoint' and 'setting', dicts of things to tell;
 - 'subjects', titles of networks by 'pretrained' and 'random';
 - 'entries', dicts of 'benchmark', 'subject', 'data', 'is_stand_in', 'config'
-  and 'status'. One that is 'done' has 'notes', 'command', 'seconds', 'results'
-  (see `engine.results`) and, where something was drawn, 'pictures', paths
-  relative to the report; any other has a 'reason'.
+  and 'status'. One that is 'done' has 'notes', 'command', 'seconds',
+  'versions' of this package, 'results' (see `engine.results`) and, where
+  something was drawn, 'pictures', paths relative to the report; any other has
+  a 'reason'.
 """
 
 import math
@@ -99,7 +100,7 @@ class Report(NamedTuple):
         checkpoint: Things to tell about it.
         setting: The same about the command and the machine.
         sections: Tables.
-        gains: Table, column, number at random initialisation and number of
+        gains: Table, column, number at random initialization and number of
             the checkpoint, of what was measured for both.
         done: Entries, for how each number came about.
         missing: Entries that were not measured.
@@ -172,16 +173,9 @@ def _section(
     """
     measured = {entry['benchmark'] for entry in done}
     columns = [
-        _Filled(
-            name,
-            column,
-            {
-                row: numbers.split()[index]
-                for row, numbers in benchmark.published.items()
-            },
-        )
+        _Filled(name, column, benchmark.published_in(column))
         for name, benchmark in BENCHMARKS.items()
-        for index, column in enumerate(benchmark.columns)
+        for column in benchmark.columns
         if column.table == table and name in measured
     ]
     names = {each.benchmark for each in columns}
@@ -197,9 +191,14 @@ def _section(
     stand_ins = dict.fromkeys(row.data for row in rows if row.data)
     if stand_ins:
         note += (
-            f' Measured on a stand-in for the published data set, '
+            f' Measured on a stand-in for the published dataset, '
             f'{", ".join(stand_ins)}: not to be compared with published rows.'
         )
+    versions = dict.fromkeys(
+        version for entry in entries for version in entry['versions']
+    )
+    if len(versions) > 1:
+        note += f' Measured with swav_plugin {" and ".join(versions)}.'
     return Section(
         table.title,
         note,
@@ -264,8 +263,7 @@ def find_result(
     """
     for wanted in column.wanted:
         for result in results:
-            # Results of an earlier version have no fields.
-            known = {**result.get('fields', {}), 'name': result['name']}
+            known = {**result['fields'], 'name': result['name']}
             if wanted.items() <= known.items():
                 return result
     return None

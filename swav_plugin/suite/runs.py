@@ -1,7 +1,8 @@
 """Plan the runs of a suite and run them one after the other.
 
 Each run has a folder of its own, named by a hash of all that its numbers
-depend on: what is done is found again, and what has changed runs anew.
+depend on: what is done is found again, and what has changed runs anew. The
+version of this package is not in the hash, but noted beside the numbers.
 """
 
 import copy
@@ -29,7 +30,7 @@ from swav_plugin.models.resnet import resnet_arguments
 
 from .adapt import Options, make_config, walk
 from .benchmarks import BENCHMARKS, Benchmark, known_data
-from .data import FoundData, find_data, parse_paths
+from .data import FoundData, UnfitData, find_data, parse_paths
 from .measure import Run, measure, read_done
 from .render import heading, to_html, to_markdown
 
@@ -72,10 +73,10 @@ def run_suite(
         checkpoint: A file, a URL or the name of a model of the zoo.
         out: Folder for all results.
         names: Of the benchmarks.
-        root: Folder of the data sets.
+        root: Folder of the datasets.
         datasets: 'NAME=PATH' of those that are elsewhere, or stand in.
         options: What to change about the runs.
-        with_random: Measure the same network at random initialisation, too.
+        with_random: Measure the same network at random initialization, too.
 
     Returns:
         How many runs failed.
@@ -96,7 +97,7 @@ def run_suite(
     ]
     if with_random:
         subjects.append(
-            Subject(RANDOM, 'random initialisation', RANDOM, RANDOM)
+            Subject(RANDOM, 'random initialization', RANDOM, RANDOM)
         )
     suite = _empty_report(checkpoint, subjects, network, options)
     found = find_data(
@@ -111,11 +112,13 @@ def run_suite(
     runs = plan(suite, subjects, names, found, network, out, options)
     out.mkdir(parents=True, exist_ok=True)
     for number, run in enumerate(runs, start=1):
-        print(
-            f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
-            f'{run.folder}/log.txt' + ', done before' * (read_done(run) != {}),
-            flush=True,
-        )
+        line = f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
+        line += f'{run.folder}/log.txt'
+        done = read_done(run)
+        if done:
+            versions = ', '.join(done['versions'])
+            line += f', done before with swav_plugin {versions}'
+        print(line, flush=True)
         run.entry.pop('reason')
         run.entry.update(measure(run, out, options.gpus))
         print_results(run.entry)
@@ -176,7 +179,7 @@ def plan(
         suite: The report. Benchmarks that can't run are entered as skipped.
         subjects: The networks.
         names: Of the benchmarks.
-        found: Data sets by name.
+        found: Datasets by name.
         network: Arguments of the ResNet of all subjects.
         out: Folder of the report.
         options: Of the user.
@@ -193,21 +196,26 @@ def plan(
             is_stand_in=data.is_stand_in,
             config=f'configs/benchmarks/{BENCHMARKS[name].config}',
         )
-        if data.problem is not None:
-            print(f'{name}: skipped, {data.problem}')
+        problem = data.problem
+        if problem is None:
+            try:
+                cfg, notes = make_config(
+                    name, network, data, options, out / 'features'
+                )
+            except UnfitData as error:
+                problem = str(error)
+        if problem is not None:
+            print(f'{name}: skipped, {problem}')
             suite['entries'] += [
                 dict(
                     about,
                     subject=subject.name,
                     status='skipped',
-                    reason=data.problem,
+                    reason=problem,
                 )
                 for subject in subjects
             ]
             continue
-        cfg, notes = make_config(
-            name, network, data, options, out / 'features'
-        )
         for subject in subjects:
             folder = _folder(name, subject, cfg, data, options)
             entry = dict(
@@ -250,7 +258,6 @@ def _folder(
         cfg,
         subject.digest,
         data.digest,
-        swav_plugin.__version__,
         # The numbers of a test are the same on any number.
         options.gpus if BENCHMARKS[name].trains else None,
     )

@@ -188,5 +188,5 @@ def test_one_reading_fills_several(tmp_path: Path) -> None:
 def test_the_old_name_of_an_argument(tmp_path: Path) -> None:
     path = tmp_path / 'weights.pth'
     torch.save(released(), path)
-    with pytest.warns(DeprecationWarning, match=r'path=.* now checkpoint='):
+    with pytest.warns(FutureWarning, match=r'path=.* now checkpoint='):
         assert load_model(make_model(), path=path) == len(released())

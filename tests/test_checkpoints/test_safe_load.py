@@ -88,7 +88,7 @@ def _check_training_state(state: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures('loader')
 class TestBothLoaders:
-    """What holds for every version of torch."""
+    """Check what must hold for every version of torch."""
 
     @pytest.mark.parametrize('is_zip', [True, False])
     def test_training_state(self, tmp_path: Path, is_zip: bool) -> None:

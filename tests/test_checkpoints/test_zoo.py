@@ -124,7 +124,7 @@ def test_a_broken_transfer_goes_on(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('lacking', ['has_ranges', 'has_tag'])
 def test_a_broken_transfer_begins_again(server: Server, lacking: str) -> None:
-    """If the rest cannot be had, or might be of another file."""
+    """Start over if the rest is refused or may belong to another file."""
     body = bytes(range(256)) * 40
     server.files = {'/w.pth': body}
     server.breaks = [1000, 9000]

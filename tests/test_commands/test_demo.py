@@ -43,7 +43,7 @@ def test_accuracies_are_those_of_the_features() -> None:
     assert 10 < demo.few_label_accuracy(noise) < 30  # chance: 20
 
 
-def test_a_short_run_draws_its_picture_and_says_it_learnt_too_little(
+def test_a_short_run_draws_its_picture_and_says_it_learned_too_little(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,

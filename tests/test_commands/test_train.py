@@ -113,7 +113,7 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 @pytest.fixture
 def build() -> Callable[..., tuple[Config, list[str]]]:
-    """What a command line makes of a config."""
+    """Return a function that builds the config of a command line."""
 
     def build_config(*argv: str) -> tuple[Config, list[str]]:
         return train.build_config(train.parse_args([*argv]))
@@ -342,7 +342,7 @@ def test_pretrained_fills_the_backbone(
     filled = [key for key in first if key.startswith('backbone.')]
     assert f'Filled {len(filled)} backbone tensors from {weights}' in log
     assert all(torch.equal(first[key], second[key]) for key in filled)
-    # Only the backbone: the projection is as it was initialised.
+    # Only the backbone: the projection is as it was initialized.
     key = 'neck.projection.0.weight'
     assert not torch.equal(first[key], second[key])
 
@@ -411,8 +411,8 @@ def test_mixed_precision_on_cpu(
 def test_unknown_argument_names_class_and_key(
     config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
 ) -> None:
-    path = config(more="model['head']['colour'] = 3")
-    with pytest.raises(TypeError, match="SwAVHead.*'colour'"):
+    path = config(more="model['head']['color'] = 3")
+    with pytest.raises(TypeError, match="SwAVHead.*'color'"):
         train_here(path, tmp_path)
 
 

@@ -660,7 +660,7 @@ def both(
     module: str,
     call: Callable[[], Any],
 ) -> tuple[Any, Any]:
-    """What `call` gives with our operators, and with compiled ones."""
+    """Return the results of `call` with our operators and compiled ones."""
     found = call()
     monkeypatch.setattr(
         import_module(f'mmcv.ops.{module}'), 'ext_module', compiled

@@ -45,7 +45,7 @@ def content(dataset: ImageFolder, root: Path) -> list[Any]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the dataset writes into the log."""
+    """Collect the log lines of the dataset."""
     messages: list[str] = []
     monkeypatch.setattr(
         image_folder,

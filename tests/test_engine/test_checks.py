@@ -1,4 +1,4 @@
-"""What is refused of a Runner that was built."""
+"""Refuse a Runner whose parts do not fit together."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,7 +59,7 @@ def classifier_runner(root: Path, names: list[str]) -> Runner:
 
 
 def detector(base_channels: int = 2) -> nn.Module:
-    """What is filled in a C4 detector, with a head beside it."""
+    """Make the parts of a C4 detector that are filled, and a head."""
     model = nn.Module()
     model.backbone = nn.Conv2d(3, base_channels, 1)
     model.roi_head = nn.Module()

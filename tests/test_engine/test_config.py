@@ -15,6 +15,7 @@ from swav_plugin.engine.config import (
     parse_options,
     set_mixed_precision,
 )
+from swav_plugin.engine.default_hooks import OUR_HOOKS
 from swav_plugin.engine.errors import UsageError
 
 CONFIG = """
@@ -176,7 +177,7 @@ def test_missing_base_names_both_files(path: str) -> None:
                     swov=dict(queue_begin_epoch=1), swav=dict(type='SwAVHook')
                 )
             ),
-            'default_hooks.swov has no type: .* that name, only swav',
+            'default_hooks.swov has no type: .* name, only default_hooks.swav',
         ),
         (
             dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay_mul=0.0))),
@@ -237,27 +238,93 @@ OLD_SKIPPED = "dict(type='swav_plugin.engine.SkippedImagesHook')"
         (f'{OLD_HOOK}, {OLD_SKIPPED}', [], '(turned off: none)'),
         (OLD_HOOK, [], '(turned off: SkippedImagesHook)'),
         (OLD_SKIPPED, [], '(turned off: SwAVHook)'),
-        # Others only come on top.
-        ("dict(type='EMAHook')", ['swav', 'skipped_images'], None),
-        ('', ['swav', 'skipped_images'], None),
     ],
 )
 def test_custom_hooks_of_version_0_1_replace_the_default_ones(
-    tmp_path: Path, custom_hooks: str, left: list[str], note: str | None
+    tmp_path: Path, custom_hooks: str, left: list[str], note: str
 ) -> None:
     path = write_recipe(tmp_path, f'custom_hooks = [{custom_hooks}]')
     notes: list[str] = []
     cfg = load_config(path, notes=notes)
-    ours = [name for name in cfg.default_hooks if name in config._OUR_HOOKS]
+    ours = [name for name in cfg.default_hooks if name in OUR_HOOKS]
     assert ours == left
     assert 'checkpoint' in cfg.default_hooks
     assert cfg.custom_hooks == Config.fromfile(path).custom_hooks
-    if note is None:
-        assert notes == []
-    else:
+    (line,) = notes
+    assert note in line and '\n' not in line
+    assert 'replaces swav, skipped_images of default_hooks' in line
+
+
+@pytest.mark.parametrize('custom_hooks', ["[dict(type='EMAHook')]", [], None])
+def test_custom_hooks_without_ours_say_that_ours_stay_on(
+    tmp_path: Path, custom_hooks: object
+) -> None:
+    path = write_recipe(tmp_path, f'custom_hooks = {custom_hooks}')
+    notes: list[str] = []
+    cfg = load_config(path, notes=notes)
+    assert {'swav', 'skipped_images'} <= {*cfg.default_hooks}
+    (line,) = notes
+    assert 'none of SkippedImagesHook, SwAVHook, which therefore stay' in line
+    # What it says to add does turn them off.
+    advice = 'default_hooks=dict(swav=None, skipped_images=None)'
+    assert advice in line
+    Path(path).write_text(f'{Path(path).read_text()}\n{advice}')
+    notes.clear()
+    assert not {*load_config(path, notes=notes).default_hooks} & {*OUR_HOOKS}
+    assert notes == []
+
+
+def test_hooks_that_a_deleted_base_had_are_told(tmp_path: Path) -> None:
+    more = (
+        "default_hooks = dict(_delete_=True, timer=dict(type='IterTimerHook'))"
+    )
+    path = write_recipe(tmp_path, more)
+    # At any distance.
+    further = tmp_path / 'further.py'
+    further.write_text("_base_ = 'mine.py'\ntrain_cfg = dict(max_epochs=3)")
+    for each in (path, str(further)):
+        notes: list[str] = []
+        cfg = load_config(each, notes=notes)
+        assert not {*cfg.default_hooks} & {*OUR_HOOKS}
         (line,) = notes
-        assert note in line and '\n' not in line
-        assert 'replaces swav, skipped_images of default_hooks' in line
+        assert 'turns off SwAVHook, SkippedImagesHook of the configs' in line
+        _, _, advice = line.partition('to keep them add ')
+        whole = tmp_path / 'whole.py'
+        whole.write_text(f"_base_ = '{each}'\n{advice.rstrip('.')}")
+        notes.clear()
+        hooks = load_config(str(whole), notes=notes).default_hooks
+        assert hooks.swav.freeze_prototypes_iters == 5005 and notes == []
+    # Turned off on purpose, or replaced by a list of version 0.1.
+    for more in (
+        'default_hooks = dict(_delete_=True, swav=None, skipped_images=None)',
+        f'default_hooks = dict(_delete_=True)\ncustom_hooks = [{OLD_HOOK}]',
+        'model = dict(neck=dict(_delete_=True, type="SwAVNeck"))',
+    ):
+        notes = []
+        load_config(write_recipe(tmp_path, more), notes=notes)
+        assert notes == []
+
+
+def test_errors_name_the_hooks_of_the_config(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, f'custom_hooks = [{OLD_HOOK}]')
+    for option in (
+        'default_hooks.swav.queue_begin_epoch=5',
+        'custom_hooks.1.num_names=9',
+    ):
+        with pytest.raises(UsageError) as caught:
+            load_config(path, [option])
+        text = str(caught.value)
+        assert 'custom_hooks.0 (SwAVHook)' in text and '\n' not in text
+        # Why the hook is not there.
+        assert 'replaces swav, skipped_images of default_hooks' in text
+    Path(path).write_text(
+        "_base_ = 'swav_plugin::benchmarks/classification/imagenet/"
+        "resnet50_linear-8xb32-coslr-100e_in1k.py'"
+    )
+    with pytest.raises(UsageError) as caught:
+        load_config(path, ['custom_hooks.1.num_names=9'])
+    assert 'default_hooks.pretrained' in str(caught.value)
+    assert 'swav' not in str(caught.value)
 
 
 def test_a_recipe_changes_one_argument_of_a_hook(tmp_path: Path) -> None:

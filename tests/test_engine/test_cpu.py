@@ -14,7 +14,7 @@ from tests.distributed import run_on_ranks
 
 
 class Regression(BaseModel):
-    """One linear layer behind an optional normalisation."""
+    """One linear layer behind an optional normalization."""
 
     def __init__(self, norm: nn.Module | None = None) -> None:
         super().__init__()

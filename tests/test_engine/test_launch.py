@@ -1,14 +1,11 @@
-"""Arguments that all commands share, and names that moved."""
+"""What all commands share."""
 
 import argparse
-import importlib
 import os
-import warnings
 from pathlib import Path
 
 import pytest
 
-from swav_plugin.engine import launch
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import find_checkpoint, run_command
 
@@ -31,42 +28,6 @@ def test_newest_checkpoint(tmp_path: Path) -> None:
     for text in ('', '/old/place/epoch_11.pth'):
         note.write_text(text)
         assert find_checkpoint(str(tmp_path)) == newest
-
-
-@pytest.mark.parametrize(
-    'module, name',
-    [
-        ('config', 'load_config'),
-        ('config', 'parse_options'),
-        ('checks', 'check_labels'),
-        ('processes', 'set_launcher'),
-        ('processes', 'count_cores'),
-    ],
-)
-def test_names_that_moved_work_and_warn(module: str, name: str) -> None:
-    new = importlib.import_module(f'swav_plugin.engine.{module}')
-    with pytest.warns(
-        DeprecationWarning, match=f'{name} is now swav_plugin.engine.{module}'
-    ) as warned:
-        assert getattr(launch, name) is getattr(new, name)
-    assert warned[0].filename == __file__
-    with pytest.raises(ImportError, match='nothing'):
-        from swav_plugin.engine.launch import nothing  # noqa: F401
-
-
-def test_every_name_of_version_0_1_is_found() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for name in (
-            'UsageError add_common_arguments check_batches check_keys '
-            'check_labels check_load_from check_resume check_weights '
-            'count_cores end_processes find_checkpoint find_weights '
-            'init_cpu_group leave_cores_to_workers leave_cpu_group '
-            'load_config mistakes_in_one_line parse_options '
-            'prepare_processes run_command set_common set_launcher '
-            'set_mixed_precision'
-        ).split():
-            assert callable(getattr(launch, name)), name
 
 
 def test_a_mistake_ends_in_one_line(

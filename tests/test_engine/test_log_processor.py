@@ -1,4 +1,4 @@
-"""What a training line shows."""
+"""Check the text of a training line."""
 
 import math
 import re
@@ -24,7 +24,7 @@ def runner(
     loss: float = 7.5,
     **scalars: float,
 ) -> SimpleNamespace:
-    """What the processor needs of a Runner: iteration 50 of 3 x 318.
+    """Make the parts of a Runner that are used: iteration 50 of 3 x 318.
 
     An iteration of 64 images takes half a second, the data 20 ms of it.
     """

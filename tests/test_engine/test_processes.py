@@ -1,4 +1,4 @@
-"""How processes are prepared, and that none is left behind."""
+"""Check how processes are prepared, and that none is left behind."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What reaches the screen, and what only the log file gets."""
+"""Check what reaches the screen, and what only the log file gets."""
 
 import logging
 import warnings
@@ -51,7 +51,7 @@ def test_dumps_of_mmengine_are_for_the_file(message: str) -> None:
 @pytest.mark.parametrize(
     'message',
     [
-        'ImageFolder: no image is labelled, since some lie outside',
+        'ImageFolder: no image is labeled, since some lie outside',
         'The model and loaded state dict do not match exactly',
         'Saving checkpoint at 1 epochs',
         '"FileClient" got an unexpected backend',

@@ -68,7 +68,7 @@ class Capture:
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of coloured noise: 13 training and 7 test images."""
+    """Three classes of colored noise: 13 training and 7 test images."""
     root = tmp_path_factory.mktemp('images')
     for split, count in (('train', 13), ('val', 7)):
         for number in range(count):
@@ -169,7 +169,7 @@ def test_features_are_those_of_the_model(images: Path, tmp_path: Path) -> None:
 
 
 def count_batches(runner: Runner) -> int:
-    """How many batches the backbone sees in a test."""
+    """Count the batches that the backbone sees in a test."""
     backbone = runner.model.backbone
     with mock.patch.object(
         backbone, 'forward', wraps=backbone.forward
@@ -254,7 +254,7 @@ def test_results_have_their_protocol_in_a_file(
         'avgpool/knn13_top5',
         'sum',
     ]
-    # 13 neighbours are the whole bank: every class has a vote.
+    # 13 neighbors are the whole bank: every class has a vote.
     assert metrics['avgpool/knn13_top5'] == 100
     (file,) = tmp_path.rglob('results.json')
     results = json.loads(file.read_text())
@@ -422,7 +422,7 @@ def test_sets_that_do_not_fit_are_refused_before_the_first_image(
                 runner.test()
 
     val = images / 'val'
-    refused('k=14 neighbours and a bank of 13', dict(type='KNN', k=[1, 14]))
+    refused('k=14 neighbors and a bank of 13', dict(type='KNN', k=[1, 14]))
     refused(
         'test set has test_mode=False: an unreadable image',
         test_dataloader=loader(val, test_mode=False),

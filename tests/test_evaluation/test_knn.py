@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from swav_plugin.evaluation import knn, knn_predict, nearest_neighbours
+from swav_plugin.evaluation import knn, knn_predict, nearest_neighbors
 from swav_plugin.evaluation.feature_store import (
     FeatureSet,
     Labels,
@@ -70,7 +70,7 @@ def test_votes_equal_brute_force(
 
 @pytest.mark.parametrize('blocks', BLOCKS)
 @pytest.mark.parametrize('k', [1, 2, 5, 6, 23, 30])
-def test_first_of_equally_near_neighbours_counts(
+def test_first_of_equally_near_neighbors_counts(
     k: int, blocks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Signs have cosines that float32 holds exactly, and many equal ones.
@@ -79,7 +79,7 @@ def test_first_of_equally_near_neighbours_counts(
     bank = rng.choice([-1.0, 1.0], size=(30, 4))
     queries = rng.choice([-1.0, 1.0], size=(9, 4))
     expected_cosines, order = brute_force(bank, queries)
-    cosines, places = nearest_neighbours(
+    cosines, places = nearest_neighbors(
         torch.tensor(bank), torch.tensor(queries), k
     )
     np.testing.assert_array_equal(places.numpy(), order[:, :k])
@@ -188,7 +188,7 @@ def test_ranks_share_the_queries(num_test: int) -> None:
 
 def test_what_can_not_work_is_refused() -> None:
     bank, labels = torch.eye(3), torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match='k=4 neighbours and a bank of 3'):
+    with pytest.raises(ValueError, match='k=4 neighbors and a bank of 3'):
         knn_predict(bank, labels, bank, 4, 0.07, 3)
     with pytest.raises(ValueError, match='between 0 and 2; expected 0 to'):
         knn_predict(bank, labels, bank, 1, 0.07, 2)
@@ -198,9 +198,9 @@ def test_what_can_not_work_is_refused() -> None:
 
 def test_sets_are_checked_before_features_are_made() -> None:
     three = Labels('bank set', torch.tensor([0, 1, 2]))
-    with pytest.raises(ValueError, match='k=10 neighbours and a bank of 3'):
+    with pytest.raises(ValueError, match='k=10 neighbors and a bank of 3'):
         KNN(k=(1, 10)).check(three, three)
-    with pytest.raises(ValueError, match='k=0 neighbours'):
+    with pytest.raises(ValueError, match='k=0 neighbors'):
         KNN(k=(0, 1)).check(three, three)
     with pytest.raises(
         ValueError,
@@ -217,10 +217,10 @@ def test_sets_are_checked_before_features_are_made() -> None:
 @pytest.mark.skipif(
     not torch.cuda.is_available(), reason='needs a CUDA device'
 )
-def test_neighbours_on_the_gpu_are_those_of_the_cpu() -> None:
+def test_neighbors_on_the_gpu_are_those_of_the_cpu() -> None:
     torch.manual_seed(0)
     bank, queries = torch.randn(5000, 64).half(), torch.randn(3000, 64)
-    cosines, places = nearest_neighbours(bank, queries, 50)
-    on_gpu, gpu_places = nearest_neighbours(bank, queries.cuda(), 50)
+    cosines, places = nearest_neighbors(bank, queries, 50)
+    on_gpu, gpu_places = nearest_neighbors(bank, queries.cuda(), 50)
     torch.testing.assert_close(on_gpu.cpu(), cosines)
     assert (gpu_places.cpu() == places).float().mean() > 0.999

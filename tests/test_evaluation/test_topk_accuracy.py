@@ -29,7 +29,7 @@ def made_up(num_images: int = 23) -> tuple[Tensor, Tensor]:
 def samples(
     scores: Tensor, labels: Tensor, probes: list[str]
 ) -> list[DataSample]:
-    """What a `LinearProbe` predicts."""
+    """Make predictions in the form of a `LinearProbe`."""
     made = []
     for of_image, label in zip(scores, labels):
         sample = DataSample().set_gt_label(label)
@@ -73,7 +73,7 @@ def test_accuracies_are_those_of_scikit_learn() -> None:
 
 
 def test_ranks_give_the_accuracies_of_one() -> None:
-    """Of unequal shares; the last rank has no image."""
+    """Give ranks unequal shares; the last one has no image."""
     shares = [[*range(0, 23, 2)], [*range(1, 23, 2)], []]
     expected = evaluate(0, [[*range(23)]], 23)
     assert run_on_ranks(evaluate, 3, shares, 23) == [expected] * 3

@@ -1,4 +1,4 @@
-"""MultiViewPreprocessor: normalisation and what it refuses."""
+"""MultiViewPreprocessor: normalization and what it refuses."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from swav_plugin.models import MultiViewPreprocessor
 MEAN, STD = [123.675, 116.28, 103.53], [58.14, 57.12, 57.375]
 
 
-def test_it_normalises_each_view_as_upstream_does() -> None:
+def test_it_normalizes_each_view_as_upstream_does() -> None:
     torch.manual_seed(0)
     views = [
         torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
@@ -43,7 +43,7 @@ def test_in_a_double_model_it_computes_in_float64(dtype: torch.dtype) -> None:
     assert output.flatten().tolist() == [(x - 1) / 3 for x in range(48)]
 
 
-def test_half_precision_views_are_normalised_in_float32() -> None:
+def test_half_precision_views_are_normalized_in_float32() -> None:
     # Those that a GPU has cut are float16; the mean may be whole numbers.
     view = torch.arange(48).view(1, 3, 4, 4).half()
     preprocessor = MultiViewPreprocessor([1] * 3, [3] * 3)
@@ -71,7 +71,7 @@ def test_labels_stay_where_they_are() -> None:
     assert output['data_samples'][0].gt_label.device.type == 'cpu'
 
 
-def test_whole_images_become_normalised_views() -> None:
+def test_whole_images_become_normalized_views() -> None:
     # One view of all of each image, as large as it is: nothing is changed.
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(2, 8, 8, 3), dtype=np.uint8)

@@ -67,7 +67,7 @@ def test_another_size_of_image_is_refused() -> None:
 
 
 def test_the_old_name_of_windows_goes_on_working() -> None:
-    with pytest.warns(DeprecationWarning, match="'page' is now 'mmselfsup'"):
+    with pytest.warns(FutureWarning, match="'page' is now 'mmselfsup'"):
         assert check_windows('page') == 'mmselfsup'
     with pytest.raises(ValueError, match="windows='some'; use 'mmselfsup' or"):
         check_windows('some')

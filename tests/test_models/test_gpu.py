@@ -1,4 +1,4 @@
-"""What only a CUDA device can show."""
+"""Check what only a CUDA device can show."""
 
 from pathlib import Path
 
@@ -174,7 +174,7 @@ def test_the_loss_step_can_be_replayed_as_a_cuda_graph() -> None:
 
 
 def image_batch(num_images: int) -> ImageBatch:
-    """Images of noise on coarse colours, of several sizes, and their rows."""
+    """Images of noise on coarse colors, of several sizes, and their rows."""
     rng = np.random.default_rng(0)
     recipe = Recipe(
         sizes=np.array([96] * 2 + [48] * 3),
@@ -228,7 +228,7 @@ def test_cutting_views_never_waits_for_the_device() -> None:
 
 
 def test_files_decoded_by_the_device(tmp_path: Path) -> None:
-    # Smooth colours: nvJPEG enlarges them in another way than libjpeg.
+    # Smooth colors: nvJPEG enlarges them in another way than libjpeg.
     img = Image.linear_gradient('L').resize((300, 200))
     img = Image.merge('RGB', [img, img.rotate(180), img])
     samples = []

@@ -194,8 +194,24 @@ def test_wrong_use() -> None:
         model([images, images], mode='loss')
     with pytest.raises(ValueError, match="got mode='train'; use"):
         model(images, mode='train')
-    with pytest.warns(DeprecationWarning, match="'page' is now 'mmselfsup'"):
+    with pytest.warns(FutureWarning, match="'page' is now 'mmselfsup'"):
         model = build(windows='page')
     assert model.windows == 'mmselfsup'
     with pytest.raises(ValueError, match='images of 224x224'):
         model(images)
+
+
+def test_the_layout_follows_the_device() -> None:
+    # The meta device stands in for a GPU: it has layouts but no numbers.
+    model = build()
+    seen: list[torch.Tensor] = []
+    model.backbone.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0])
+    )
+    for device in ('cpu', 'meta'):
+        model.to(device)
+        model.extract_feat(torch.zeros(2, 3, 224, 224, device=device))
+        for tensor in (model.backbone.layer2[0].conv1.weight, seen[-1]):
+            assert (device == 'meta') == tensor.is_contiguous(
+                memory_format=torch.channels_last
+            )

@@ -19,7 +19,7 @@ SHAPES = dict(feature4=(3, 4), feature5=(5, 1))
 
 
 def features(seed: int, num_images: int = 6) -> dict[str, Tensor]:
-    """(N, C, W) of each feature, neither centred nor scaled."""
+    """(N, C, W) of each feature, neither centered nor scaled."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: 3
@@ -96,7 +96,7 @@ def make_head(**changes: Any) -> MultiLinearHead:
 
 
 class Probe(nn.Module):
-    """What an optimizer constructor looks at."""
+    """The parts of a model that an optimizer constructor looks at."""
 
     def __init__(self, head: MultiLinearHead) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ def test_is_the_last_stage_and_a_norm(depth: int) -> None:
     assert head.norm.running_mean.abs().sum() > 0
 
 
-def test_initialised_as_mmdets_shared_head() -> None:
+def test_initialized_as_mmdets_shared_head() -> None:
     torch.manual_seed(0)
     head = ResLayerExtraNorm(50, dict(type='BN'), base_channels=16)
     head.init_weights()

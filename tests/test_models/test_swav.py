@@ -81,7 +81,7 @@ def test_predict_gives_the_nearest_prototype_of_the_first_view() -> None:
     outputs = model(views, samples, mode='predict')
     assert all(a is b for a, b in zip(outputs, samples))
     embeddings = model.neck(model(views[0], mode='tensor'))
-    # Those of a fresh model are not normalised; predict has to.
+    # Those of a fresh model are not normalized; predict has to.
     prototypes = F.normalize(model.head.prototypes[0].weight, dim=1)
     distances = torch.cdist(embeddings, prototypes)
     labels = [int(sample.pred_label) for sample in outputs]
@@ -178,7 +178,7 @@ def strides(model: SwAV) -> list:
 
 @pytest.mark.parametrize('channels_last', [True, False])
 def test_the_layout_follows_the_device(channels_last: bool) -> None:
-    # The meta device stands in for a GPU: it has layouts but no numbers.
+    # The meta device substitutes for a GPU: it has layouts but no numbers.
     model = make_model(channels_last=channels_last)
     before = strides(model)
     seen: list[Tensor] = []
@@ -208,7 +208,7 @@ def test_on_a_cpu_channels_last_changes_nothing() -> None:
         assert torch.equal(one, other)
 
 
-def test_channels_last_survives_initialising_and_loading() -> None:
+def test_channels_last_survives_initializing_and_loading() -> None:
     contiguous = make_model(channels_last=False)
     model = make_model()
     model.backbone.to(memory_format=torch.channels_last)  # as on a GPU

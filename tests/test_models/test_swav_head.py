@@ -115,7 +115,7 @@ def test_a_paused_queue_neither_fills_nor_is_used() -> None:
     assert abs(head.loss(images).item() - expected) > 1e-3
 
 
-def test_prototypes_are_normalised_before_they_score() -> None:
+def test_prototypes_are_normalized_before_they_score() -> None:
     head = make_head()
     head.prototypes[0].weight.data.mul_(7)
     images = unit(NUM_VIEWS, 8, DIM)

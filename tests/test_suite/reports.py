@@ -20,6 +20,7 @@ def entry(
         notes=[],
         command=f'python test.py {benchmark}',
         seconds=75.0,
+        versions=['0.2.0'],
         results=[
             dict(
                 name=name,
@@ -95,7 +96,7 @@ def example() -> dict[str, Any]:
     return dict(
         checkpoint=dict(Checkpoint='w.pth', Network='ResNet-50'),
         setting=dict(Software='torch 2 & more'),
-        subjects=dict(pretrained='net', random='random initialisation'),
+        subjects=dict(pretrained='net', random='random initialization'),
         entries=[
             _knn(
                 'pretrained',

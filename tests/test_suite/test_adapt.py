@@ -44,7 +44,7 @@ def test_config_of_knn(
             node.get('scale', node.get('crop_size'))
             for node in dataset.pipeline[1:3]
         ] == [128, 112]
-    # 36 images have no 100 neighbours.
+    # 36 images have no 100 neighbors.
     assert cfg.test_evaluator[0].k == [10, 20]
     (entry,) = written['entries']
     assert entry['notes'] == ['too few images for k = 100, 200']
@@ -288,3 +288,79 @@ def test_flat_val_is_read_by_its_list(tmp_path: Path) -> None:
     )
     assert cfg.test_dataloader.dataset.ann_file == '../meta/val.txt'
     assert cfg.test_cfg.bank_dataloader.dataset.ann_file == ''
+
+
+def test_options_have_the_last_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also about a hook that the suite adds, and by a name of version 0.1."""
+    pytest.importorskip('mmseg')
+    network = dict(depth=18, stem_channels=8, base_channels=8)
+
+    def make(name: str, *options: str) -> Config:
+        data = FoundData(BENCHMARKS[name].data, tmp_path, None)
+        changes = Options(cfg_options=options)
+        cfg, _ = make_config(name, network, data, changes, tmp_path)
+        return cfg
+
+    (tmp_path / 'val/a').mkdir(parents=True)
+    cfg = make('fcn_voc12aug', 'default_hooks.pictures.num_pictures=9')
+    assert cfg.default_hooks.pictures == dict(
+        type='swav_plugin.PicturesHook', num_pictures=9
+    )
+    off = make('fcn_voc12aug', 'default_hooks.pictures=None')
+    assert 'pictures' not in off.default_hooks
+    assert capsys.readouterr().out == ''
+    cfg = make('linear', 'linear:custom_hooks.0.checkpoint=w.pth')
+    assert cfg.default_hooks.pretrained.checkpoint == 'w.pth'
+    assert 'custom_hooks' not in cfg
+    assert capsys.readouterr().out.startswith(
+        'linear: --cfg-options custom_hooks.0.checkpoint is now default_hooks.'
+    )
+
+
+def test_only_folders_of_the_data_set_are_replaced() -> None:
+    roots = dict(
+        same='data/imagenet',
+        below='data/imagenet/train',
+        beside='data/imagenette/train',
+        elsewhere='/data/imagenet/train',
+    )
+    cfg = Config(
+        {
+            name: dict(data_root=root, ann_file=root)
+            for name, root in roots.items()
+        }
+    )
+    set_data(cfg, FoundData(BENCHMARKS['linear'].data, Path('/mine'), None))
+    for key in ('data_root', 'ann_file'):
+        assert {name: node[key] for name, node in cfg.items()} == dict(
+            roots, same='/mine', below='/mine/train'
+        )
+
+
+def test_labels_above_those_of_training(
+    run: Callable[..., dict[str, Any]],
+    fake: Fake,
+    tmp_path: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The other benchmarks run; this one is listed with the reason."""
+    root = tmp_path / 'places205'
+    (root / 'meta').mkdir(parents=True)
+    images = sorted((data / 'imagenet/train').rglob('*.png'))
+    for split, labels in (('train', (0, 1, 2)), ('val', (0, 3))):
+        lines = [f'{image} {label}' for label, image in zip(labels, images)]
+        (root / f'meta/{split}.txt').write_text('\n'.join(lines))
+    written = run(
+        '--only', 'knn', 'places205', '--dataset', f'places205={root}'
+    )
+    knn, places = written['entries']
+    assert knn['status'] == 'done' and places['status'] == 'skipped'
+    reason = (
+        f'labels of {root}/meta/val.txt go up to 3, those of '
+        f'{root}/meta/train.txt only to 2; both sets need the same classes'
+    )
+    assert places['reason'] == reason
+    assert f'places205: skipped, {reason}\n' in capsys.readouterr().out

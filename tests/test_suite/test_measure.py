@@ -36,7 +36,7 @@ def test_what_a_failed_run_printed_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path('/proc/self').exists(), reason='needs /proc')
 def test_a_stopped_run_leaves_no_process(tmp_path: Path) -> None:
-    """What is under way ends with the suite, and is not called done."""
+    """End a measurement with the suite, and do not call it done."""
     script = tmp_path / 'sleep.py'
     script.write_text(
         'import pathlib, time\npathlib.Path("begun").touch()\ntime.sleep(60)\n'
@@ -69,7 +69,7 @@ def test_a_stopped_run_leaves_no_process(tmp_path: Path) -> None:
 
 
 def is_child(folder: Path, parent: int) -> bool:
-    """Whether a process of /proc was started by `parent`."""
+    """Return whether `parent` started a process of /proc."""
     try:
         return (
             int((folder / 'stat').read_text().rpartition(')')[2].split()[1])

@@ -38,7 +38,7 @@ def test_markdown(suite: dict[str, Any]) -> None:
         '| Network | k=10 | k=20 | k=100 | k=200 |',
         '| --- | --: | --: | --: | --: |',
         '| net | 61.25 | 60.50 | - | - |',
-        '| random initialisation | 5.00 | - | - | - |',
+        '| random initialization | 5.00 | - | - | - |',
         f'| {MMSELFSUP} | 60.5 | 60.6 | 59.0 | 57.6 |',
     ]
     svm = section(text, 'VOC SVM / Low-shot SVM')
@@ -47,7 +47,7 @@ def test_markdown(suite: dict[str, Any]) -> None:
         f'| {MMSELFSUP} | feature5 | 87.00 | 44.68 | 55.41 | 67.64 | 73.67 | '
         '78.14 | 81.58 | 83.98 | 85.15 |'
     )
-    assert section(text, 'Against random initialisation')[2:] == [
+    assert section(text, 'Against random initialization')[2:] == [
         '| ImageNet Nearest-Neighbor Classification | k=10 | 5.00 | 61.25 | '
         '+56.25 |'
     ]
@@ -60,7 +60,7 @@ def test_markdown(suite: dict[str, Any]) -> None:
     assert how[:7] == [
         '- Software: torch 2 & more',
         '### knn, net',
-        'configs/knn.py; 75 s.',
+        'configs/knn.py; 75 s; swav_plugin 0.2.0.',
         '`python test.py knn`',
         '| Result | Value | Protocol |',
         '| --- | --: | --- |',
@@ -83,7 +83,7 @@ def test_measured_comes_first_and_the_rest_last(suite: dict[str, Any]) -> None:
         'ImageNet Nearest-Neighbor Classification',
         'VOC SVM / Low-shot SVM',
         'VOC SVM / Low-shot SVM, chosen without the test set',
-        'Against random initialisation',
+        'Against random initialization',
         'How each number came about',
         'Not measured',
     ]
@@ -102,7 +102,7 @@ def test_notes_are_told(suite: dict[str, Any]) -> None:
     knn = section(text, 'ImageNet Nearest-Neighbor Classification')
     assert 'not to be compared with published rows' in knn[0]
     assert knn[3] == '| net, on nette | 61.25 | 60.50 | - | - |'
-    assert 'configs/knn.py; 10 classes; 75 s.' in text
+    assert 'configs/knn.py; 10 classes; 75 s; swav_plugin 0.2.0.' in text
 
 
 def test_no_comparison_without_random(suite: dict[str, Any]) -> None:
@@ -186,7 +186,7 @@ def test_bars_have_the_width_of_their_number(suite: dict[str, Any]) -> None:
     page = parse(to_html(suite))
     assert page.bars[:3] == [
         ('width: 76.56%', 'net: 61.25'),
-        ('width: 6.25%', 'random initialisation: 5.00'),
+        ('width: 6.25%', 'random initialization: 5.00'),
         ('width: 75.62%', 'net: 60.50'),
     ]
     assert page.marks[:2] == [
@@ -211,7 +211,7 @@ def test_pictures_are_inside(suite: dict[str, Any], tmp_path: Path) -> None:
         for source in page.sources
         if source.startswith(head)
     ] == contents
-    assert page.texts['figcaption'] == ['fcn_voc12aug, random initialisation']
+    assert page.texts['figcaption'] == ['fcn_voc12aug, random initialization']
     assert section(to_markdown(suite), 'How each number came about')[-2:] == [
         f'![{name}](<{name}>)' for name in names
     ]

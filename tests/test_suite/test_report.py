@@ -1,4 +1,4 @@
-"""How a suite is laid out: what was measured first, the rest with reasons."""
+"""Check the layout of a report: results first, the rest with reasons."""
 
 import copy
 from typing import Any
@@ -40,7 +40,7 @@ def test_tables_hold_what_was_measured(suite: dict[str, Any]) -> None:
     assert [*found] == [KNN, SVM, f'{SVM}, chosen without the test set']
     assert [row[:2] for row in found[KNN].rows] == [
         ('net', 'pretrained'),
-        ('random initialisation', 'random'),
+        ('random initialization', 'random'),
         (MMSELFSUP, 'published'),
     ]
     assert [row.cells for row in found[KNN].rows] == [
@@ -160,9 +160,9 @@ def test_numbers_on_other_data_say_so(suite: dict[str, Any]) -> None:
     suite['entries'][0].update(data='nette', is_stand_in=True)
     found = sections(suite)
     assert found[KNN].rows[0].label == 'net, on nette'
-    assert found[KNN].rows[1].label == 'random initialisation'
+    assert found[KNN].rows[1].label == 'random initialization'
     assert found[KNN].note.endswith(
-        'Measured on a stand-in for the published data set, nette: not to be '
+        'Measured on a stand-in for the published dataset, nette: not to be '
         'compared with published rows.'
     )
     assert 'stand-in' not in found[SVM].note
@@ -181,19 +181,14 @@ def test_gains_are_of_what_both_networks_have(suite: dict[str, Any]) -> None:
     assert lay_out(suite).gains == []
 
 
-def test_results_of_an_earlier_version_have_no_fields(
-    suite: dict[str, Any],
-) -> None:
-    """They are listed, and fill the columns that go by name."""
-    suite['entries'].append(entry('fcn_voc12aug', 'pretrained', {'mIoU': 9.0}))
-    for each in suite['entries']:
-        for result in each['results']:
-            del result['fields']
-    report = lay_out(suite)
-    assert [section.title for section in report.sections] == [
-        'Pascal VOC 2012 + Aug Segmentation'
-    ]
-    assert len(report.done) == 4
+def test_a_table_of_several_versions_says_so(suite: dict[str, Any]) -> None:
+    assert 'swav_plugin' not in sections(suite)[KNN].note
+    suite['entries'][1]['versions'] = ['0.2.0', '0.3.0']
+    found = sections(suite)
+    assert found[KNN].note.endswith(
+        ' Measured with swav_plugin 0.2.0 and 0.3.0.'
+    )
+    assert 'swav_plugin' not in found[SVM].note
 
 
 def test_columns_of_detection_and_segmentation(suite: dict[str, Any]) -> None:
@@ -250,7 +245,7 @@ def test_bars_are_as_long_as_numbers(suite: dict[str, Any]) -> None:
     ] == [
         [
             ('pretrained', 'net', 61.25),
-            ('random', 'random initialisation', 5.0),
+            ('random', 'random initialization', 5.0),
         ],
         [('pretrained', 'net', 60.5)],
     ]

@@ -1,8 +1,7 @@
-"""What the suite runs, skips, keeps and writes."""
+"""Check what the suite runs, skips, keeps and writes."""
 
 import base64
 import importlib.util
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+import swav_plugin
 from swav_plugin.suite import measure
 from tests.conftest import REPO_ROOT
 from tests.test_suite.conftest import Fake, statuses
@@ -91,23 +91,32 @@ def test_only_what_is_not_done_runs_again(
 
 
 def test_results_of_an_earlier_version(
-    run: Callable[..., dict[str, Any]], fake: Fake, tmp_path: Path
+    run: Callable[..., dict[str, Any]],
+    fake: Fake,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They have no fields: tests are made again, trainings are kept."""
-    first = run('--only', 'knn', 'linear')
-    for path in (tmp_path / 'out').glob('*/*/result.json'):
-        done = json.loads(path.read_text())
-        for result in done['results']:
-            del result['fields']
-        path.write_text(json.dumps(done))
-    again = run('--only', 'knn', 'linear')
-    assert fake.names() == ['knn test.py', 'linear train.py', 'knn test.py']
-    (knn, linear) = again['entries']
-    assert knn['results'][0]['fields'] and knn['results'][0]['value'] == 3
-    value = first['entries'][1]['results'][0]['value']
-    assert linear['results'][0]['value'] == value == 2
-    run('--only', 'knn', 'linear')
-    assert len(fake.commands) == 3
+    """They are kept, a training that was stopped goes on, and it is told."""
+    fake.failing = ['linear-']
+    run('--only', 'knn', 'linear', failed=1)
+    fake.failing = []
+    capsys.readouterr()
+    monkeypatch.setattr(measure, '__version__', '9.9.9')
+    knn, linear = run('--only', 'knn', 'linear')['entries']
+    assert fake.names() == ['knn test.py', 'linear train.py'] + [
+        'linear train.py'
+    ]
+    old = swav_plugin.__version__
+    assert knn['versions'] == [old]
+    assert linear['versions'] == [old, '9.9.9']
+    printed = capsys.readouterr().out
+    assert f'/log.txt, done before with swav_plugin {old}\n' in printed
+    svm, knn = run('--only', 'svm', 'knn')['entries'][::-1]
+    assert svm['versions'] == ['9.9.9'] and knn['versions'] == [old]
+    markdown = (tmp_path / 'out/results.md').read_text()
+    assert f's; swav_plugin {old}.' in markdown
+    assert 's; swav_plugin 9.9.9.' in markdown
 
 
 def test_other_weights_make_another_run(
@@ -392,5 +401,5 @@ def test_pictures_of_real_runs(
             plain = np.asarray(
                 image.convert('RGB').resize(drawn.shape[1::-1]), np.float64
             )
-        if library == 'mmseg':  # every pixel has a class, and its colour
+        if library == 'mmseg':  # every pixel has a class, and its color
             assert np.abs(drawn - plain).mean() > 8

@@ -1,4 +1,4 @@
-"""What the scripts of tools/ and tools/benchmarks/ start."""
+"""Check what the scripts of tools/ and tools/benchmarks/ start."""
 
 import os
 import subprocess

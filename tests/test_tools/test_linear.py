@@ -60,7 +60,7 @@ PROBES = SMALL + [
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training and 11 test images of three colours."""
+    """24 training and 11 test images of three colors."""
     root = tmp_path_factory.mktemp('images')
     lines = []
     for split, count in (('train', 24), ('val', 11)):
@@ -141,7 +141,7 @@ def state(path: Path) -> dict[str, Any]:
 
 
 def is_untouched(checkpoint: Path, weights: Path) -> bool:
-    """Whether a backbone is as pretrained, bit by bit."""
+    """Return whether a backbone is as pretrained, bit for bit."""
     before = torch.load(weights)
     after = {
         key: value
@@ -178,7 +178,7 @@ def test_probe(
     assert is_untouched(trained / 'epoch_2.pth', weights)
     found = results(trained)
     assert len(found) == 5 * (2 * 2 + 2)
-    # The classes are colours, which the first layer sees best.
+    # The classes are colors, which the first layer sees best.
     assert found['feature1/top1_best_by_val'] > 60
     file = max(trained.glob('*/results.json'))
     result = json.loads(file.read_text())[0]

@@ -79,7 +79,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable:
     return convert
 
 
-def randomised(model: nn.Module) -> dict[str, torch.Tensor]:
+def randomized(model: nn.Module) -> dict[str, torch.Tensor]:
     """Tensors that differ from each other, counters too."""
     torch.manual_seed(0)
     return {
@@ -98,7 +98,7 @@ def randomised(model: nn.Module) -> dict[str, torch.Tensor]:
 def test_every_tensor(
     run: Callable, depth: int, blocks: list[int], num_convs: int, layout: str
 ) -> None:
-    weights = randomised(
+    weights = randomized(
         ResNetWithStem(depth, stem_channels=8, base_channels=8)
     )
     others = (

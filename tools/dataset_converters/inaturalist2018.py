@@ -32,15 +32,15 @@ def read_annotations(path: Path) -> list[tuple[str, int]]:
                 f'{path} gives image {image} category {label}; '
                 f'expected 0 to {len(known) - 1}.'
             )
-    unlabelled = [
+    unlabeled = [
         image['file_name']
         for image in content['images']
         if image['id'] not in labels
     ]
-    if unlabelled:
+    if unlabeled:
         raise ValueError(
-            f'{path} gives {len(unlabelled)} images such as '
-            f'{unlabelled[0]} no category.'
+            f'{path} gives {len(unlabeled)} images such as '
+            f'{unlabeled[0]} no category.'
         )
     return [
         (image['file_name'], labels[image['id']])

@@ -1,4 +1,4 @@
-"""What the benchmarks of classification share: seed, logs, devices."""
+"""Settings of all classification benchmarks: seed, logs, devices."""
 
 default_scope = 'swav_plugin'
 

@@ -1,7 +1,9 @@
-"""ImageNet, cut to 224 px at random for training, from the centre for tests.
+"""Images of 224 px: a random box for training, the center for tests.
 
-Folders with one folder for each class, or list files of lines "path label"
-(ann_file, relative to data_root).
+ImageNet's; Places205 and iNaturalist 2018 change data_root and ann_file.
+Images are in one folder for each class. If they are not, as in a flat val,
+ann_file names a list of lines "path label"; it and its paths are relative to
+data_root.
 """
 
 train_dataloader = dict(

@@ -1,4 +1,4 @@
-"""What benchmarks that train share, beside default_runtime.py."""
+"""Settings of benchmarks that train, on top of default_runtime.py."""
 
 _base_ = './default_runtime.py'
 

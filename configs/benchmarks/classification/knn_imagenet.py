@@ -1,20 +1,21 @@
 """ImageNet kNN: votes of the nearest training images, no training.
 
-Reproduces the page: k = 10, 20, 100, 200, T = 0.07, cosine, votes exp(cos / T)
-over the 2,048 numbers of the average-pooled backbone; training images resized
-and cropped as the test images are. The page has 60.5, 60.6, 59.0 and 57.6 %
-top-1 for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96 (mmselfsup;
-not measured here).
+Reproduces mmselfsup: k = 10, 20, 100, 200, T = 0.07, votes exp(cos / T) with
+the cosine of the 2,048 average-pooled features; training images are resized
+and cropped as the test images are.
+
+Published top-1 (mmselfsup; not measured here): 60.5, 60.6, 59.0 and 57.6 % for
+swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.
 
 Command:
     tools/dist_test.sh configs/benchmarks/classification/knn_imagenet.py \
 CHECKPOINT 8
 
-Another set: folders with one folder for each class, or list files (ann_file),
+Another dataset: folders with one folder for each class, or lists (ann_file),
     --cfg-options test_dataloader.dataset.data_root=VAL \
 test_cfg.bank_dataloader.dataset.data_root=TRAIN model.backbone.depth=18
 
-Time: one forward pass of 1.33 million images, then minutes. Disk: 5.5 GB.
+Time: one forward pass over 1.33 million images, then minutes. Disk: 5.5 GB.
 """
 
 _base_ = '../_base_/default_runtime.py'

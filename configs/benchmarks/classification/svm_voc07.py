@@ -1,23 +1,25 @@
 """VOC07: linear SVMs on frozen features, with all labels and with few.
 
-Reproduces the page: Feature1 to Feature5 averaged over 12, 6, 4, 3 and 2
-windows to a side (8,192 or 9,216 numbers), images squashed to 224x224, unit
-length, 19 costs, the cost of each class by 3-fold cross-validation, all-point
-AP without difficult images. Low-shot: k positive and 19 k negative images of
-each class, 5 samples. The page has 87.00 mAP, and 44.68 (k=1) to 85.15 (k=96),
-all of Feature5, for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96
-(mmselfsup; not measured here).
+Reproduces mmselfsup: Feature1 to Feature5 averaged over 12, 6, 4, 3 and 2
+windows per side (8,192 or 9,216 numbers) and scaled to unit length, images
+squashed to 224x224, 19 costs, the cost of each class chosen by 3-fold
+cross-validation, all-point AP without difficult images. Low-shot: k positive
+and 19 k negative images of each class, 5 samples.
 
-Differences: samples are seeded; the page's have no seed and are lost. Beside
-the page's low-shot numbers, whose cost is chosen on the test set, stand those
-with a cost chosen on training images. mmselfsup resizes with OpenCV, this
-with Pillow.
+Published mAP (mmselfsup; not measured here): 87.00, and 44.68 (k=1) to 85.15
+(k=96), all of Feature5, for
+swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.
+
+Differences: the low-shot samples are seeded; mmselfsup's are not, and are
+lost. mmselfsup chooses the low-shot cost on the test set; we report that
+number and one with a cost chosen on training images. mmselfsup resizes with
+OpenCV, we with Pillow.
 
 Command:
     python tools/test.py configs/benchmarks/classification/svm_voc07.py \
 CHECKPOINT
 
-Time: one forward pass of 9,963 images; then 1,520 SVMs for each feature and
+Time: one forward pass over 9,963 images, then 1,520 SVMs for each feature and
 15,200 low-shot ones. Another network: model.backbone.depth=18.
 """
 
@@ -41,7 +43,7 @@ model = dict(
 
 pipeline = [
     dict(type='LoadImage'),
-    # Not keeping the aspect ratio, as on the page.
+    # mmselfsup does not keep the aspect ratio here.
     dict(type='Resize', scale=(224, 224), backend='pillow'),
     dict(type='PackViews'),
 ]

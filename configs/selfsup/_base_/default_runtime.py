@@ -1,4 +1,4 @@
-"""What every config shares: seed, logs, checkpoints, devices."""
+"""Settings of every pretraining: seed, logs, checkpoints, devices."""
 
 default_scope = 'swav_plugin'
 
@@ -18,7 +18,8 @@ default_hooks = dict(
         backend_args=dict(backend='atomic'),
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # Ours; a recipe states the arguments it changes, None turns a hook off.
+    # Ours; a recipe states the arguments it changes. With our commands, None
+    # turns one off; mmengine alone takes None for its own hooks only.
     swav=dict(type='SwAVHook', freeze_prototypes_iters=0, queue_begin_epoch=0),
     skipped_images=dict(type='SkippedImagesHook'),
 )

@@ -9,7 +9,7 @@ Command:
 
 With ImageNet's augmentation and epsilon 0.05 this set collapses to ln 60 =
 4.09 within 100 iterations, as any small easy set does. Hence large crops, no
-flip, mild colours, few prototypes, epsilon 0.03, prototypes frozen at first.
+flip, mild colors, few prototypes, epsilon 0.03, prototypes frozen at first.
 """
 
 _base_ = ['../_base_/models/swav_resnet18.py', '../_base_/default_runtime.py']

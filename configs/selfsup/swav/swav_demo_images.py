@@ -11,7 +11,7 @@ Command:
 
 Set train_cfg.max_epochs so that about 300 iterations come out (64 images
 each); the learning rate follows. If the loss stays at ln 64 = 4.16: fewer
-prototypes, epsilon 0.02, larger crops or weaker colours. With some thousand
+prototypes, epsilon 0.02, larger crops or weaker colors. With some thousand
 images and a GPU use the Imagenette recipe instead.
 """
 

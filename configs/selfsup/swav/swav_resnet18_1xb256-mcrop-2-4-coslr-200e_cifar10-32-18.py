@@ -6,7 +6,7 @@ instead of 6 small ones; Adam and its rate as lightly's small benchmarks.
 
 Small easy sets collapse to ln K (facebookresearch/swav#23, on CIFAR-10), so:
 K = 100, ten times the classes (swav#64) and less than the batch, which then
-needs no queue; epsilon 0.03; prototypes frozen for 2 epochs; softer colours.
+needs no queue; epsilon 0.03; prototypes frozen for 2 epochs; softer colors.
 
 Data: data/cifar10/cifar-10-batches-py, where
 `torchvision.datasets.CIFAR10('data/cifar10', download=True)` puts it. Nothing

@@ -2,7 +2,7 @@
 
 Our recipe, not measured here. It takes from lightly's Imagenette benchmark
 2x128 + 6x64 px, batch 256, 800 epochs, Adam 0.001 with weight decay 1e-6 and
-cosine to 0. Small sets collapse to ln K easily, so other than lightly's (3000
+cosine to 0. Small datasets collapse to ln K easily, so unlike lightly's (3000
 prototypes, epsilon 0.05, never frozen): K = 100, ten times the classes
 (facebookresearch/swav#64) and less than the batch, which then needs no queue;
 epsilon 0.03; prototypes frozen for 5 epochs.

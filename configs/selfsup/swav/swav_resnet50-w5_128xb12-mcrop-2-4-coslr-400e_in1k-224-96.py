@@ -11,9 +11,9 @@ Command:
     GPUS=128 tools/slurm_train.sh PARTITION JOB configs/selfsup/swav/\
 swav_resnet50-w5_128xb12-mcrop-2-4-coslr-400e_in1k-224-96.py WORK_DIR --amp
 
-Deliberate difference: statistics of SyncBN over all ranks, upstream's over
-groups of 8. In doubt: VISSL's table gives the same weights 300 epochs at batch
-2560 with 2x224 + 6x96; here stands the script.
+Deliberate difference: SyncBN's statistics over all ranks, upstream's over
+groups of 8. In doubt: VISSL's table lists the same weights with 300 epochs at
+batch 2560 and 2x224 + 6x96; this config follows upstream's script.
 
 Published top-1 on ImageNet, linear (not measured here): 78.5
 facebookresearch/swav and VISSL.

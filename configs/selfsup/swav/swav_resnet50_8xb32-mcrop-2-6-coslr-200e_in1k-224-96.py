@@ -3,7 +3,7 @@
 Reproduces upstream's 200-epoch run at batch 256 (facebookresearch/swav, 4x64)
 in the layout, and under the name, of the mmselfsup page. Where the two differ
 this is upstream's: std .228, residual blocks that start at full strength, LARS
-with the learning rate outside the momentum buffer, flip before the colours,
+with the learning rate outside the momentum buffer, flip before the colors,
 codes computed over all GPUs, seed 31. 5,004 iterations an epoch.
 
 Command:

@@ -2,7 +2,7 @@
 
 Our recipe, not measured here. It takes from stable-pretraining's Imagenette
 run ViT-S/16 (class token), 2x224 + 4x96 px, batch 128 and AdamW 0.0005. Small
-sets collapse to ln K easily, so other than its K = 3000 and epsilon 0.05: K =
+datasets collapse to ln K easily, so unlike its K = 3000 and epsilon 0.05: K =
 100, ten times the classes (facebookresearch/swav#64) and less than the batch;
 epsilon 0.03; prototypes frozen for 5 epochs. Not stated by a source we hold
 and so ours too: weight decay 0.05 on weights only, warm-up of 10 epochs, drop
@@ -16,7 +16,7 @@ Command:
     python tools/train.py configs/selfsup/swav/\
 swav_vit-small-p16_1xb128-mcrop-2-4-coslr-200e_imagenette-224-96.py --amp
 
-Bar: 89.7 linear (online probe, best epoch), 86.4 with 20 nearest neighbours,
+Bar: 89.7 linear (online probe, best epoch), 86.4 with 20 nearest neighbors,
 stable-pretraining on one A100. No time published.
 """
 

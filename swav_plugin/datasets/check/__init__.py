@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from swav_plugin.compat.moved import moved_names
+
 from ..transforms.loading import UnreadableImage
 from .annotations import (
     read_cityscapes,
@@ -31,21 +33,23 @@ from .split import (
     check_counts,
     check_files,
     check_pixels,
-    describe,
+    describe_split,
 )
 
 __all__ = ['NAMES', 'DatasetReport', 'check', 'read_coco']
 
+__getattr__ = moved_names(__name__)
+
 
 class DatasetReport(NamedTuple):
-    """What a check found.
+    """The findings of a check.
 
     Args:
         lines: Counts of each split.
         problem: The first thing that is wrong; None if nothing is.
         digest: Hash of the names and sizes of all images and masks, and of
             the contents of annotations and lists; '' if there is a problem.
-            A different digest means that the set was changed.
+            A different digest means that the dataset was changed.
     """
 
     lines: list[str]
@@ -58,9 +62,9 @@ class KnownDataset(NamedTuple):
 
     Args:
         read: Reads the splits under a root; the second argument says whether
-            the set may have any size.
-        num_images: Of each split as published; empty for sets of any size.
-        num_classes: As published.
+            the dataset may have any size.
+        num_images: Published size of each split; empty if any size will do.
+        num_classes: Published number of classes.
     """
 
     read: Callable[[Path, bool], Iterator[DatasetSplit]]
@@ -101,7 +105,7 @@ def check(
         if not os.path.isdir(root):
             raise FileNotFoundError(f'{root} is not a folder.')
         for split in known.read(Path(root), any_size):
-            lines.append(describe(split))
+            lines.append(describe_split(split))
             files = [*split.images, *split.masks, *split.others]
             for path, size in zip(files, check_files(files)):
                 line = f'{path.removeprefix(root)} {size}\n'

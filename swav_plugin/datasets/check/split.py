@@ -42,7 +42,7 @@ class DatasetSplit(NamedTuple):
         return len(self.images) + self.packed
 
 
-def describe(split: DatasetSplit) -> str:
+def describe_split(split: DatasetSplit) -> str:
     """Return one line of counts."""
     line = f'{split.name}: {split.num_images:,} images'
     if split.used is None:

@@ -26,7 +26,7 @@ def gaussian_blur(view: np.ndarray, sigma: float) -> None:
     margin = box[0] + 1
     pitch = size + 2 * margin
     # Edges are repeated in a margin, so that each pass is one loop over all
-    # pixels: vertically, a neighbour is `pitch` bytes away.
+    # pixels: vertically, a neighbor is `pitch` bytes away.
     a = np.zeros((pitch, pitch), np.uint8)
     b = np.zeros((pitch, pitch), np.uint8)
     for channel in range(3):
@@ -52,7 +52,7 @@ def box_weights(sigma: float) -> tuple:
     """Return the box that blurs by a standard deviation if used three times.
 
     Returns:
-        How many whole pixels lie on each side of the centre, the weight of
+        How many whole pixels lie on each side of the center, the weight of
         each pixel within, and the weight of the next one on each side.
         Weights are in units of 2 ** -24.
     """
@@ -83,7 +83,7 @@ def _repeat_ends(row: np.ndarray, margin: int) -> None:
 def _box_filter(a: np.ndarray, b: np.ndarray, step: int, box: tuple) -> None:
     """Filter an image, (pitch, pitch), into another one, in one direction.
 
-    Neighbours are `step` bytes apart. Bytes within (radius + 1) * step of an
+    Neighbors are `step` bytes apart. Bytes within (radius + 1) * step of an
     end of `b` stay as they are.
     """
     radius, inner, outer = box

@@ -1,9 +1,8 @@
 """Cut views on the CPU in one compiled loop (numba): `MultiCrop`'s fast path.
 
 The operations of `pillow_ops` under the same names, as loops over bytes.
-`pillow_ops` is the reference. Promised: the same bytes as with Pillow 13 or
-newer, at any argument; older versions of Pillow resize in another order, and
-values differ by 1. `device_ops` is the third implementation.
+`pillow_ops` is the reference, and `device_ops` the third implementation.
+Promised: the bytes of `pillow_ops` at any argument.
 
 A view is planar here, (3, size, size) uint8, and changed in place. Flipping
 is a part of `crop_and_resize`, where it costs nothing. V: views.
@@ -14,7 +13,7 @@ Three rules make these loops fast, here and in the files they come from:
   them back to 32 bits at once, or they take twice as long.
 - Constants are float32: with one Python float, numba computes in float64.
 - Rows are passed to small functions of their own, so that LLVM sees plain
-  arrays that do not overlap, and vectorises the loop.
+  arrays that do not overlap, and vectorizes the loop.
 """
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy as np
 from swav_plugin.compat.jit import jit
 
 from .cpu_blur import gaussian_blur
-from .cpu_colour import (
+from .cpu_color import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -55,7 +54,7 @@ __all__ = [
     'crop_and_resize',
     'cut_views',
     'gaussian_blur',
-    'jitter_colours',
+    'jitter_colors',
     'to_grayscale',
 ]
 
@@ -101,7 +100,7 @@ def _cut_views(img: np.ndarray, params: np.ndarray, out: np.ndarray) -> None:
             row[FLIP] != 0,
             view,
         )
-        jitter_colours(view, row)
+        jitter_colors(view, row)
         if row[GRAYSCALE] != 0:
             to_grayscale(view)
         if row[SIGMA] > 0:
@@ -109,8 +108,8 @@ def _cut_views(img: np.ndarray, params: np.ndarray, out: np.ndarray) -> None:
 
 
 @jit
-def jitter_colours(view: np.ndarray, row: np.ndarray) -> None:
-    """Make the colour adjustments of a row of parameters, in its order."""
+def jitter_colors(view: np.ndarray, row: np.ndarray) -> None:
+    """Make the color adjustments of a row of parameters, in its order."""
     for column in range(ORDER, ORDER + 4):
         adjustment = row[column]
         if adjustment == BRIGHTNESS:

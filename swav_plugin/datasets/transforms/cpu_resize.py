@@ -1,7 +1,7 @@
 """`cpu_ops`: crop and resize. Pillow's bilinear resize with antialiasing.
 
 Each direction is a weighted sum of whole rows. To resize horizontally, the
-rows are transposed first, so that the inner loop runs over neighbouring bytes
+rows are transposed first, so that the inner loop runs over neighboring bytes
 there, too. The transpose moves blocks of 8 x 8 bytes, each row of a block as
 one 64-bit word; rows are therefore padded to a multiple of 8 bytes.
 
@@ -69,12 +69,12 @@ def resize_weights(old: int, new: int, is_flipped: bool) -> tuple:
     weights = np.zeros((new, 2 * math.ceil(support) + 1), np.int32)
     triangle = np.empty(weights.shape[1])
     for i in range(new):
-        centre = (i + 0.5) * scale
-        start = max(0, int(centre - support + 0.5))
-        stop = min(old, int(centre + support + 0.5))
+        center = (i + 0.5) * scale
+        start = max(0, int(center - support + 0.5))
+        stop = min(old, int(center + support + 0.5))
         total = 0.0
         for k in range(stop - start):
-            distance = (start + k - centre + 0.5) * (1.0 / support)
+            distance = (start + k - center + 0.5) * (1.0 / support)
             triangle[k] = max(0.0, 1.0 - abs(distance))
             total += triangle[k]
         target = new - 1 - i if is_flipped else i

@@ -24,7 +24,7 @@ class RandomResizedCrop(RandomTransform):
     antialiasing.
 
     Args:
-        size: Of the output, in pixels.
+        size: Side of the output in pixels.
         crop_ratio_range: Least and largest share of the area, in (0, 1].
         aspect_ratio_range: Least and largest width / height, > 0.
 
@@ -148,10 +148,10 @@ class RandomFlip(RandomTransform):
 
 @TRANSFORMS.register_module()
 class RandomRotation(RandomTransform):
-    """Turn the image about its centre by a random angle; it keeps its size.
+    """Turn the image about its center by a random angle; it keeps its size.
 
     Bilinear interpolation (Pillow). Not part of SwAV's recipe; it suits small
-    sets such as handwritten digits, where colour means nothing.
+    sets such as handwritten digits, where color means nothing.
 
     Args:
         max_angle_rad: The angle is uniform in [-max_angle_rad,

@@ -1,7 +1,7 @@
 """Decode the JPEG files of a batch on its device: with nvJPEG on CUDA.
 
 The reference is `read_rgb`, on the CPU. Promised: the same pixels on a CPU;
-nvJPEG upsamples the colours in its own way.
+nvJPEG upsamples the colors in its own way.
 """
 
 from collections.abc import Sequence

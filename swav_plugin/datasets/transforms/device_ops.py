@@ -43,7 +43,7 @@ def cut_views(batch: ImageBatch) -> list[Tensor]:
         for size in batch.view_sizes
     ]
     view_pixels = sum(size**2 for size in batch.view_sizes)
-    # Autocast would round positions and colours to bfloat16.
+    # Autocast would round positions and colors to bfloat16.
     with torch.autocast(batch.pixels.device.type, enabled=False):
         for chunk in _chunks(batch.sizes, view_pixels):
             images = _pad(batch, chunk)
@@ -108,7 +108,7 @@ def _cut(images: Tensor, rows: Tensor, size: int) -> Tensor:
     """(N, 3, H, W), (N, V, NUM_PARAMS) -> (N, V, 3, size, size)."""
     views = crop_and_resize(images, rows, size).flatten(0, 1)
     rows = rows.flatten(0, 1)
-    views = jitter_colours(views, rows)
+    views = jitter_colors(views, rows)
     views = to_grayscale(views, rows[:, column.GRAYSCALE])
     views = gaussian_blur(views, rows[:, column.SIGMA])
     return views.unflatten(0, (len(images), -1))
@@ -123,7 +123,7 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
         images: (N, 3, H, W).
         rows: (N, V, NUM_PARAMS) float32, with boxes in pixels of the images,
             which need not be whole numbers.
-        size: Of the views, in pixels.
+        size: Side of the views in pixels.
 
     Returns:
         (N, V, 3, size, size).
@@ -133,9 +133,9 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
     """
     num, num_views = rows.shape[:2]
     height, width = images.shape[2:]
-    centres = torch.arange(size, device=images.device) + 0.5
+    centers = torch.arange(size, device=images.device) + 0.5
     flipped = torch.where(
-        rows[..., column.FLIP, None] > 0, size - centres, centres
+        rows[..., column.FLIP, None] > 0, size - centers, centers
     )
     across = _weights(
         rows[..., column.LEFT], rows[..., column.WIDTH], flipped / size, width
@@ -143,7 +143,7 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
     down = _weights(
         rows[..., column.TOP],
         rows[..., column.HEIGHT],
-        (centres / size).expand_as(flipped),
+        (centers / size).expand_as(flipped),
         height,
     )
     # One product for each image, then one for each view.
@@ -163,14 +163,14 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
 
 
 def _weights(
-    start: Tensor, length: Tensor, centres: Tensor, extent: int
+    start: Tensor, length: Tensor, centers: Tensor, extent: int
 ) -> Tensor:
     """Return the weights of an image's pixels in a view's, along one axis.
 
     Args:
         start: (N, V) first pixel of the box.
         length: (N, V) its length in pixels.
-        centres: (N, V, size) of the view's pixels, as shares of the box.
+        centers: (N, V, size) of the view's pixels, as shares of the box.
         extent: Number of pixels of the image.
 
     Returns:
@@ -180,15 +180,15 @@ def _weights(
     pixel = torch.arange(extent, device=start.device) + 0.5 - start[..., None]
     is_inside = (pixel > 0) & (pixel < length[..., None])
     # How many pixels of the image become one of the view, at least 1.
-    ratio = (length / centres.shape[-1]).clamp(min=1)[..., None, None]
-    weights = (length[..., None] * centres)[..., None] - pixel[..., None, :]
+    ratio = (length / centers.shape[-1]).clamp(min=1)[..., None, None]
+    weights = (length[..., None] * centers)[..., None] - pixel[..., None, :]
     weights = weights.div_(ratio).abs_().neg_().add_(1).clamp_(min=0)
     weights *= is_inside[..., None, :]
     return weights.div_(weights.sum(-1, keepdim=True))
 
 
-def jitter_colours(images: Tensor, rows: Tensor) -> Tensor:
-    """Make the colour adjustments of each row of parameters, in its order.
+def jitter_colors(images: Tensor, rows: Tensor) -> Tensor:
+    """Make the color adjustments of each row of parameters, in its order.
 
     Args:
         images: (N, 3, size, size).
@@ -258,7 +258,7 @@ def _luma(images: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the colour circle, for each image by its own number of turns.
+    """Turn the color circle, for each image by its own number of turns.
 
     By way of Pillow's 8-bit hue, saturation and value, as torchvision does.
 

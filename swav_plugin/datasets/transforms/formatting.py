@@ -68,7 +68,7 @@ def _view_to_tensor(view: np.ndarray) -> Tensor:
 class WholeImage:
     """An image for the device, and what to cut out of it.
 
-    Not a tuple: collate functions other than `collate_views` refuse it.
+    Not a tuple, which only `collate_views` accepts.
     """
 
     # (H, W, 3) uint8 RGB, not to be written to, or its file

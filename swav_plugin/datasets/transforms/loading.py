@@ -29,7 +29,7 @@ class UnreadableImage(RuntimeError):
 
     Args:
         path: The file.
-        reason: What is wrong with it, in words.
+        reason: A description of the fault.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -93,7 +93,7 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Check that this is a complete 8-bit JPEG file, gray or in colour.
+    """Check that this is a complete 8-bit JPEG file, gray or in color.
 
     And that it has no more pixels than Pillow accepts without a warning.
     """
@@ -169,7 +169,7 @@ class EncodedImage:
 def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
     """Read a JPEG file that all decoders show alike; None for any other.
 
-    Those are complete 8-bit files, gray or in the usual colours. `read_rgb`
+    Those are complete 8-bit files, gray or in the usual colors. `read_rgb`
     knows what to do with others: CMYK, RGB inside, cut off, bytes after the
     end, not a JPEG file, not there.
     """
@@ -177,7 +177,7 @@ def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
         with open(path, 'rb') as file:
             data = file.read()
         with open_image(io.BytesIO(data), ['JPEG']) as img:
-            if not data.endswith(b'\xff\xd9') or not _has_usual_colours(img):
+            if not data.endswith(b'\xff\xd9') or not _has_usual_colors(img):
                 return None
             return EncodedImage(
                 os.fspath(path), data, (img.height, img.width, 3)
@@ -186,7 +186,7 @@ def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
         return None
 
 
-def _has_usual_colours(img: Any) -> bool:
+def _has_usual_colors(img: Any) -> bool:
     """Check that an opened JPEG file holds luma, or luma and chroma."""
     if img.mode != 'RGB':
         return img.mode == 'L'

@@ -49,8 +49,8 @@ class MultiCrop(BaseTransform):
         contrast: As in `ColorJitter`.
         saturation: As in `ColorJitter`.
         hue: As in `ColorJitter`.
-        jitter_prob: Probability to change the colours.
-        grayscale_prob: Probability to take the colour out.
+        jitter_prob: Probability to change the colors.
+        grayscale_prob: Probability to take the color out.
         sigma_range: Least and largest sigma of the blur, in pixels.
         blur_prob: Probability to blur a view.
         on_device: Leave the image as it is, and say in

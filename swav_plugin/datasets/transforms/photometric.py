@@ -1,4 +1,4 @@
-"""Transforms that change how an image looks: colour, grayscale and blur."""
+"""Transforms that change how an image looks: color, grayscale and blur."""
 
 from numbers import Real
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from swav_plugin.registry import TRANSFORMS
 
-from .pillow_ops import gaussian_blur, jitter_colours, to_grayscale
+from .pillow_ops import gaussian_blur, jitter_colors, to_grayscale
 from .randomness import RandomTransform, check_bounds
 from .view_params import (
     ADJUSTMENTS,
@@ -15,7 +15,7 @@ from .view_params import (
     choose_adjustments,
 )
 
-# Principal components of ImageNet's colours: eigenvalues of the covariance of
+# Principal components of ImageNet's colors: eigenvalues of the covariance of
 # (R, G, B) in 0..1, and an eigenvector in each column. From fb.resnet.torch.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array(
@@ -38,7 +38,7 @@ class ColorJitter(RandomTransform):
             1 + brightness]; 0 leaves the brightness alone. >= 0.
         contrast: The same for contrast.
         saturation: The same for saturation.
-        hue: The shift is uniform in [-hue, hue], in turns of the colour
+        hue: The shift is uniform in [-hue, hue], in turns of the color
             circle; in [0, .5].
         prob: Probability to change an image.
 
@@ -91,16 +91,16 @@ class ColorJitter(RandomTransform):
         self, img: np.ndarray, params: list[tuple[str, float]]
     ) -> np.ndarray:
         """Make the adjustments of img in turn."""
-        return jitter_colours(
+        return jitter_colors(
             img, [(ADJUSTMENTS.index(name), factor) for name, factor in params]
         )
 
 
 @TRANSFORMS.register_module()
 class Lighting(RandomTransform):
-    """Add one random colour to all pixels, as the light in ImageNet varies.
+    """Add one random color to all pixels, as the light in ImageNet varies.
 
-    The colour is the sum of the principal components of ImageNet's colours,
+    The color is the sum of the principal components of ImageNet's colors,
     each times its eigenvalue and a normal random number. Values are rounded
     and clipped to 0..255; mmselfsup 0.x keeps floats, so values differ by up
     to 0.5. Not part of SwAV's recipe; linear probes of mmselfsup use it.
@@ -137,7 +137,7 @@ class Lighting(RandomTransform):
 
 @TRANSFORMS.register_module()
 class RandomGrayscale(RandomTransform):
-    """Take the colour out of the image with probability `prob`.
+    """Take the color out of the image with probability `prob`.
 
     All three channels become the luma of ITU-R 601-2, rounded as in Pillow.
     """
@@ -146,7 +146,7 @@ class RandomGrayscale(RandomTransform):
         super().__init__(prob)
 
     def apply(self, img: np.ndarray, params: None) -> np.ndarray:
-        """Take the colour out of img."""
+        """Take the color out of img."""
         return to_grayscale(img)
 
 

@@ -3,9 +3,9 @@
 The same operations have the same names in three modules:
 
 - `pillow_ops` (this one) has the bytes of torchvision's functional operations
-  on Pillow images. The transforms of single images are made of it, and so is
-  `MultiCrop` where there is no numba.
-- `cpu_ops` (numba) gives the same bytes, with Pillow 13 or newer.
+  on images of Pillow 13, also with older versions. The transforms of single
+  images are made of it, and so is `MultiCrop` where there is no numba.
+- `cpu_ops` (numba) gives the same bytes.
 - `device_ops` (torch) differs by 0.15 of 255 on average.
 
 An image or view is (h, w, 3) uint8 RGB and never written to. The adjust_*
@@ -62,7 +62,7 @@ def cut_views(img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
         if row[FLIP]:
             view = flip(view)
         order = [int(i) for i in row[ORDER : ORDER + 4] if i != NOTHING]
-        view = jitter_colours(view, [(i, row[AMOUNT + i]) for i in order])
+        view = jitter_colors(view, [(i, row[AMOUNT + i]) for i in order])
         if row[GRAYSCALE]:
             view = to_grayscale(view)
         if row[SIGMA]:
@@ -80,6 +80,11 @@ def crop_and_resize(
     """
     # Sliced before Pillow sees it: only the box is copied.
     box = Image.fromarray(img[top : top + height, left : left + width])
+    # Pillow resizes horizontally first, and since version 13 vertically first
+    # where that leaves less to do. Values are rounded in between, so the older
+    # versions are made to do the same.
+    if height - size > max(0, 2 * (width - size)):
+        box = box.resize((width, size), Image.Resampling.BILINEAR)
     return np.asarray(box.resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -88,10 +93,10 @@ def flip(img: np.ndarray) -> np.ndarray:
     return img[:, ::-1]
 
 
-def jitter_colours(
+def jitter_colors(
     img: np.ndarray, adjustments: Iterable[tuple[int, float]]
 ) -> np.ndarray:
-    """Make colour adjustments, each with its amount, one after another."""
+    """Make color adjustments, each with its amount, one after another."""
     pil_img = Image.fromarray(img)
     for adjustment, amount in adjustments:
         pil_img = _ADJUST[adjustment](pil_img, amount)

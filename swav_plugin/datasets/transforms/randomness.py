@@ -1,4 +1,4 @@
-"""What random transforms share: their numbers, and checks of arguments."""
+"""Draw the numbers of random transforms, and check their arguments."""
 
 import functools
 import random
@@ -42,7 +42,7 @@ def sample_rng(
 
     Args:
         sample_idx: As for `sample_key`.
-        name: What the numbers are for.
+        name: Name of the kind, usually the class of the transform.
         view: OUTSIDE_VIEWS or FIRST_VIEW + view.
 
     >>> from swav_plugin.datasets import SampleKey

@@ -1,8 +1,8 @@
 """Random numbers without state: f(seed, epoch, index, view, kind, i).
 
-Each kind of number has a stream of its own in each view of each sample. So a
-number added at the end of a stream, or a new kind, shifts no other number.
-A kind is a transform, named by its class: number 0 of its stream decides
+Each kind of number has its own stream in each view of each sample, so a
+number added at the end of a stream, or a new kind, shifts no other number. A
+kind is a transform, named after its class: number 0 of its stream decides
 whether it is applied, the others are its parameters.
 
 The generator is Philox4x64-10, which is numpy.random.Philox: a block of four
@@ -11,9 +11,9 @@ The generator is Philox4x64-10, which is numpy.random.Philox: a block of four
     counter   block (1, 2, ...), view, index, epoch
     key       seed, kind
 
-View 0 stands for what happens outside of views. A kind is the CRC-32 of its
+View 0 is for draws outside of views. The number of a kind is the CRC-32 of its
 name, plus 2 ** 32 times the number of transforms of that name before it. A
-number in [0, 1) is made of the upper 53 bits of a word, as by
+number in [0, 1) is the upper 53 bits of a word over 2 ** 53, as in
 `Generator.random`.
 
 Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.
@@ -39,14 +39,14 @@ def kind_number(name: str, num_before: int = 0) -> int:
 
 
 class Streams:
-    """The streams of one view after another, as a NumPy generator.
+    """Give out the streams of one view after another as a NumPy generator.
 
-    There is one generator, which is set to the beginning of a stream: making
-    one for each would take several times as long. So a stream ends where the
-    next one is asked for.
+    All streams share one generator, which is rewound to the start of a stream:
+    creating one for each takes several times as long. So finish with a stream
+    before asking for the next.
 
     Args:
-        key: Of the sample.
+        key: The key of the sample.
         view: OUTSIDE_VIEWS or FIRST_VIEW + view.
     """
 
@@ -58,29 +58,29 @@ class Streams:
         self.start_view(view)
 
     def start_view(self, view: int) -> None:
-        """Go on with the streams of another view."""
+        """Continue with the streams of another view."""
         self._view = view
         self._num_used: Counter[str] = Counter()
 
     def next(self, name: str) -> np.random.Generator:
-        """Return the generator at the beginning of a stream.
+        """Return the generator at the start of the stream of this name.
 
-        The same name gives another stream when it is asked for again: a
-        transform may be there twice.
+        Asking for a name again gives the next stream of that name: a pipeline
+        may have a transform twice.
         """
         kind = kind_number(name, self._num_used[name])
         self._num_used[name] += 1
         key, state = self.key, self._state
         state['state']['counter'][:] = 0, self._view, int(key), key.epoch
         state['state']['key'][:] = key.seed, kind
-        state['buffer_pos'] = 4  # nothing is left of a block
-        state['has_uint32'] = 0  # nor of a word
+        state['buffer_pos'] = 4  # discard the rest of the block
+        state['has_uint32'] = 0  # and of the word
         self._philox.state = state
         return self._rng
 
 
-# The same, compiled. numba needs all constants to be unsigned, or it computes
-# with floats.
+# The same, compiled. All constants must be unsigned: numba turns the sum of a
+# signed and an unsigned integer into a float.
 
 _LOW_HALF, _HALF_BITS = np.uint64(2**32 - 1), np.uint64(32)
 _UNUSED_BITS = np.uint64(64 - 53)
@@ -99,7 +99,7 @@ def fill_stream(
 ) -> None:
     """Fill (n,) with the first numbers of a stream, in [0, 1).
 
-    What `Streams.next(...).random(n)` returns.
+    They equal `Streams(key, view).next(name).random(n)`.
     """
     num_blocks = (len(numbers) + 3) // 4
     for block in range(num_blocks):
@@ -125,7 +125,7 @@ def philox(
     key: np.uint64,
     other_key: np.uint64,
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Return the block of a counter, four words, and a key, two words."""
+    """Return the block of four words for a counter and a key."""
     for _ in range(10):
         high_a, low_a = _multiply(_MULTIPLIERS[0], a)
         high_c, low_c = _multiply(_MULTIPLIERS[1], c)
@@ -140,7 +140,7 @@ def _multiply(x: np.uint64, y: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Return the upper and the lower 64 bits of a product."""
     x_high, x_low = x >> _HALF_BITS, x & _LOW_HALF
     y_high, y_low = y >> _HALF_BITS, y & _LOW_HALF
-    # No sum exceeds 64 bits.
+    # None of these sums exceeds 64 bits.
     middle = x_high * y_low + (x_low * y_low >> _HALF_BITS)
     other = x_low * y_high + (middle & _LOW_HALF)
     high = x_high * y_high + (middle >> _HALF_BITS) + (other >> _HALF_BITS)

@@ -1,8 +1,8 @@
-"""What happens to each view of an image, as a row of parameters. V: views.
+"""Draw what happens to each view of an image, as a row of parameters.
 
-The rows of a sample are drawn at once, from the numbers of its key, see
-`streams`. Cutting the views by them, on the CPU or on the device, leaves no
-more to chance.
+The rows of a sample are drawn at once from the streams of its key, see
+`streams`. Cutting the views, on the CPU or on the device, is then
+deterministic. V: views.
 """
 
 import math
@@ -19,26 +19,26 @@ from .streams import FIRST_VIEW, Streams, fill_stream, kind_number
 # Columns of a row. TOP to WIDTH are in pixels of the image, SIZE and SIGMA in
 # pixels of the view; SIGMA is 0 if there is no blur.
 SIZE, TOP, LEFT, HEIGHT, WIDTH, FLIP = range(6)
-# Columns ORDER to ORDER + 3: the colour adjustments to make, one after
-# another; NOTHING where there are no more.
+# Columns ORDER to ORDER + 3: the color adjustments in the order in which they
+# are made, then NOTHING.
 ORDER = 6
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NOTHING = -1
 ADJUSTMENTS = ('brightness', 'contrast', 'saturation', 'hue')
-# Column AMOUNT + adjustment: a factor, or for HUE turns of the colour circle.
+# Column AMOUNT + adjustment: a factor; for HUE, turns of the color circle.
 AMOUNT = 10
 GRAYSCALE, SIGMA = 14, 15
 NUM_PARAMS = 16
 
-# How many numbers the draws take from each stream, after number 0. A box has
-# ten tries, each with an area, an aspect, a top and a left. An adjustment has
-# an amount and a rank: those of lower rank come first.
+# How many numbers each stream gives, after number 0. A box has ten tries, each
+# with an area, an aspect ratio, a top and a left. An adjustment has an amount
+# and a rank: lower ranks come first.
 NUM_TRIES = 10
 NUM_FOR_BOX = 4 * NUM_TRIES
 NUM_FOR_ADJUSTMENTS = 2 * len(ADJUSTMENTS)
 
-# The streams of a view, and where the numbers of each begin in one row. They
-# have the names of the separate transforms, and so the same numbers.
+# The streams of a view with their lengths. They are named after the separate
+# transforms and so give the same numbers.
 _STREAMS = (
     ('RandomResizedCrop', 1 + NUM_FOR_BOX),
     ('RandomFlip', 1),
@@ -56,8 +56,8 @@ _CROP, _FLIP, _JITTER, _GRAYSCALE, _BLUR = (
 class Recipe(NamedTuple):
     """The distributions that rows are drawn from, which are torchvision's.
 
-    `RandomResizedCrop`, `RandomFlip`, `ColorJitter`, `RandomGrayscale` and
-    `GaussianBlur` say what the numbers mean.
+    See `RandomResizedCrop`, `RandomFlip`, `ColorJitter`, `RandomGrayscale` and
+    `GaussianBlur` for what the numbers mean.
 
     Source: SwAV (arXiv:2006.09882), appendix A.
     """
@@ -78,8 +78,8 @@ def draw_view_params(
 ) -> np.ndarray:
     """Draw (V, NUM_PARAMS) float64 rows for an image of this shape.
 
-    Row v depends on the key and v alone, not on how many views there are nor
-    on what happens to the others.
+    Row v depends only on the key and v, not on the number of views or on what
+    happens to the others.
     """
     num_views = len(recipe.sizes)
     params = np.empty((num_views, NUM_PARAMS))
@@ -105,7 +105,7 @@ def choose_box(
 ) -> tuple[int, int, int, int]:
     """Turn (NUM_FOR_BOX,) numbers in [0, 1) into top, left, height, width.
 
-    As `RandomResizedCrop` says, which calls it.
+    `RandomResizedCrop` calls this and documents the distribution.
     """
     least, largest = crop_ratio_range
     low, high = aspect_ratio_range
@@ -141,10 +141,10 @@ def choose_adjustments(
     order: np.ndarray,
     amounts: np.ndarray,
 ) -> None:
-    """Turn (NUM_FOR_ADJUSTMENTS,) numbers in [0, 1) into colour adjustments.
+    """Turn (NUM_FOR_ADJUSTMENTS,) numbers in [0, 1) into color adjustments.
 
-    Fills (4,) columns ORDER and (4,) columns AMOUNT of a row, as `ColorJitter`
-    says, which calls it.
+    Fills the (4,) columns ORDER and the (4,) columns AMOUNT of a row.
+    `ColorJitter` calls this and documents the distribution.
     """
     order[:] = NOTHING
     for i in range(4):
@@ -161,8 +161,8 @@ def choose_adjustments(
         order[num_before] = i
 
 
-# Both as they are for the separate transforms, which would compile them in
-# every worker; compiled here.
+# Compiled for MultiCrop. The separate transforms call the plain functions, or
+# every worker would have to compile them.
 _choose_box = jit(choose_box)
 _choose_adjustments = jit(choose_adjustments)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from swav_plugin.checkpoints import (
@@ -15,9 +14,11 @@ from swav_plugin.checkpoints import (
 from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.registry import HOOKS
 
+from .replaceable import ReplaceableHook
+
 
 @HOOKS.register_module()
-class PretrainedHook(Hook):
+class PretrainedHook(ReplaceableHook):
     """Fill the backbone from a checkpoint before the first iteration.
 
     In C4 detectors also the last stage, which is in their shared head.
@@ -28,7 +29,7 @@ class PretrainedHook(Hook):
     Args:
         checkpoint: A file in any layout in ``swav_plugin.checkpoints.keys``,
             its URL, or the name of a model of the zoo. 'random' for a
-            backbone as initialised. None if the command line is to name one.
+            backbone as initialized. None if the command line is to name one.
     """
 
     def __init__(self, checkpoint: str | None = None) -> None:
@@ -55,10 +56,10 @@ class PretrainedHook(Hook):
             raise ValueError(
                 'this config measures a pretrained backbone, but none is '
                 'named; add --pretrained CHECKPOINT, or --pretrained random '
-                'for one as initialised.'
+                'for one as initialized.'
             )
         if self.checkpoint.source == RANDOM:
-            filled = 'The backbone is as initialised: no weights were loaded.'
+            filled = 'The backbone is as initialized: no weights were loaded.'
         else:
             filled = self._load(unwrap(runner.model), dry_run)
         if not dry_run:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 
 from swav_plugin.compat.wrappers import unwrap
@@ -20,6 +19,7 @@ from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
 from .pretrained import PretrainedHook
+from .replaceable import ReplaceableHook
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,20 @@ class TrainingProtocol:
     """Protocol of a number of a network that was trained by a config.
 
     Args:
-        classifier: 'all weights trained', or what is on a frozen backbone.
-        features: What a frozen backbone gives; empty if all is trained.
-        windows: Of these features.
+        classifier: The classifier on a frozen backbone, or 'all weights
+            trained'.
+        features: Features of a frozen backbone; empty if all is trained.
+        windows: How these features are pooled.
         learning_rates: One for each of several classifiers.
-        pretrained: Name of the weights that the backbone began with; None
+        pretrained: Name of the weights that the backbone started from; None
             where the config or the checkpoint does not say.
         optimizer: Its config.
         schedulers: Their configs.
-        multipliers: Of the learning rate and such, by parts of names.
+        multipliers: Factors of the learning rate and such, by parts of names.
         train_set: Folders of the training images.
         num_train_images: None if they were not there, as in a test.
         test_set: Folders of the images that were measured.
-        num_test_images: How many of them there are.
+        num_test_images: Number of those images.
         batch_size: Images in a batch of one process.
         num_processes: None in a test, which does not know.
         unit: 'epoch' or 'iteration'.
@@ -94,7 +95,7 @@ class TrainingProtocol:
 
 
 @HOOKS.register_module()
-class ResultsHook(Hook):
+class ResultsHook(ReplaceableHook):
     """Keep the numbers of the last evaluation in `results.json`.
 
     For trainings that are evaluated, and for tests of what they gave; the
@@ -146,7 +147,7 @@ class ResultsHook(Hook):
         if not is_main_process():
             return
         protocol = TrainingProtocol(
-            **describe(runner),
+            **describe_training(runner),
             **training,
             test_set=_data_set(runner, test_loader),
             num_test_images=len(getattr(runner, test_loader).dataset),
@@ -176,7 +177,7 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     return converted
 
 
-def describe(runner: Runner) -> dict[str, Any]:
+def describe_training(runner: Runner) -> dict[str, Any]:
     """Return the fields of a protocol that model and config tell."""
     cfg = runner.cfg
     wrapper = cfg.get('optim_wrapper') or {}

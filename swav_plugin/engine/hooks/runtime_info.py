@@ -1,4 +1,4 @@
-"""What mmengine logs at every iteration, without waiting for the device."""
+"""Log what mmengine logs each iteration, without waiting for the device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +58,7 @@ class ScalarHistory(HistoryBuffer):
     of it, such as in a checkpoint, is a plain `HistoryBuffer`.
 
     Args:
-        history: What was logged before.
+        history: The values logged before.
 
     >>> history = ScalarHistory(HistoryBuffer([1., 2.], [1, 1]))
     >>> history.update(torch.tensor(6.))

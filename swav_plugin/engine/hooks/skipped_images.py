@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import all_gather_object, barrier, is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from swav_plugin.datasets.image_folder import NoReadableImage
 from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
+from .replaceable import ReplaceableHook
 
 
 @HOOKS.register_module()
-class SkippedImagesHook(Hook):
+class SkippedImagesHook(ReplaceableHook):
     """Count the images that the data pipeline replaced by others.
 
     The pipeline notes them as ``data_samples[i].skipped``, a list of
@@ -101,8 +101,7 @@ class SkippedImagesHook(Hook):
     def _report(self, runner: Runner, num_iters: int) -> None:
         """Log what was skipped since the last time."""
         if self._unreported and is_main_process():
-            # mmengine drops a warning that repeats an earlier one word by
-            # word.
+            # mmengine drops a warning that equals an earlier one.
             runner.logger.warning(
                 f'Iteration {num_iters}: unreadable images since the last '
                 f'count: {len(self._unreported)}. Others took their place; '

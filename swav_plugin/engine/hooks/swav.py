@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.utils import digit_version
 
@@ -13,9 +12,11 @@ from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.models import SwAVHead
 from swav_plugin.registry import HOOKS
 
+from .replaceable import ReplaceableHook
+
 
 @HOOKS.register_module()
-class SwAVHook(Hook):
+class SwAVHook(ReplaceableHook):
     """Freeze prototypes at first, start the queue later, check the recipe.
 
     It is `default_hooks.swav` of our recipes, which change its arguments
@@ -30,9 +31,9 @@ class SwAVHook(Hook):
             behaves as an uninterrupted one.
 
     Raises:
-        ValueError: Before training, if there is another SwAVHook, the model
-            is not SwAV's, the queue does not hold a whole number of batches,
-            or the whole backbone is under activation checkpointing.
+        ValueError: Before training, if the model is not SwAV's, the queue
+            does not hold a whole number of batches, or the whole backbone is
+            under activation checkpointing.
     """
 
     priority = 'NORMAL'
@@ -46,7 +47,6 @@ class SwAVHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the recipe and attach the freezing to the optimizer."""
         head = _swav_head(runner)
-        _check_single(runner)
         _check_options(runner)
         if runner.iter == 0 and head.queue is not None:
             # `load_from` may have brought the queue of another run along.
@@ -99,20 +99,10 @@ def _swav_head(runner: Runner) -> SwAVHead:
         raise ValueError(
             f'SwAVHook works on a model with a SwAVHead but got a '
             f'{type(model).__name__} with head {type(head).__name__}; turn '
-            "the hook off (default_hooks.swav=None) or set model.type='SwAV'."
+            'the hook off (default_hooks.swav=None for our commands; a script '
+            "of your own leaves it out) or set model.type='SwAV'."
         )
     return head
-
-
-def _check_single(runner: Runner) -> None:
-    """Refuse two hooks of this kind, of which the stricter would win."""
-    if sum(isinstance(hook, SwAVHook) for hook in runner.hooks) > 1:
-        raise ValueError(
-            'there are two SwAVHooks, one of which is in default_hooks.swav '
-            'of the recipe; give its arguments there, such as default_hooks='
-            'dict(swav=dict(freeze_prototypes_iters=5005)), and remove the '
-            'other one, such as from custom_hooks.'
-        )
 
 
 def _batch_size(runner: Runner) -> int:

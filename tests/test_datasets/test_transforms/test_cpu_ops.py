@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import PIL
 import pytest
 import torchvision.transforms.functional as F
 from PIL import Image, ImageFilter
@@ -29,24 +28,14 @@ from swav_plugin.datasets.transforms.cpu_ops import (
 )
 from swav_plugin.datasets.transforms.cpu_resize import resize_weights
 from swav_plugin.datasets.transforms.view_params import (
-    AMOUNT,
-    FLIP,
-    GRAYSCALE,
-    NOTHING,
-    ORDER,
-    SIGMA,
-    SIZE,
-    TOP,
-    WIDTH,
     draw_view_params,
 )
+
+from ..conftest import resized_crop, torchvision_view
 
 pytestmark = pytest.mark.skipif(
     jit.NO_NUMBA is not None, reason=f'no numba: {jit.NO_NUMBA}'
 )
-
-# Older ones resize horizontally first, always; values differ by one.
-IS_PILLOW_13 = int(PIL.__version__.split('.')[0]) >= 13
 
 RNG = np.random.default_rng(0)
 FACTORS = [
@@ -92,42 +81,17 @@ def planar(img: np.ndarray) -> np.ndarray:
     return img.transpose(2, 0, 1).copy()
 
 
-def resized(
-    img: np.ndarray, box: tuple[int, int, int, int], size: int
-) -> np.ndarray:
-    """Resize a box as Pillow 13 does: directions in its order."""
-    top, left, height, width = box
-    crop = Image.fromarray(img[top : top + height, left : left + width])
-    is_vertical_first = height - size > max(0, 2 * (width - size))
-    between = (width, size) if is_vertical_first else (size, height)
-    for shape in (between, (size, size)):
-        crop = crop.resize(shape, Image.Resampling.BILINEAR)
-    return np.asarray(crop)
-
-
 def check_resize(
     img: np.ndarray,
     box: tuple[int, int, int, int],
     size: int,
     is_flipped: bool = False,
 ) -> None:
-    """Compare with Pillow in one call, and direction after direction."""
+    """Compare with torchvision."""
     view = np.full((3, size, size), 77, np.uint8)
     crop_and_resize(img, *box, is_flipped, view)
     ours = view.transpose(1, 2, 0)[:, :: -1 if is_flipped else 1]
-    np.testing.assert_array_equal(ours, resized(img, box, size))
-    top, left, height, width = box
-    whole = F.resized_crop(
-        Image.fromarray(img),
-        top,
-        left,
-        height,
-        width,
-        [size, size],
-        F.InterpolationMode.BILINEAR,
-    )
-    difference = abs(ours.astype(int) - np.asarray(whole))
-    assert difference.max() <= (0 if IS_PILLOW_13 else 1)
+    np.testing.assert_array_equal(ours, resized_crop(img, box, size))
 
 
 @pytest.mark.parametrize('size', [1, 2, 7, 18, 64, 90, 96, 224])
@@ -218,22 +182,22 @@ def test_hue(turns: float) -> None:
         )
 
 
-def test_hue_and_grayscale_of_all_colours() -> None:
-    colours = (
+def test_hue_and_grayscale_of_all_colors() -> None:
+    colors = (
         np.arange(2**24, dtype='<u4')
         .view(np.uint8)
         .reshape(4096, 4096, 4)[..., :3]
     )
-    expected = F.adjust_hue(Image.fromarray(colours), 0.15)
-    view = planar(colours)
+    expected = F.adjust_hue(Image.fromarray(colors), 0.15)
+    view = planar(colors)
     adjust_hue(view, 0.15)
     np.testing.assert_array_equal(view.transpose(1, 2, 0), expected)
 
-    view = planar(colours)
+    view = planar(colors)
     to_grayscale(view)
     for channel in view:
         np.testing.assert_array_equal(
-            channel, Image.fromarray(colours).convert('L')
+            channel, Image.fromarray(colors).convert('L')
         )
 
 
@@ -288,25 +252,7 @@ def test_photos_through_the_whole_chain(test_data: Path) -> None:
             SampleKey(number, 0, 0), *img.shape[:2], multi_crop.recipe
         )
         for view, row in zip(multi_crop.cut(img, params), params.tolist()):
-            np.testing.assert_array_equal(view, torchvisions(img, row))
-
-
-def torchvisions(img: np.ndarray, row: list[float]) -> np.ndarray:
-    """Cut one view, (size, size, 3), with torchvision's own operations."""
-    top, left, height, width = map(int, row[TOP : WIDTH + 1])
-    view = Image.fromarray(
-        resized(img, (top, left, height, width), int(row[SIZE]))
-    )
-    if row[FLIP]:
-        view = F.hflip(view)
-    for adjustment in map(int, row[ORDER : ORDER + 4]):
-        if adjustment != NOTHING:
-            view = ADJUST[adjustment](view, row[AMOUNT + adjustment])
-    if row[GRAYSCALE]:
-        view = F.rgb_to_grayscale(view, num_output_channels=3)
-    if row[SIGMA]:
-        view = view.filter(ImageFilter.GaussianBlur(row[SIGMA]))
-    return np.asarray(view)
+            np.testing.assert_array_equal(view, torchvision_view(img, row))
 
 
 def test_one_type_of_image_is_compiled() -> None:
@@ -320,7 +266,7 @@ def test_one_type_of_image_is_compiled() -> None:
         )
         (view,) = cut_views(other, params)
         np.testing.assert_array_equal(
-            view, torchvisions(other, params[0].tolist())
+            view, torchvision_view(other, params[0].tolist())
         )
     assert len(_cut_views.signatures) == (  # type: ignore[attr-defined]
         num_compiled

@@ -27,7 +27,7 @@ from swav_plugin.models import MultiViewPreprocessor
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Two JPEG files, in colour and in gray, between two PNG files."""
+    """Two JPEG files, in color and in gray, between two PNG files."""
     rng = np.random.default_rng(0)
     paths = []
     for i, name in enumerate(('0.png', '1.jpg', '2.jpg', '3.png')):

@@ -1,7 +1,7 @@
 """Views cut on the device are those that Pillow cuts on the CPU.
 
-Independent reference: the transforms of single images, torchvision's
-arithmetic on Pillow images, with the same numbers.
+Independent reference: torchvision's arithmetic on Pillow images, with the same
+numbers.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,6 @@ from swav_plugin.datasets.collate import ImageBatch, collate_views
 from swav_plugin.datasets.transforms import (
     ColorJitter,
     GaussianBlur,
-    RandomGrayscale,
-    RandomResizedCrop,
     device_ops,
     read_rgb,
 )
@@ -30,7 +28,7 @@ from swav_plugin.datasets.transforms.device_ops import (
     adjust_hue,
     cut_views,
     gaussian_blur,
-    jitter_colours,
+    jitter_colors,
     to_grayscale,
 )
 from swav_plugin.datasets.transforms.formatting import whole_image
@@ -38,19 +36,19 @@ from swav_plugin.datasets.transforms.view_params import (
     ADJUSTMENTS,
     AMOUNT,
     FLIP,
-    GRAYSCALE,
     HEIGHT,
     LEFT,
     NOTHING,
     NUM_PARAMS,
     ORDER,
-    SIGMA,
     SIZE,
     TOP,
     WIDTH,
     Recipe,
     draw_view_params,
 )
+
+from ..conftest import torchvision_view
 
 # SwAV's views, with sizes that make a test fast.
 RECIPE = Recipe(
@@ -98,30 +96,8 @@ def batch_of(
 
 
 def reference(img: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Cut one view, (3, size, size), by the transforms of single images."""
-    view = crop_of(img, row)
-    view = ColorJitter().apply(
-        view,
-        [
-            (ADJUSTMENTS[int(adjustment)], row[AMOUNT + int(adjustment)])
-            for adjustment in row[ORDER : ORDER + 4]
-            if adjustment != NOTHING
-        ],
-    )
-    if row[GRAYSCALE]:
-        view = RandomGrayscale().apply(view, None)
-    if row[SIGMA]:
-        view = GaussianBlur().apply(view, float(row[SIGMA]))
-    return planar(view)
-
-
-def crop_of(img: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Cut the box of a row, resized and flipped, (size, size, 3)."""
-    top, left, height, width = (int(value) for value in row[TOP : WIDTH + 1])
-    view = RandomResizedCrop(int(row[SIZE])).apply(
-        img, (top, left, height, width)
-    )
-    return view[:, ::-1] if row[FLIP] else view
+    """Cut one view, (3, size, size)."""
+    return planar(torchvision_view(img, row.tolist()))
 
 
 def planar(img: np.ndarray) -> np.ndarray:
@@ -167,7 +143,7 @@ def test_views_equal_those_of_the_cpu(photos: list[np.ndarray]) -> None:
     ] * 3
     difference = errors(views, photos, rows)
     assert difference.mean() < 0.25 and difference.max() < 1.2
-    # An image that has another one's colours is far away.
+    # An image that has another one's colors is far away.
     assert errors(views, photos, rows[::-1]).mean() > 10
 
 
@@ -181,7 +157,8 @@ def test_only_geometry_is_exact_to_rounding(photos: list[np.ndarray]) -> None:
     for v, view in enumerate(views):
         for i, params in enumerate(rows):
             difference = np.abs(
-                view[i].numpy() - planar(crop_of(images[i], params[v]))
+                view[i].numpy()
+                - planar(torchvision_view(images[i], params[v]))
             )
             assert difference.max() <= 1 and difference.mean() < 0.25
 
@@ -310,7 +287,7 @@ def test_edges_stand_where_they_should(
             assert step * (1 - 2 * row[FLIP]) >= 0
 
 
-# Colours
+# Colors
 
 
 def test_grayscale_is_pillows() -> None:
@@ -339,7 +316,7 @@ def test_hue_is_pillows(turns: float) -> None:
     assert difference.mean() < 0.01 and difference.max() <= 6
 
 
-def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
+def test_colors_in_every_order(photos: list[np.ndarray]) -> None:
     rng = np.random.default_rng(0)
     orders = [
         order for num in range(5) for order in permutations(range(4), num)
@@ -352,7 +329,7 @@ def test_colours_in_every_order(photos: list[np.ndarray]) -> None:
     rows[:, AMOUNT + 3] = rng.uniform(-0.5, 0.5, size=65)
     for row, order in zip(rows, orders):
         row[ORDER : ORDER + len(order)] = order
-    found = jitter_colours(
+    found = jitter_colors(
         torch.cat([as_batch(crop) for crop in crops]),
         torch.from_numpy(rows).float(),
     )

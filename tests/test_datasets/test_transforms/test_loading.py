@@ -44,7 +44,7 @@ def gray(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[..., None], 3, axis=2)
 
 
-def test_colour_png_and_results_keys(tmp_path: Path) -> None:
+def test_color_png_and_results_keys(tmp_path: Path) -> None:
     path = tmp_path / 'a.png'
     pixels = write_image(path, seed=0, height=40, width=60)
     results = LoadImage()(dict(img_path=str(path), gt_label=3))
@@ -95,8 +95,8 @@ def test_16_bit_grayscale_keeps_the_high_byte(
     )
 
 
-def test_16_bit_colour_keeps_the_high_byte(tmp_path: Path) -> None:
-    # Pillow cannot write 16-bit colour, OpenCV can (in BGR).
+def test_16_bit_color_keeps_the_high_byte(tmp_path: Path) -> None:
+    # Pillow cannot write 16-bit color, OpenCV can (in BGR).
     cv2 = pytest.importorskip('cv2')
     rng = np.random.default_rng(0)
     values = rng.integers(65536, size=(20, 30, 3), dtype=np.uint16)
@@ -116,7 +116,7 @@ def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         pixels = read_rgb(tmp_path / 'a.png')
-    # The colour of the palette, however transparent it is.
+    # The color of the palette, however transparent it is.
     np.testing.assert_array_equal(pixels, palette[ramp()])
 
 
@@ -368,7 +368,7 @@ def test_error_survives_the_way_from_a_worker() -> None:
 
 
 def jpeg(path: Path, mode: str = 'RGB', **options: bool) -> Path:
-    """Write a colourful JPEG of 40x60 pixels."""
+    """Write a colorful JPEG of 40x60 pixels."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(256, size=(5, 7, 3), dtype=np.uint8)
     img = Image.fromarray(coarse).resize((60, 40)).convert(mode)

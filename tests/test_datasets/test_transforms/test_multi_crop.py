@@ -95,7 +95,7 @@ def test_views_with_and_without_numba_are_equal(
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What MultiCrop logs, as if nothing had been logged before."""
+    """Collect the log lines of MultiCrop, including those logged once."""
     messages: list[str] = []
     monkeypatch.setattr(
         multi_crop, 'print_log', lambda message, **_: messages.append(message)
@@ -248,13 +248,13 @@ def test_every_probability_reaches_its_column(prob: int) -> None:
 
 def test_old_name_of_sizes() -> None:
     # A config of the last version, and one that changes a recipe of ours.
-    with pytest.warns(DeprecationWarning, match=r'scales=...\) is now sizes='):
+    with pytest.warns(FutureWarning, match=r'scales=...\) is now sizes='):
         alone = MultiCrop(
             num_views=[2, 6],
             scales=[224, 96],
             crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
         )
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(FutureWarning):
         changed = swav_crops(sizes=[64, 32], scales=[224, 96])
     for transform in (alone, changed):
         for a, b in zip(

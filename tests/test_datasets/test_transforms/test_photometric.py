@@ -1,4 +1,4 @@
-"""Colour and blur: torchvision's and Pillow's pixels and distributions."""
+"""Color and blur: torchvision's and Pillow's pixels and distributions."""
 
 from collections import Counter
 from itertools import permutations

@@ -1,42 +1,19 @@
 """Views cut with Pillow: the bytes of torchvision's own operations."""
 
 import numpy as np
-import torchvision.transforms.functional as F
-from PIL import Image, ImageFilter
 
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.transforms import MultiCrop, pillow_ops
 from swav_plugin.datasets.transforms.view_params import (
-    ADJUSTMENTS,
-    AMOUNT,
     FLIP,
     GRAYSCALE,
     NOTHING,
     ORDER,
     SIGMA,
-    SIZE,
-    TOP,
-    WIDTH,
     draw_view_params,
 )
 
-
-def torchvision_view(img: np.ndarray, row: list[float]) -> Image.Image:
-    """Cut one view by its row of parameters."""
-    box, size = [int(value) for value in row[TOP : WIDTH + 1]], int(row[SIZE])
-    view = F.resized_crop(Image.fromarray(img), *box, [size, size])
-    if row[FLIP]:
-        view = F.hflip(view)
-    for adjustment in row[ORDER : ORDER + 4]:
-        if adjustment != NOTHING:
-            index = int(adjustment)
-            adjust = getattr(F, f'adjust_{ADJUSTMENTS[index]}')
-            view = adjust(view, row[AMOUNT + index])
-    if row[GRAYSCALE]:
-        view = F.rgb_to_grayscale(view, num_output_channels=3)
-    if row[SIGMA]:
-        view = view.filter(ImageFilter.GaussianBlur(row[SIGMA]))
-    return view
+from ..conftest import torchvision_view
 
 
 def test_views_equal_torchvisions(photos: list[np.ndarray]) -> None:

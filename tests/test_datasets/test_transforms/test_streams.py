@@ -70,7 +70,7 @@ def test_layout_compiled() -> None:
 
 @pytest.mark.parametrize('has_numba', [False, True])
 def test_layout_of_the_draws(has_numba: bool) -> None:
-    """What a view is drawn from: as many numbers of each stream, in order."""
+    """Check that a view takes the right numbers of each stream, in order."""
     if has_numba and jit.NO_NUMBA is not None:
         pytest.skip('no numba')
     tables = []

@@ -148,7 +148,7 @@ def test_boxes_are_distributed_as_torchvisions(
 
 
 def box_statistics(boxes: np.ndarray) -> list[np.ndarray]:
-    """Area, aspect, position and centre of (N, 4) boxes."""
+    """Area, aspect, position and center of (N, 4) boxes."""
     top, left, height, width = boxes.T
     return [
         height * width,

@@ -1,4 +1,4 @@
-"""What mmdet's visualizer draws reaches the files."""
+"""Check that what mmdet's visualizer draws reaches the files."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ ORANGE, BLUE, GREEN = (230, 140, 20), (20, 90, 200), (0, 255, 0)
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Any:
-    """What the hook asks of a Runner: 10 batches of 1."""
+    """Make the parts of a Runner that the hook uses: 10 batches of 1."""
     from mmdet.visualization import DetLocalVisualizer
 
     visualizer = DetLocalVisualizer(name=str(tmp_path))
@@ -91,7 +91,7 @@ def test_what_is_found_is_drawn_over_the_image(
         assert differ(everywhere, slice(210, 400), BLUE).max() <= 20
         # The upper half of the box is the image, right of its text.
         assert differ(slice(108, 122), slice(102, 112), ORANGE).max() <= 20
-        # 4 parts of the class's colour, of which mmdet shifts each channel
+        # 4 parts of the class's color, of which mmdet shifts each channel
         # by up to 64 for each mask, to 1 of the image.
         masked = pixels[138:152, 50:110].reshape(-1, 3)
         assert (masked.min(0) >= np.array([46, 181, 4]) - 20).all()

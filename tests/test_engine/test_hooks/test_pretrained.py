@@ -13,7 +13,7 @@ from swav_plugin.engine import PretrainedHook
 
 
 def runner(iteration: int = 0) -> SimpleNamespace:
-    """What the hook needs of a Runner."""
+    """Make the parts of a Runner that the hook uses."""
     torch.manual_seed(1)
     model = nn.Module()
     model.backbone = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
@@ -99,7 +99,7 @@ def test_random_weights_are_asked_for(
         PretrainedHook('random').before_train(run)
     assert torch.equal(run.model.backbone[0].weight, before)
     assert caplog.messages == [
-        'The backbone is as initialised: no weights were loaded.'
+        'The backbone is as initialized: no weights were loaded.'
     ]
 
 

@@ -129,7 +129,7 @@ def train(hook: str, work_dir: Path, **changes: Any) -> tuple[Runner, int]:
 
 
 def logged(work_dir: Path) -> list[dict]:
-    """What the lines of a run say, without its times."""
+    """Read the log lines of a run, without their times."""
     (file,) = work_dir.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     return [

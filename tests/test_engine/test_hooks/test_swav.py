@@ -46,8 +46,8 @@ class Recorder(Hook):
             self.num_rows.append(int(head.queue.num_rows))
 
     def moved(self) -> list[bool]:
-        """Whether each iteration but the first moved the prototypes."""
-        # Normalising once more changes the last bit.
+        """Tell for each iteration after the first if prototypes moved."""
+        # Normalizing once more changes the last bit.
         return [
             not torch.allclose(a, b, atol=1e-6)
             for a, b in zip(self.prototypes, self.prototypes[1:])
@@ -241,15 +241,31 @@ def test_as_many_prototypes_as_images_is_no_warning(tmp_path: Path) -> None:
     assert 'prototypes share' not in log
 
 
-def test_two_hooks_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize('priority', [{}, dict(priority='HIGH')])
+def test_a_custom_hook_wins(tmp_path: Path, priority: dict) -> None:
     # A script of the user's with mmengine's Runner, whose config has the list
     # of version 0.1 on top of a recipe.
-    with pytest.raises(ValueError, match=r'two SwAVHooks, .*swav=dict\(freez'):
+    with pytest.warns(FutureWarning, match='default_hooks.swav') as warned:
+        recorder = train(
+            tmp_path,
+            dict(freeze_prototypes_iters=3, **priority),
+            dict(num_prototypes=4),
+            default_hooks=dict(
+                swav=dict(type='SwAVHook', freeze_prototypes_iters=6)
+            ),
+        )
+    assert recorder.moved() == [False, False] + [True] * 5
+    assert sum(each.category is FutureWarning for each in warned) == 1
+
+
+def test_several_custom_hooks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='there are 2 SwAVHooks .* keep one'):
         train(
             tmp_path,
             {},
             dict(num_prototypes=4),
             default_hooks=dict(swav=dict(type='SwAVHook')),
+            custom_hooks=[dict(type='SwAVHook')] * 2,
         )
 
 

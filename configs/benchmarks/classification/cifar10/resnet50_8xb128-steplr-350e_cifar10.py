@@ -12,7 +12,7 @@ Command:
     tools/dist_train.sh configs/benchmarks/classification/cifar10/\
 resnet50_8xb128-steplr-350e_cifar10.py 8 --pretrained CHECKPOINT
 
-Differences: mean and std are CIFAR-10's and colours stay RGB. mmselfsup 1.0
+Differences: mean and std are CIFAR-10's and colors stay RGB. mmselfsup 1.0
 means that too, but in effect takes ImageNet's numbers and swaps red and blue.
 Time: 350 epochs of 50,000 images of 32 px.
 """

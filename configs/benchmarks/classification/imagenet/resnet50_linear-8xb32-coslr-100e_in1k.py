@@ -1,11 +1,13 @@
 """ImageNet, linear on AvgPool: SwAV's own protocol, 100 epochs.
 
-Reproduces upstream's eval_linear and the page's AvgPool: the 2,048 averages
-of the last map, without batch norm; SGD, lr 0.3, weight decay 1e-6, cosine to
-0 epoch by epoch; batch 256. After 200 epochs at batch 256: 72.7 % top-1
-(facebookresearch/swav); the page has 70.47, or 70.5 of a later checkpoint,
-for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96 (mmselfsup). After
-800 at batch 4096: 75.3 (facebookresearch/swav). Not measured here.
+Reproduces upstream's eval_linear and AvgPool in mmselfsup's benchmarks: the
+2,048 averages of the last feature map, without batch norm; SGD, lr 0.3, weight
+decay 1e-6, cosine to 0, stepped once an epoch; batch 256.
+
+Published top-1 (not measured here): 72.7 % for 200 epochs at batch 256 and
+75.3 % for 800 at batch 4096 (facebookresearch/swav); 70.47 % for
+swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96, 70.5 % for a later
+checkpoint of it (mmselfsup).
 
 Command:
     tools/dist_train.sh configs/benchmarks/classification/imagenet/\
@@ -15,8 +17,9 @@ Several rates in one run, 'best' chosen on the validation set:
     --cfg-options "model.head.learning_rates=[0.1, 0.3, 1.0]"
 Upstream's --use_bn: model.head.batch_norm=True.
 
-Differences: none known from upstream. mmselfsup takes .229 for red's std.
-Time: forward passes of 100 epochs.
+Differences: none from upstream that we know of. mmselfsup uses 0.229 as the
+std of red.
+Time: 100 epochs of forward passes.
 """
 
 _base_ = [

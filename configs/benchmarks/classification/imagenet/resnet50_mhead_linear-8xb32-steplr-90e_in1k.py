@@ -1,11 +1,11 @@
 """ImageNet, linear: one classifier on each of Feature1 to Feature5, one run.
 
-Reproduces the page (mmselfsup 0.x): features averaged over windows as for
-VOC07 SVMs, batch norm without scale and shift, linear; SGD with Nesterov, lr
-0.01, divided by 10 after 30 and 60 of 90 epochs; batch 256. The page has
-16.98, 34.96, 49.26, 65.98 and 70.74 % top-1 for
-swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96 (mmselfsup; not measured
-here).
+Reproduces mmselfsup 0.x: features averaged over windows as for the VOC07 SVMs,
+batch norm without scale and shift, linear; SGD with Nesterov, lr 0.01, divided
+by 10 after 30 and 60 of 90 epochs; batch 256.
+
+Published top-1 (mmselfsup; not measured here): 16.98, 34.96, 49.26, 65.98 and
+70.74 % for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.
 
 Command:
     tools/dist_train.sh configs/benchmarks/classification/imagenet/\
@@ -13,14 +13,14 @@ resnet50_mhead_linear-8xb32-steplr-90e_in1k.py 8 --pretrained CHECKPOINT
 
 Several rates in one run, 'best' chosen on the validation set:
     --cfg-options "model.head.learning_rates=[0.003, 0.01, 0.03]"
-Another set or network: train_dataloader.dataset.data_root=TRAIN
+Another dataset or network: train_dataloader.dataset.data_root=TRAIN
 val_dataloader.dataset.data_root=VAL test_dataloader.dataset.data_root=VAL
 model.head.num_classes=10 model.backbone.depth=18
 
-Differences: mmselfsup 1.0 renamed this file, dropped Feature1, lets the rate
-fall after 60 and 80, and can not run it. 0.x lights images in floats, this in
-whole numbers.
-Time: forward passes of 90 epochs.
+Differences: mmselfsup 1.0 renamed this file, dropped Feature1, lowers the rate
+after 60 and 80 epochs, and cannot run it. 0.x added PCA lighting in floats, we
+add it in integers.
+Time: 90 epochs of forward passes.
 """
 
 _base_ = [

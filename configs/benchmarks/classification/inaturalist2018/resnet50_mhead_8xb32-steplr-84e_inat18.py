@@ -1,11 +1,12 @@
 """iNaturalist2018, linear: a classifier on each of Feature1 to 5, one run.
 
-Reproduces mmselfsup 0.x' recipe, which the page names without a number:
-features averaged over windows as for VOC07 SVMs, batch norm without scale and
-shift, linear; SGD with Nesterov, lr 0.01, divided by 10 after 24, 48 and 72
-of 84 epochs; batch 256. SwAV's paper has 48.6 % top-1 after 800 epochs at
-batch 4096, by a protocol of its own (arXiv:2006.09882, table 2). Not measured
-here.
+Reproduces mmselfsup 0.x: features averaged over windows as for the VOC07 SVMs,
+batch norm without scale and shift, linear; SGD with Nesterov, lr 0.01, divided
+by 10 after 24, 48 and 72 of 84 epochs; batch 256.
+
+Published top-1 (not measured here): none with this protocol. The SwAV paper
+reports 48.6 % after 800 epochs at batch 4096 with its own protocol
+(arXiv:2006.09882, table 2).
 
 Data: data/inaturalist2018 with lists of lines "path label", meta/train.txt
 and meta/val.txt, paths relative to data/inaturalist2018.
@@ -14,8 +15,8 @@ Command:
     tools/dist_train.sh configs/benchmarks/classification/inaturalist2018/\
 resnet50_mhead_8xb32-steplr-84e_inat18.py 8 --pretrained CHECKPOINT
 
-Differences: mmselfsup 1.0 did not bring this recipe along.
-Time: forward passes of 84 epochs of 437,513 images.
+Differences: none; mmselfsup 1.0 dropped this recipe.
+Time: 84 epochs of forward passes over 437,513 images.
 """
 
 _base_ = [

@@ -1,11 +1,12 @@
 """Places205, linear: one classifier on each of Feature1 to Feature5, one run.
 
-Reproduces the page (mmselfsup 0.x): features averaged over windows as for
-VOC07 SVMs, batch norm without scale and shift, linear; short edge to 256,
-centre 256, a random 224 of it; SGD with Nesterov, lr 0.01, divided by 10 after
-7, 14 and 21 of 28 epochs; batch 256. The page has 23.33, 35.45, 43.13, 51.98
-and 55.09 % top-1 for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96
-(mmselfsup; not measured here).
+Reproduces mmselfsup 0.x: features averaged over windows as for the VOC07 SVMs,
+batch norm without scale and shift, linear; short side resized to 256 px, a
+center crop of 256, a random crop of 224; SGD with Nesterov, lr 0.01, divided
+by 10 after 7, 14 and 21 of 28 epochs; batch 256.
+
+Published top-1 (mmselfsup; not measured here): 23.33, 35.45, 43.13, 51.98 and
+55.09 % for swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.
 
 Data: data/places205 with lists of lines "path label", meta/train.txt and
 meta/val.txt, paths relative to data/places205.
@@ -15,8 +16,8 @@ Command:
 resnet50_mhead_8xb32-steplr-28e_places205.py 8 --pretrained CHECKPOINT
 
 Differences: mmselfsup 1.0 inherits lr 0.1 and 100 epochs here, squashes
-images, and can not run it.
-Time: forward passes of 28 epochs of 2.4 million images.
+images, and cannot run it.
+Time: 28 epochs of forward passes over 2.4 million images.
 """
 
 _base_ = [

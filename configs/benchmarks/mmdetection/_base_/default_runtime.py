@@ -1,8 +1,8 @@
-"""What the benchmarks of detection share: scope, seed, checkpoints, loops."""
+"""Settings of all detection benchmarks: scope, seed, checkpoints, loops."""
 
 _base_ = 'mmdet::_base_/default_runtime.py'
 
-# For commands other than ours, such as mmdet's own: registers what is ours.
+# Registers our classes in commands of others, such as mmdet's own.
 custom_imports = dict(
     imports=['swav_plugin.engine', 'swav_plugin.models'],
     allow_failed_imports=False,

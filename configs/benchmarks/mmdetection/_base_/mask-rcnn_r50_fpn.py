@@ -1,4 +1,4 @@
-"""Mask R-CNN on a feature pyramid, normalised over all GPUs throughout."""
+"""Mask R-CNN on a feature pyramid, normalized over all GPUs throughout."""
 
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 

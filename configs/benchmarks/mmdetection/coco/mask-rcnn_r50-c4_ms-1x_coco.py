@@ -1,18 +1,18 @@
 """Mask R-CNN R50-C4 on COCO, 12 epochs, all of the network trained.
 
-Reproduces mmselfsup's config of this name: SyncBN, Res5 and one norm in the
-heads, short side of 640 to 800 px. The page has no number for it; not
-measured here.
+Reproduces mmselfsup's config of this name: SyncBN, Res5 and one more norm in
+the heads, short side of 640 to 800 px. mmselfsup publishes no number for it;
+not measured here.
 
 Command:
     tools/benchmarks/mmdetection/dist_train_c4.sh configs/benchmarks/\
-mmdetection/coco/mask-rcnn_r50-c4_ms-1x_coco.py PRETRAIN 8
+mmdetection/coco/mask-rcnn_r50-c4_ms-1x_coco.py CHECKPOINT 8
 
 Data: data/coco/{annotations,train2017,val2017}.
 
-Differences: red is divided by 58.14, as in the pretraining; mmselfsup has
-58.395 here. The warm-up of 500 iterations is mmselfsup 1.0's; 0.x, whose
-numbers the page has, took 1,000.
+Differences: the std of red is 58.14, as in pretraining; mmselfsup has 58.395
+here. The warm-up of 500 iterations is mmselfsup 1.0's; 0.x, which measured the
+published numbers, used 1,000.
 """
 
 _base_ = [

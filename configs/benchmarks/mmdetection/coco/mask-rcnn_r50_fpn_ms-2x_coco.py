@@ -1,17 +1,17 @@
 """Mask R-CNN R50-FPN on COCO, 24 epochs, all of the network trained.
 
 Reproduces mmselfsup's config of this name: SyncBN in backbone, pyramid and
-heads, short side of 640 to 800 px. The page has no number for it; not
-measured here.
+heads, short side of 640 to 800 px. mmselfsup publishes no
+number for it; not measured here.
 
 Command:
     tools/benchmarks/mmdetection/dist_train_fpn.sh configs/benchmarks/\
-mmdetection/coco/mask-rcnn_r50_fpn_ms-2x_coco.py PRETRAIN 8
+mmdetection/coco/mask-rcnn_r50_fpn_ms-2x_coco.py CHECKPOINT 8
 
 Data: data/coco/{annotations,train2017,val2017}.
 
-Differences: red is divided by 58.14, as in the pretraining; mmselfsup has
-58.395 here.
+Differences: the std of red is 58.14, as in pretraining; mmselfsup has 58.395
+here.
 """
 
 _base_ = [

@@ -1,3 +1,3 @@
-"""Its name on the page: mask-rcnn_r50-c4_ms-2x_coco.py."""
+"""mmselfsup 0.x' name of mask-rcnn_r50-c4_ms-2x_coco.py."""
 
 _base_ = 'mask-rcnn_r50-c4_ms-2x_coco.py'

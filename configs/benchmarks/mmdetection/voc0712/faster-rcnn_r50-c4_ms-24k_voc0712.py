@@ -1,14 +1,15 @@
-"""Faster R-CNN R50-C4 on VOC07+12, 24,000 iterations, all of it trained.
+"""Faster R-CNN R50-C4 on VOC07+12, 24,000 iterations, all layers trained.
 
-Reproduces the page, which follows MoCo: SyncBN, Res5 and one norm in the
-heads, short side of 480 to 800 px, trained on the trainval sets of 2007 and
-2012, tested on 2007. The page has AP50 77.64 (11 points) for
-swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96 (mmselfsup; not measured
-here).
+Reproduces mmselfsup, which follows MoCo: SyncBN, Res5 and one more norm in the
+heads, short side of 480 to 800 px, trained on trainval of 2007 and 2012,
+tested on 2007.
+
+Published (mmselfsup; not measured here): AP50 77.64 (11 points) for
+swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.
 
 Command:
     tools/benchmarks/mmdetection/dist_train_c4.sh configs/benchmarks/\
-mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py PRETRAIN 8
+mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py CHECKPOINT 8
 
 Data: data/VOCdevkit/{VOC2007,VOC2012}.
 
@@ -17,9 +18,9 @@ Results, in % in results.json and as fractions in the log:
                                   of AP50 to AP95, as MoCo reports it
     coco/bbox_mAP, _50, _75       COCO's way, by pycocotools, 101 points
 
-Differences: images are RGB and divided by the pretraining's std; mmselfsup's
-1.0 feeds BGR divided by 1, though 0.x, which measured the above, did not. AP
-and AP75 are new.
+Differences: images are RGB and normalized as in pretraining; mmselfsup 1.0
+feeds BGR with a std of 1, though 0.x, which measured the published number, did
+not. AP and AP75 are new.
 """
 
 _base_ = [

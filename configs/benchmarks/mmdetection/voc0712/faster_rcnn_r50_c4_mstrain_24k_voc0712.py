@@ -1,3 +1,3 @@
-"""Its name on the page: faster-rcnn_r50-c4_ms-24k_voc0712.py."""
+"""mmselfsup 0.x' name of faster-rcnn_r50-c4_ms-24k_voc0712.py."""
 
 _base_ = 'faster-rcnn_r50-c4_ms-24k_voc0712.py'

@@ -1,8 +1,8 @@
-"""What the benchmarks of segmentation share: scope, seed."""
+"""Settings of all segmentation benchmarks: scope, seed."""
 
 _base_ = 'mmseg::_base_/default_runtime.py'
 
-# For commands other than ours, such as mmseg's own: registers what is ours.
+# Registers our classes in commands of others, such as mmseg's own.
 custom_imports = dict(
     imports=['swav_plugin.engine'], allow_failed_imports=False
 )

@@ -1,18 +1,19 @@
 """FCN-D8 R50 on Cityscapes, 40,000 iterations, all of the network trained.
 
-Reproduces the config that the page names: SyncBN, 769x769 px crops of images
-scaled by 0.5 to 2, 19 classes, tested in sliding windows. The page has no
-number for it; not measured here.
+Reproduces mmselfsup's config: SyncBN, 769x769 px crops of images scaled by 0.5
+to 2, 19 classes, tested in sliding windows. mmselfsup publishes no number for
+it; not measured here.
 
 Command:
     tools/benchmarks/mmsegmentation/dist_train.sh configs/benchmarks/\
-mmsegmentation/cityscapes/fcn_r50-d8_4xb2-40k_cityscapes-769x769.py PRETRAIN 4
+mmsegmentation/cityscapes/fcn_r50-d8_4xb2-40k_cityscapes-769x769.py \
+CHECKPOINT 4
 
 Data: data/cityscapes/{leftImg8bit,gtFine} with *_labelTrainIds.png, see
 tools/dataset_converters/cityscapes.py.
 
 Differences: the network is the plain ResNet-50 of mmselfsup 0.x, not the deep
-stem of its 1.0; red is divided by 58.14, as in the pretraining.
+stem of its 1.0; the std of red is 58.14, as in pretraining.
 """
 
 _base_ = [

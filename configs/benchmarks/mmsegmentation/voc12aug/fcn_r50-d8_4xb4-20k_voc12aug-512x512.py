@@ -1,20 +1,21 @@
 """FCN-D8 R50 on VOC2012 with SBD's masks, 20,000 iterations, all trained.
 
-Reproduces the page: SyncBN, 512x512 px crops of images scaled by 0.5 to 2,
-21 classes, 10,582 training images. The page has mIoU 63.73 for
-swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96 (mmselfsup; not measured
-here).
+Reproduces mmselfsup: SyncBN, 512x512 px crops of images scaled by 0.5 to 2,
+21 classes, 10,582 training images.
+
+Published mIoU (mmselfsup; not measured here): 63.73 for
+swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.
 
 Command:
     tools/benchmarks/mmsegmentation/dist_train.sh configs/benchmarks/\
-mmsegmentation/voc12aug/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py PRETRAIN 4
+mmsegmentation/voc12aug/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py CHECKPOINT 4
 
 Data: data/VOCdevkit/VOC2012 with SegmentationClassAug, see
 tools/dataset_converters/voc12aug.py.
 
 Differences: the network is the plain ResNet-50 of mmselfsup 0.x, which
-measured the above, not the deep stem of its 1.0; red is divided by 58.14, as
-in the pretraining.
+measured the published number, not the deep stem of its 1.0; the std of red is
+58.14, as in pretraining.
 """
 
 _base_ = [

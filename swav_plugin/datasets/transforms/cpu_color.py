@@ -1,4 +1,4 @@
-"""`cpu_ops`: colours, in float32 as Pillow computes them.
+"""`cpu_ops`: colors, in float32 as Pillow computes them.
 
 A view is (3, size, size) uint8 and changed in place. n: pixels in a view or
 in a row of it.
@@ -17,13 +17,13 @@ _RED, _GREEN, _BLUE = np.array([19595, 38470, 7471], np.float32)
 
 @jit
 def adjust_brightness(view: np.ndarray, factor: float) -> None:
-    """Move all values away from black (factor > 1) or towards it."""
+    """Move all values away from black (factor > 1) or toward it."""
     _blend(view.reshape(view.size), _ZERO, np.float32(factor))
 
 
 @jit
 def adjust_contrast(view: np.ndarray, factor: float) -> None:
-    """Move all values away from the mean luma (factor > 1) or towards it."""
+    """Move all values away from the mean luma (factor > 1) or toward it."""
     total = 0
     for y in range(view.shape[1]):
         total += _sum_of_luma(view[0, y], view[1, y], view[2, y])
@@ -33,14 +33,14 @@ def adjust_contrast(view: np.ndarray, factor: float) -> None:
 
 @jit
 def adjust_saturation(view: np.ndarray, factor: float) -> None:
-    """Move every pixel away from its own luma (factor > 1) or towards it."""
+    """Move every pixel away from its own luma (factor > 1) or toward it."""
     red, green, blue = _channels(view)
     _saturate(red, green, blue, np.float32(factor))
 
 
 @jit
 def adjust_hue(view: np.ndarray, turns: float) -> None:
-    """Turn the colour circle, which has 256 steps in Pillow's HSV.
+    """Turn the color circle, which has 256 steps in Pillow's HSV.
 
     torchvision takes one turn for 255 of them.
     """
@@ -64,7 +64,7 @@ def _channels(view: np.ndarray) -> tuple:
 
 @jit
 def _blend(values: np.ndarray, other: np.float32, factor: np.float32) -> None:
-    """Move (n,) bytes away from another value (factor > 1) or towards it."""
+    """Move (n,) bytes away from another value (factor > 1) or toward it."""
     for i in range(len(values)):
         values[i] = _clipped(other + factor * (np.float32(values[i]) - other))
 
@@ -82,7 +82,7 @@ def _sum_of_luma(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> int:
 def _saturate(
     red: np.ndarray, green: np.ndarray, blue: np.ndarray, factor: np.float32
 ) -> None:
-    """Move (n,) pixels away from their own luma or towards it."""
+    """Move (n,) pixels away from their own luma or toward it."""
     for i in range(len(red)):
         luma = np.float32(_luma(red[i], green[i], blue[i]))
         red[i] = _clipped(luma + factor * (np.float32(red[i]) - luma))
@@ -92,7 +92,7 @@ def _saturate(
 
 @jit
 def _set_to_luma(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> None:
-    """Take the colour out of (n,) pixels."""
+    """Take the color out of (n,) pixels."""
     for i in range(len(red)):
         luma = np.uint8(_luma(red[i], green[i], blue[i]))
         red[i] = luma
