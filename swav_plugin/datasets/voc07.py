@@ -1,5 +1,6 @@
 """`VOC07`: images with a mark for each class, present, absent or difficult."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class VOC07(BaseDataset):
         test_mode: bool = True,
     ) -> None:
         self.split = split
-        self.root = Path(data_root).expanduser()
+        self.root = Path(os.path.expanduser(data_root))
         super().__init__(
             pipeline=build_transforms(pipeline), test_mode=test_mode
         )

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from swav_plugin.datasets.sampler import SampleKey
 from swav_plugin.datasets.transforms.formatting import WholeImage
+from swav_plugin.datasets.transforms.loading import EncodedImage
 from swav_plugin.datasets.transforms.randomness import global_generators_from
 
 from .errors import UsageError
@@ -26,8 +27,8 @@ _ENOUGH = 2**34  # bytes: nobody's batches need more
 
 # What torch says when there is too little.
 _TOO_LITTLE = re.compile(
-    r'shared memory\(shm\)|out of shared memory|shared memory limit'
-    r'|killed by signal: Bus error'
+    r'shared memory\(shm\)|killed by signal: Bus error'
+    r'|unable to (write to|mmap .* from|resize) file </torch_'
 )
 
 _WHAT_TO_DO = (
@@ -106,7 +107,8 @@ def _num_bytes(inputs: Any) -> int:
         return inputs.numel() * inputs.element_size()
     if isinstance(inputs, WholeImage):
         pixels = inputs.pixels
-        return len(getattr(pixels, 'data', b'')) or int(pixels.size)
+        is_encoded = isinstance(pixels, EncodedImage)
+        return len(pixels.data) if is_encoded else pixels.size
     if isinstance(inputs, (list, tuple)):
         return sum(_num_bytes(each) for each in inputs)
     return 0

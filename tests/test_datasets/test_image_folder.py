@@ -15,6 +15,7 @@ from swav_plugin.datasets import (
     image_folder,
     image_memory,
 )
+from swav_plugin.datasets.image_folder import NoReadableImage
 from swav_plugin.datasets.transforms import (
     UnreadableImage,
     loading,
@@ -234,6 +235,44 @@ def test_missing_root(tmp_path: Path) -> None:
         ImageFolder(touch(tmp_path, 'a.jpg') / 'a.jpg')
 
 
+def test_home_folder_is_written_as_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, 'photos/a.jpg')
+    (tmp_path / 'list.txt').write_text('a.jpg\n')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for dataset in (
+        ImageFolder('~/photos'),
+        ImageFolder(['~/photos'], ann_file='~/list.txt'),
+    ):
+        assert content(dataset, tmp_path) == ['photos/a.jpg']
+
+
+@pytest.mark.parametrize('root', ['', [], None, 5, ['a', None], {'a': 1}])
+def test_roots_that_are_no_paths(root: Any) -> None:
+    with pytest.raises(ValueError, match='ImageFolder got data_root=.*; give'):
+        ImageFolder(root)
+
+
+def test_root_of_bytes(tmp_path: Path) -> None:
+    root = touch(tmp_path, 'a.jpg')
+    assert content(ImageFolder(os.fsencode(root)), root) == ['a.jpg']
+
+
+@pytest.mark.parametrize('inner', ['', '/', '/cat', '/cat/..', '/link'])
+def test_a_folder_is_not_searched_twice(tmp_path: Path, inner: str) -> None:
+    touch(tmp_path, 'd/cat/1.jpg', 'dogs/1.jpg')
+    (tmp_path / 'd/link').symlink_to(tmp_path / 'd/cat')
+    root = str(tmp_path / 'd')
+    for roots in ([root, root + inner], [root + inner, root]):
+        with pytest.raises(ValueError, match='so images would count twice'):
+            ImageFolder(roots)
+    # The name alone is no reason, and lists of one folder differ.
+    ImageFolder([root, str(tmp_path / 'dogs')])
+    (tmp_path / 'd/a.txt').write_text('cat/1.jpg\n')
+    assert len(ImageFolder([root] * 2, ann_file=['a.txt'] * 2)) == 2
+
+
 @pytest.mark.parametrize(
     'names, message',
     [
@@ -441,11 +480,15 @@ def test_plain_index_is_replaced_as_well(tmp_path: Path) -> None:
 
 def test_gives_up_when_all_images_are_broken(tmp_path: Path) -> None:
     dataset = with_broken_images(tmp_path, num_good=0, num_broken=30)
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(NoReadableImage) as caught:
         dataset[SampleKey(4, epoch=2, seed=31)]
     message = str(caught.value)
     assert '21 images drawn one after another cannot be read' in message
-    assert message.count(': the file is empty') == 3
+    assert message.count(': the file is empty') == 21
+    # All that is left of an error from a worker process is its text.
+    of_worker = NoReadableImage(f'Caught it. Original Traceback:\n{message}')
+    assert of_worker.skipped == message.splitlines()[1:]
+    assert of_worker.skipped[0] == f'{tmp_path}/x12.png: the file is empty'
 
 
 def test_no_replacement_in_test_mode(tmp_path: Path) -> None:

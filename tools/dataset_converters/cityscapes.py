@@ -52,7 +52,8 @@ def train_ids(ids: np.ndarray) -> np.ndarray:
 
 def convert(root: Path) -> None:
     """Write the missing masks."""
-    sources = sorted(root.glob('gtFine/*/*/*_gtFine_labelIds.png'))
+    # [!.]: without the copies that a Mac leaves, ._NAME.
+    sources = sorted(root.glob('gtFine/*/*/[!.]*_gtFine_labelIds.png'))
     if not sources:
         raise FileNotFoundError(
             f'there are no {root}/gtFine/SPLIT/CITY/*_gtFine_labelIds.png.'

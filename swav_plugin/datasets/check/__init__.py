@@ -98,7 +98,7 @@ def check(
             f'{", ".join(NAMES)}.'
         )
     known = _SETS[name]
-    root = str(Path(root))
+    root = str(Path(os.path.expanduser(root)))
     lines: list[str] = []
     digest = hashlib.sha256()
     try:

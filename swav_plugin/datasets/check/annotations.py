@@ -210,7 +210,8 @@ def read_cityscapes(root: Path, any_size: bool) -> Iterator[DatasetSplit]:
     """Read train and val: images and masks with the 19 classes."""
     for name in ('train', 'val'):
         folder = root / 'leftImg8bit' / name
-        images = sorted(folder.glob('*/*_leftImg8bit.png'))
+        # [!.]: without the copies that a Mac leaves, ._NAME.
+        images = sorted(folder.glob('*/[!.]*_leftImg8bit.png'))
         if not images:
             raise FileNotFoundError(
                 f'there are no images {folder}/CITY/*_leftImg8bit.png.'

@@ -15,7 +15,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import cv2
@@ -33,7 +33,7 @@ _DEEP_FORMATS = ('TIFF', 'PNG', 'PPM', 'JPEG2000', None)
 
 _GIVE_RANGE = 'give LoadImage their range, such as value_range=(0, 4095)'
 
-# An image with a darker brightest pixel than this uses 14 of 16 bits or less.
+# An image without a brighter pixel than this uses 14 of 16 bits or less.
 _DIM = 64
 
 # Tags of TIFF, and what some of them may say.
@@ -61,7 +61,7 @@ _dim_files: list[str] = []
 _libtiff_for_all = threading.Lock()
 
 
-def readable_formats() -> list[str]:
+def readable_formats() -> tuple[str, ...]:
     """Return Pillow's names of the formats that are read.
 
     Those of plugins, such as pillow-heif, are among them once the plugin is
@@ -69,11 +69,17 @@ def readable_formats() -> list[str]:
     """
     Image.preinit()  # the usual formats are tried first
     Image.init()
-    return [
+    return _formats(len(Image.ID))
+
+
+@functools.cache
+def _formats(num_registered: int) -> tuple[str, ...]:
+    """Compute `readable_formats` anew when there are more of them."""
+    return tuple(
         name
         for name in Image.ID
         if name not in _NOT_READ and not _is_stub(Image.OPEN[name][0])
-    ]
+    )
 
 
 def _is_stub(factory: Any) -> bool:
@@ -100,7 +106,7 @@ def _extensions(num_registered: int) -> frozenset[str]:
 
 
 def open_image(
-    file: str | os.PathLike | IO[bytes], formats: list[str] | None = None
+    file: str | os.PathLike | IO[bytes], formats: Sequence[str] | None = None
 ) -> ImageFile.ImageFile:
     """Open an image file of a format that is read.
 
@@ -111,7 +117,7 @@ def open_image(
         file: A path or a binary file.
         formats: Pillow's names, to accept nothing else.
     """
-    formats = formats or readable_formats()
+    formats = tuple(formats or readable_formats())
     img = Image.open(file, formats=formats)
     if _is_misread(img):
         with _libtiff_for_all:
@@ -243,8 +249,8 @@ def _jpeg_2000_bits(content: bytes) -> int:
     """Return how many bits a JPEG 2000 file declares for its first band."""
     # Start of the codestream and its size segment; the byte is bits - 1, and
     # its highest bit a sign.
-    start = content.index(b'\xff\x4f\xff\x51')
-    return (content[start + 42] & 0x7F) + 1
+    start = content.find(b'\xff\x4f\xff\x51')
+    return (content[start + 42] & 0x7F) + 1 if start >= 0 else 0
 
 
 def _deep_gray(
@@ -334,7 +340,7 @@ def _to_8_bits(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
 def _warn_if_dim(rgb: Image.Image, bits: int, name: str) -> None:
     """Warn, once in a process, of an image that uses only its low bits."""
     brightest = max(high for _, high in rgb.getextrema())  # type: ignore
-    if brightest < _DIM and not _dim_files:
+    if brightest <= _DIM and not _dim_files:
         _dim_files.append(name)
         print_log(
             f'{name} declares {bits}-bit values but uses only the low bits: '
