@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from swav_plugin.checkpoints import Checkpoint, load_backbone
 from swav_plugin.checkpoints.keys import backbone_weights
 from swav_plugin.datasets.image_folder import find_images
-from swav_plugin.datasets.transforms.loading import to_rgb
+from swav_plugin.datasets.transforms.pillow_files import to_rgb
 from swav_plugin.models import MultiViewPreprocessor
 from swav_plugin.models.feature_pooling import pick_feature
 from swav_plugin.models.resnet import resnet_arguments

@@ -33,6 +33,8 @@ def main() -> None:
         '--decode', action='store_true', help='also read every image and mask'
     )
     args = parser.parse_args()
+    # File names may be any bytes.
+    sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore
     report = check(args.name, args.root, args.any_size, args.decode)
     print(f'{args.name} in {args.root}')
     for line in report.lines:

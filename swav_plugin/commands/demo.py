@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Subset
 from swav_plugin.checkpoints.atomic import new_folder
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.list_file import write_class_folders
+from swav_plugin.datasets.transforms import read_rgb
 from swav_plugin.engine.launch import UsageError, run_command
 from swav_plugin.engine.processes import leave_cores_to_workers
 from swav_plugin.engine.runner import CommandRunner
@@ -279,8 +280,8 @@ def _draw_neighbors(panel: Any, features: Features, title: str) -> None:
         nearest = (vectors @ vectors[query]).topk(num_neighbors + 1)
         others = [i for i in nearest.indices.tolist() if i != query]
         for cell, i in zip(row, [query, *others]):
-            with Image.open(features.files[i]) as image:
-                cell.imshow(image.convert('RGB').resize((64, 64)))
+            image = Image.fromarray(read_rgb(features.files[i]))
+            cell.imshow(image.resize((64, 64)))
             cell.axis('off')
 
 

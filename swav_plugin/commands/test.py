@@ -30,6 +30,10 @@ from swav_plugin.engine.launch import (
 from swav_plugin.engine.processes import end_processes, prepare_processes
 from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import log_summary
+from swav_plugin.engine.shared_memory import (
+    check_shared_memory,
+    too_little_in_one_line,
+)
 from swav_plugin.models import LinearProbe, SwAV
 
 
@@ -117,8 +121,10 @@ def test(args: argparse.Namespace) -> None:
             runner.logger.info(note)
         runner.test_loop  # built here, with the checks of evaluators
         check_labels(runner, 'test')
+        check_shared_memory(runner, 'test')
         log_summary(runner, 'test')
-    runner.test()
+    with too_little_in_one_line():
+        runner.test()
     end_processes()
 
 

@@ -25,6 +25,7 @@ from swav_plugin.engine.checks import (
 )
 from swav_plugin.engine.config import load_config, set_mixed_precision
 from swav_plugin.engine.default_hooks import hook_class
+from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,
@@ -41,6 +42,10 @@ from swav_plugin.engine.processes import (
 )
 from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import log_summary
+from swav_plugin.engine.shared_memory import (
+    check_shared_memory,
+    too_little_in_one_line,
+)
 from swav_plugin.engine.work_dir import own_work_dir
 
 
@@ -202,8 +207,10 @@ def train(args: argparse.Namespace) -> None:
         check_ranks(runner)
         check_batches(runner)
         check_labels(runner, 'train', 'val')
+        check_shared_memory(runner, 'train')
         log_summary(runner, 'train', 'val')
-    runner.train()
+    with too_little_in_one_line(), skipped_images_stored(runner):
+        runner.train()
     end_processes()
 
 

@@ -1,5 +1,6 @@
 """`ImageFolder`: images in folders or list files, with or without labels."""
 
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,23 +12,44 @@ from mmengine.logging import print_log
 from swav_plugin.registry import DATASETS, build_transforms
 
 from .image_memory import ImageMemory
-from .list_file import IMAGE_EXTENSIONS, find_missing, line_number, read_list
+from .image_search import FoundImages, class_names, find_images, search_images
+from .list_file import find_files, line_number, normal, read_list
 from .sampler import SampleKey
-from .transforms.loading import UnreadableImage
+from .transforms.loading import LoadImage, UnreadableImage
+from .transforms.pillow_files import ValueRange
 from .transforms.randomness import sample_rng
 
+__all__ = ['ImageFolder', 'NoReadableImage', 'find_images']
+
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+_ARE_UNREADABLE = 'cannot be read; check the data:\n'
+
+
+class NoReadableImage(RuntimeError):
+    """Neither an image nor any of its replacements can be read."""
+
+    @property
+    def skipped(self) -> list[str]:
+        """The images, 'path: reason' each."""
+        # In the text, since that is all that an error keeps on its way from a
+        # worker process.
+        return str(self).partition(_ARE_UNREADABLE)[2].splitlines()
 
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
     """All images under one or several folders, or those of list files.
 
-    **Folders.** Images are found at any depth by extension (any case), in
-    sorted order. Links are followed; names with a leading dot are ignored.
-    First-level folders are classes: `gt_label` is the index of the name in
-    the sorted union over all roots, `metainfo['classes']`. If any root has an
-    image outside class folders, no image of any root has a label.
+    **Folders.** Images are found at any depth by extension (any case, of any
+    format that Pillow reads), in sorted order. Links are followed. Hidden
+    names and folders of file servers, recycle bins and archivers are left
+    out (`image_search`); the log says how many images were found and how many
+    other files were left out. First-level folders are classes: `gt_label` is
+    the index of the name in the sorted union over all roots,
+    `metainfo['classes']`. If any root has an image outside class folders, no
+    image of any root has a label.
 
     **List files** have lines "path" or "path label", all of the same kind,
     with paths relative to the root, each path once, and labels >= 0. Paths
@@ -58,7 +80,7 @@ class ImageFolder(BaseDataset):
     Raises:
         FileNotFoundError: A root, a list file or a listed image is missing.
         ValueError: There are no images, or a list file has a bad line.
-        RuntimeError: Neither a sample nor any of its replacements can be
+        NoReadableImage: Neither a sample nor any of its replacements can be
             read.
         MemoryError: The images do not fit into memory.
     """
@@ -76,8 +98,14 @@ class ImageFolder(BaseDataset):
         in_memory: bool = False,
     ) -> None:
         self.in_memory = in_memory
-        self.roots = _as_list(data_root)
-        self.list_files = _as_list(ann_file)
+        self.found: list[FoundImages] = []  # in each root
+        self.roots = _as_list('data_root', data_root)
+        self.list_files = _as_list('ann_file', ann_file)
+        if not self.roots:
+            raise ValueError(
+                f'ImageFolder got data_root={data_root!r}; give the folder of '
+                'the images.'
+            )
         if self.list_files and len(self.list_files) != len(self.roots):
             raise ValueError(
                 f'ImageFolder got {len(self.roots)} roots but '
@@ -109,6 +137,7 @@ class ImageFolder(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Find all images: 'img_path' and, if known, 'gt_label'."""
         self._num_classes: int | None = None
+        self.found = []
         for root in self.roots:
             if not os.path.isdir(root):
                 raise FileNotFoundError(
@@ -117,12 +146,14 @@ class ImageFolder(BaseDataset):
                 )
         if self.list_files:
             return self._load_lists()
+        _check_distinct(self.roots)
         return self._load_folders()
 
     def _load_folders(self) -> list[dict]:
         """Find the images of all roots, with labels if all have classes."""
+        self.found = [search_images(root) for root in self.roots]
         found = [
-            (root, file) for root in self.roots for file in find_images(root)
+            (each.root, file) for each in self.found for file in each.files
         ]
         loose = [
             os.path.join(*image) for image in found if os.sep not in image[1]
@@ -137,13 +168,15 @@ class ImageFolder(BaseDataset):
                 )
             return [dict(img_path=os.path.join(*image)) for image in found]
 
+        # As `normal` writes them: a disk of a Mac spells some names otherwise.
         classes = sorted(
-            {name for root in self.roots for name in _class_names(root)}
+            {normal(name) for root in self.roots for name in class_names(root)}
         )
         labels = {name: label for label, name in enumerate(classes)}
+        folders = [normal(file.partition(os.sep)[0]) for _, file in found]
         self._metainfo['classes'] = tuple(classes)
         self._num_classes = len(classes)
-        empty = set(classes) - {file.partition(os.sep)[0] for _, file in found}
+        empty = set(classes) - set(folders)
         if empty:
             print_log(
                 f'ImageFolder: {len(empty)} of {len(classes)} classes have no '
@@ -152,11 +185,8 @@ class ImageFolder(BaseDataset):
                 level=logging.WARNING,
             )
         return [
-            dict(
-                img_path=os.path.join(root, file),
-                gt_label=labels[file.partition(os.sep)[0]],
-            )
-            for root, file in found
+            dict(img_path=os.path.join(*image), gt_label=labels[folder])
+            for image, folder in zip(found, folders)
         ]
 
     def _load_lists(self) -> list[dict]:
@@ -166,7 +196,8 @@ class ImageFolder(BaseDataset):
             list_file = os.path.join(root, list_file)
             images = read_list(list_file)
             paths = [os.path.join(root, file) for file, _ in images]
-            missing = find_missing(paths)
+            found = find_files(paths)
+            missing = [i for i, file in enumerate(found) if file is None]
             if missing:
                 raise FileNotFoundError(
                     f'ImageFolder: {len(missing)} of {len(images)} images '
@@ -175,8 +206,8 @@ class ImageFolder(BaseDataset):
                     f'{line_number(list_file, missing[0])}. Paths are '
                     'relative to data_root.'
                 )
-            for path, (_, label) in zip(paths, images):
-                info: dict[str, Any] = dict(img_path=path)
+            for file, (_, label) in zip(found, images):
+                info: dict[str, Any] = dict(img_path=file)
                 if label is not None:
                     info['gt_label'] = label
                 data_list.append(info)
@@ -188,12 +219,14 @@ class ImageFolder(BaseDataset):
             )
         if labels:
             self._num_classes = max(labels) + 1
-            unused = sorted(set(range(self._num_classes)) - labels)
-            if unused:
+            num_unused = self._num_classes - len(labels)
+            if num_unused:
+                unused = (i for i in itertools.count() if i not in labels)
+                first = itertools.islice(unused, min(num_unused, 5))
                 print_log(
-                    f'ImageFolder: {len(unused)} of the labels 0 to '
+                    f'ImageFolder: {num_unused} of the labels 0 to '
                     f'{self._num_classes - 1} have no images: '
-                    f'{", ".join(map(str, unused[:5]))} ...',
+                    f'{", ".join(map(str, first))} ...',
                     logger='current',
                     level=logging.WARNING,
                 )
@@ -201,14 +234,25 @@ class ImageFolder(BaseDataset):
 
     def filter_data(self) -> list[dict]:
         """Keep all images; decode those that are to stay in memory."""
+        for found in self.found:
+            print_log(f'ImageFolder: {found.describe()}', logger='current')
         if self.in_memory:
             wanted = self.data_list
             if self._indices is not None:
                 wanted = self._get_unserialized_subset(self._indices)
-            self.memory = ImageMemory([info['img_path'] for info in wanted])
+            self.memory = ImageMemory(
+                [info['img_path'] for info in wanted], self._value_range()
+            )
             for slot, info in enumerate(wanted):
                 info['slot'] = slot
         return self.data_list
+
+    def _value_range(self) -> ValueRange | None:
+        """Return the range of values that `LoadImage` would be told."""
+        for transform in self.pipeline.transforms:
+            if isinstance(transform, LoadImage):
+                return transform.value_range
+        return None
 
     def prepare_data(self, idx: int) -> Any:
         """Run the pipeline on a sample or, if it is unreadable, on another."""
@@ -218,15 +262,15 @@ class ImageFolder(BaseDataset):
             try:
                 if self.in_memory:
                     info['img'] = self.memory[info.pop('slot')]
+                    info['channel_order'] = 'rgb'
                 return self.pipeline(info)
             except UnreadableImage as error:
                 if self.test_mode:
                     raise
                 skipped.append(str(error))
-        raise RuntimeError(
+        raise NoReadableImage(
             f'ImageFolder: {len(skipped)} images drawn one after another '
-            'cannot be read; check the data. The last ones:\n'
-            + '\n'.join(skipped[-3:])
+            f'{_ARE_UNREADABLE}' + '\n'.join(skipped)
         )
 
     def _candidates(self, idx: int) -> Iterator[int]:
@@ -240,71 +284,32 @@ class ImageFolder(BaseDataset):
             yield other
 
 
-def find_images(root: str) -> list[str]:
-    """Find all images under a folder, by extension.
-
-    Returns:
-        Paths relative to root, sorted within each folder.
+def _as_list(name: str, paths: Any) -> list[str]:
+    """Return a list of paths for one path or several; '' is none.
 
     Raises:
-        ValueError: There are none; the message says what was found.
+        ValueError: Something in it is not a path.
     """
-    files = list(_walk(root, '', frozenset()))
-    images = [
-        file for file in files if file.lower().endswith(IMAGE_EXTENSIONS)
-    ]
-    if not images:
-        content = (
-            f'{len(files)} files such as {files[0]}'
-            if files
-            else 'no files at all'
-        )
-        raise ValueError(
-            f'ImageFolder: no images in {root}: looked for files ending in '
-            f'{", ".join(IMAGE_EXTENSIONS)} at any depth and found {content}.'
-            ' Name files of other formats in a list file, ann_file=...'
-        )
-    return images
-
-
-def _walk(
-    folder: str, prefix: str, ancestors: frozenset[tuple[int, int]]
-) -> Iterator[str]:
-    """Yield the visible files under a folder, with `prefix` before each."""
-    status = os.stat(folder)
-    identity = status.st_dev, status.st_ino
-    if identity in ancestors:  # a link to a folder that contains it
-        return
-    # One stat for each folder; scandir tells files from folders without one.
-    for entry in _visible_entries(folder):
-        if entry.is_dir():
-            yield from _walk(
-                entry.path,
-                f'{prefix}{entry.name}{os.sep}',
-                ancestors | {identity},
-            )
-        else:
-            yield prefix + entry.name
-
-
-def _visible_entries(folder: str) -> list[os.DirEntry]:
-    """List a folder without hidden entries, sorted by name."""
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if entry.name[0] != '.']
-    return sorted(visible, key=lambda entry: entry.name)
-
-
-def _class_names(root: str) -> list[str]:
-    """Return the first-level folders of root, those without images too.
-
-    Training and validation folders then agree on the labels even if one of
-    them lacks images of a class.
-    """
-    return [entry.name for entry in _visible_entries(root) if entry.is_dir()]
-
-
-def _as_list(paths: Paths) -> list[str]:
-    """Return a list of paths for one path or several; '' is none."""
-    if isinstance(paths, (str, os.PathLike)):
+    if isinstance(paths, (str, bytes, os.PathLike)):
         paths = [paths] if os.fspath(paths) else []
-    return [os.fspath(path) for path in paths]
+    if not isinstance(paths, (list, tuple)) or not all(
+        isinstance(path, (str, bytes, os.PathLike)) for path in paths
+    ):
+        raise ValueError(
+            f'ImageFolder got {name}={paths!r}; give a path or a list of '
+            'paths.'
+        )
+    return [os.path.expanduser(os.fsdecode(path)) for path in paths]
+
+
+def _check_distinct(roots: Sequence[str]) -> None:
+    """Raise if a folder is searched twice, and so its images are doubled."""
+    real = [os.path.join(os.path.realpath(root), '') for root in roots]
+    for i, inner in enumerate(real):
+        for j, outer in enumerate(real):
+            if i != j and inner.startswith(outer):
+                raise ValueError(
+                    f'ImageFolder: data_root has both {roots[j]} and '
+                    f'{roots[i]}, which is the same folder or inside it, so '
+                    'images would count twice; give one of them.'
+                )

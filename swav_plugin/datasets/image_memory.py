@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from PIL import Image
 
 from .transforms.loading import UnreadableImage, read_rgb
+from .transforms.pillow_files import ValueRange, open_image, stored_shape
 
 
 class ImageMemory:
@@ -24,12 +24,16 @@ class ImageMemory:
     Args:
         paths: N image files. Asking for one that cannot be read raises its
             error.
+        value_range: As in `LoadImage`.
 
     Raises:
         MemoryError: The pixels do not fit into the free memory.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(
+        self, paths: Sequence[str], value_range: ValueRange | None = None
+    ) -> None:
+        self.value_range = value_range
         num_ranks = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         num_threads = max(1, (os.cpu_count() or 1) // num_ranks)
         with ThreadPoolExecutor(num_threads) as pool:
@@ -66,7 +70,7 @@ class ImageMemory:
     def _decode(self, slot: int, path: str) -> UnreadableImage | None:
         """Decode one image into its slot; return the error if it fails."""
         try:
-            img = read_rgb(path)
+            img = read_rgb(path, self.value_range)
         except UnreadableImage as error:
             return error
         pixels = self._pixels(slot)
@@ -107,8 +111,8 @@ class ImageMemory:
 def _header_shape(path: str) -> tuple[int, int]:
     """Return height and width from a file's header; (0, 0) if unreadable."""
     try:
-        with Image.open(path) as img:
-            return img.height, img.width
+        with open_image(path) as img:
+            return stored_shape(img)
     except Exception:  # read_rgb will say what is wrong
         return 0, 0
 

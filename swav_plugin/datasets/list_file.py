@@ -4,10 +4,13 @@ A list file has lines "path" or "path label", all of the same kind, with paths
 relative to a root. `ImageFolder` reads it.
 """
 
+import codecs
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from PIL import Image
 
@@ -16,17 +19,10 @@ from swav_plugin.compat.moved import moved_names
 
 __getattr__ = moved_names(__name__)
 
-IMAGE_EXTENSIONS = (
-    '.bmp',
-    '.jpeg',
-    '.jpg',
-    '.pgm',
-    '.png',
-    '.ppm',
-    '.tif',
-    '.tiff',
-    '.webp',
-)
+from .transforms.pillow_files import image_extensions
+
+# The largest sets have a few million classes; a number above is an id.
+_MAX_LABEL = 10_000_000
 
 
 def read_list(list_file: str) -> list[tuple[str, int | None]]:
@@ -83,11 +79,23 @@ def line_number(list_file: str, index: int) -> int:
 
 def _numbered_lines(list_file: str) -> Iterator[tuple[int, str]]:
     """Yield numbers and stripped text of the lines that are not blank."""
-    # File names may be any bytes, as in os.listdir.
-    with open(list_file, encoding='utf-8', errors='surrogateescape') as lines:
+    with open_text(list_file) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield number, line.strip()
+
+
+def open_text(path: str | os.PathLike) -> TextIO:
+    """Open a text file of file names, with or without a byte-order mark.
+
+    UTF-8, unless it is marked as the UTF-16 that Windows' PowerShell writes.
+    Names may be any bytes, as in os.listdir.
+    """
+    with open(path, 'rb') as file:
+        mark = file.read(2)
+    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return open(path, encoding='utf-16')
+    return open(path, encoding='utf-8-sig', errors='surrogateescape')
 
 
 def _parse_line(line: str) -> tuple[str, int | None]:
@@ -96,12 +104,21 @@ def _parse_line(line: str) -> tuple[str, int | None]:
     >>> _parse_line('a dog/1.jpg 3'), _parse_line('a dog/1.jpg')
     (('a dog/1.jpg', 3), ('a dog/1.jpg', None))
     """
+    if '\0' in line:
+        raise ValueError('it has a zero byte; save the list in UTF-8')
     words = line.rsplit(maxsplit=1)
     if len(words) < 2 or ',' in words[1]:
         words = line.rsplit(',', 1)
     if len(words) == 2 and words[1].isdecimal():
-        return words[0].rstrip(' ,'), int(words[1])
-    if len(words) == 2 and words[0].lower().endswith(IMAGE_EXTENSIONS):
+        label = int(words[1])
+        if label >= _MAX_LABEL:
+            raise ValueError(
+                f'{words[1]} looks like an id, not like a label; number the '
+                'classes'
+            )
+        return words[0].rstrip(' ,'), label
+    extension = os.path.splitext(words[0])[1].lower()
+    if len(words) == 2 and extension in image_extensions():
         raise ValueError(f'{words[1]!r} is not a label')
     return line, None
 
@@ -139,22 +156,72 @@ def write_list(
 
 
 def find_missing(paths: Sequence[str]) -> list[int]:
-    """Return the indices of the paths that do not exist.
+    """Return the indices of the paths that `find_files` does not find."""
+    return [i for i, path in enumerate(find_files(paths)) if path is None]
+
+
+def find_files(paths: Sequence[str]) -> list[str | None]:
+    """Return each path as its disk spells it; None if it does not exist.
+
+    A letter with an accent is one character in most lists, and two on disks
+    of a Mac; both mean the same file if only one of them exists.
 
     Lists each folder once: a million single look-ups would take an hour on a
     network disk.
     """
     names: dict[str, set[str]] = {}
-    missing = []
-    for index, path in enumerate(paths):
+    by_normal: dict[str, dict[str, str]] = {}
+
+    def find(path: str) -> str | None:
         folder, name = os.path.split(path)
         if folder not in names:
             names[folder] = set(
-                os.listdir(folder) if os.path.isdir(folder) else ()
+                os.listdir(folder or '.')
+                if os.path.isdir(folder or '.')
+                else ()
             )
-        if name not in names[folder]:
-            missing.append(index)
-    return missing
+        if name in names[folder]:
+            return path
+        if path.isascii() or folder == path:
+            return None
+        if not names[folder]:
+            spelled = find(folder)
+            if spelled is None or spelled == folder:
+                return None
+            return find(os.path.join(spelled, name))
+        if folder not in by_normal:
+            by_normal[folder] = {normal(each): each for each in names[folder]}
+        other = by_normal[folder].get(normal(name))
+        return None if other is None else os.path.join(folder, other)
+
+    return [find(path) for path in paths]
+
+
+def normal(name: str) -> str:
+    """Return a name in Unicode's composed form, as most systems write it."""
+    return unicodedata.normalize('NFC', name)
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """Return folder/name for a name that came with a dataset.
+
+    Names in lists and annotations of a dataset, from which converters make
+    paths, pass through here.
+
+    Raises:
+        ValueError: The name leads out of the folder.
+
+    >>> path_inside(Path('masks'), '../../.bashrc')
+    Traceback (most recent call last):
+    ...
+    ValueError: '../../.bashrc' leads out of masks; get the dataset again.
+    """
+    path = Path(name)
+    if not path.parts or '..' in path.parts or path.anchor or '\0' in name:
+        raise ValueError(
+            f'{name!r} leads out of {folder}; get the dataset again.'
+        )
+    return folder / path
 
 
 def write_class_folders(
@@ -165,6 +232,6 @@ def write_class_folders(
     The files are folder/<class>/<number>.png.
     """
     for number, (image, name) in enumerate(images):
-        path = folder / name / f'{number:05}.png'
+        path = path_inside(folder, f'{name}/{number:05}.png')
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)

@@ -1,5 +1,6 @@
 """`VOC07`: images with a mark for each class, present, absent or difficult."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from mmengine.dataset import BaseDataset
 
 from swav_plugin.registry import DATASETS, build_transforms
 
-from .list_file import find_missing
+from .list_file import find_missing, open_text, path_inside
 
 CLASSES = (
     'aeroplane',
@@ -66,7 +67,7 @@ class VOC07(BaseDataset):
         test_mode: bool = True,
     ) -> None:
         self.split = split
-        self.root = Path(data_root)
+        self.root = Path(os.path.expanduser(data_root))
         super().__init__(
             pipeline=build_transforms(pipeline), test_mode=test_mode
         )
@@ -82,7 +83,7 @@ class VOC07(BaseDataset):
                     f'{self._list_file(CLASSES[0])}; get the lists again.'
                 )
         folder = self.root / 'JPEGImages'
-        paths = [str(folder / f'{image}.jpg') for image in images]
+        paths = [str(path_inside(folder, f'{image}.jpg')) for image in images]
         missing = find_missing(paths)
         if missing:
             raise FileNotFoundError(
@@ -111,7 +112,9 @@ class VOC07(BaseDataset):
                 'VOCdevkit/VOC2007.'
             )
         marks = {}
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        with open_text(path) as file:
+            lines = file.read().splitlines()
+        for number, line in enumerate(lines, start=1):
             words = line.split()
             if len(words) != 2 or words[1] not in _MARKS:
                 raise ValueError(

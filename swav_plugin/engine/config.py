@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 from swav_plugin import registry
 from swav_plugin.compat.stack import downstream_hint
 
+from .channels import check_channels
 from .default_hooks import (
     MMENGINE_HOOKS,
     OUR_HOOKS,
@@ -123,6 +124,7 @@ def change_config(
             changes[new] = value
         cfg.merge_from_dict(changes)
         check_keys(cfg)
+        check_channels(cfg)
     except UsageError as error:
         # What was moved may be why the option does not fit.
         raise UsageError(' -- '.join([str(error), *notes])) from error

@@ -1,6 +1,7 @@
 """mmengine's Runner as our commands use it."""
 
 import logging
+from io import TextIOWrapper
 from typing import Any
 
 from mmengine.config import Config
@@ -33,6 +34,9 @@ class CommandRunner(Runner):
         for handler in built.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(is_for_screen)
+            elif isinstance(handler.stream, TextIOWrapper):
+                # File names may be any bytes.
+                handler.stream.reconfigure(errors='backslashreplace')
         return built
 
     def build_param_scheduler(self, scheduler: Any) -> Any:

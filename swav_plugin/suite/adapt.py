@@ -15,6 +15,7 @@ import torch
 from mmengine.config import Config
 
 from swav_plugin.datasets.check import read_coco
+from swav_plugin.datasets.image_search import class_names
 from swav_plugin.engine.config import change_config, read_config
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
@@ -146,7 +147,7 @@ def set_data(cfg: Config, data: FoundData) -> list[str]:
         if Path(str(node.get('data_root', ''))).is_relative_to(prefix):
             own = Path(node.data_root).relative_to(prefix)
             node.data_root = str(data.root / own)
-            if own.name == 'val' and not _has_folders(data.root / own):
+            if own.name == 'val' and not class_names(data.root / own):
                 node.ann_file = '../meta/val.txt'
     for node in walk(cfg._cfg_dict):
         path = Path(str(node.get('ann_file', '')))
@@ -157,10 +158,6 @@ def set_data(cfg: Config, data: FoundData) -> list[str]:
     stand_in = _STAND_INS.get(data.data_set.name)
     notes = stand_in(cfg, data.root) if stand_in else []
     return notes + _drop_large_k(cfg) + _set_num_classes(cfg)
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() for entry in folder.iterdir())
 
 
 def _drop_large_k(cfg: Config) -> list[str]:

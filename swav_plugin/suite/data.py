@@ -1,5 +1,6 @@
 """Find the datasets of the benchmarks, or smaller ones that stand in."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,7 @@ def parse_paths(
     paths = {}
     for option in options:
         name, _, path = option.partition('=')
+        path = os.path.expanduser(path)
         if name not in known or not path:
             raise UsageError(
                 f'--dataset takes NAME=PATH with one of the names '

@@ -81,8 +81,10 @@ def test_unknown_name_and_missing_root(tmp_path: Path) -> None:
             'imagenet',
             'imagenette160',
             [
-                'train: 9,469 images of 10 classes',
-                'val: 3,925 images of 10 classes',
+                'train: 9,469 images of 10 classes, in 10 folders; left out: '
+                'nothing',
+                'val: 3,925 images of 10 classes, in 10 folders; left out: '
+                'nothing',
             ],
         ),
         (
@@ -170,11 +172,16 @@ def test_digest_tells_other_images(imagenet: Path, tmp_path: Path) -> None:
 
 def test_class_folders(imagenet: Path, expect: Callable) -> None:
     expect('imagenet', dict(train=3, val=2), 2)
-    lines = ['train: 3 images of 2 classes', 'val: 2 images of 2 classes']
+    (imagenet / 'train/n02/notes.txt').touch()
+    lines = [
+        'train: 3 images of 2 classes, in 2 folders; left out: 1 not '
+        'images (1 .txt)',
+        'val: 2 images of 2 classes, in 2 folders; left out: nothing',
+    ]
     assert check('imagenet', imagenet, decode=True)[:2] == (lines, None)
     assert check('folder', imagenet)[:2] == (lines, None)
     assert check('folder', imagenet / 'train')[:2] == (
-        ['all: 3 images of 2 classes'],
+        [lines[0].replace('train', 'all')],
         None,
     )
     expect('imagenet', dict(train=3, val=3), 2)
@@ -259,7 +266,7 @@ def test_subsets(imagenet: Path, expect: Callable) -> None:
     assert check('imagenet_1percent', imagenet)[:2] == (
         [
             'train_1percent: 2 images of 2 classes',
-            'val: 2 images of 2 classes',
+            'val: 2 images of 2 classes, in 2 folders; left out: nothing',
         ],
         None,
     )
@@ -313,7 +320,10 @@ def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ('train/cat/1', 'train/dog/1', 'test/cat/1', 'test/dog/1'):
         write_image(tmp_path / f'{name}.png', 0)
     assert check('cifar10', tmp_path, any_size=True)[:2] == (
-        ['train: 2 images of 2 classes', 'test: 2 images of 2 classes'],
+        [
+            f'{split}: 2 images of 2 classes, in 2 folders; left out: nothing'
+            for split in ('train', 'test')
+        ],
         None,
     )
     folder = tmp_path / 'cifar-10-batches-py'

@@ -15,6 +15,7 @@ from swav_plugin.datasets import (
     image_folder,
     image_memory,
 )
+from swav_plugin.datasets.image_folder import NoReadableImage
 from swav_plugin.datasets.transforms import (
     UnreadableImage,
     loading,
@@ -78,11 +79,15 @@ def test_class_folders_give_labels_in_sorted_order(tmp_path: Path) -> None:
 
 
 def test_flat_folder_has_no_labels(tmp_path: Path, logged: list[str]) -> None:
-    touch(tmp_path, 'b.webp', 'a.JPEG', 'c.Tiff', 'd.gif', 'jpg')
+    touch(tmp_path, 'b.webp', 'a.JPEG', 'c.Tiff', 'd.eps', 'jpg')
     dataset = ImageFolder(tmp_path)
     assert content(dataset, tmp_path) == ['a.JPEG', 'b.webp', 'c.Tiff']
     assert 'classes' not in dataset.metainfo
-    assert logged == []
+    (message,) = logged
+    assert message == (
+        f'ImageFolder: 3 images in {tmp_path}, in 1 folder; left out: 2 not '
+        'images (1 .eps, 1 without extension)'
+    )
 
 
 def test_loose_image_beside_folders_means_no_labels(
@@ -93,7 +98,7 @@ def test_loose_image_beside_folders_means_no_labels(
         'cat/1.jpg',
         'loose.jpg',
     ]
-    (message,) = logged
+    message, *_ = logged
     assert 'no image gets a label' in message
     assert message.endswith('1 such as ' + str(tmp_path / 'loose.jpg'))
 
@@ -122,7 +127,7 @@ def test_flat_root_beside_one_with_classes_means_no_labels(
     touch(tmp_path, 'one/dog/1.jpg', 'two/1.jpg')
     dataset = ImageFolder([tmp_path / 'one', tmp_path / 'two'])
     assert content(dataset, tmp_path) == ['one/dog/1.jpg', 'two/1.jpg']
-    (message,) = logged
+    message, *_ = logged
     assert 'no image gets a label' in message
 
 
@@ -134,7 +139,7 @@ def test_class_without_images_keeps_its_label(
         ('cat/1.jpg', 1),
         ('dog/1.jpg', 2),
     ]
-    (message,) = logged
+    message, *_ = logged
     assert '1 of 3 classes have no images: bee' in message
 
 
@@ -176,6 +181,7 @@ class Listed:
         self.name = entry.name
         self.path = entry.path
         self.is_dir = entry.is_dir
+        self.is_file = entry.is_file
 
 
 class ShuffledScandir:
@@ -229,15 +235,53 @@ def test_missing_root(tmp_path: Path) -> None:
         ImageFolder(touch(tmp_path, 'a.jpg') / 'a.jpg')
 
 
+def test_home_folder_is_written_as_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, 'photos/a.jpg')
+    (tmp_path / 'list.txt').write_text('a.jpg\n')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for dataset in (
+        ImageFolder('~/photos'),
+        ImageFolder(['~/photos'], ann_file='~/list.txt'),
+    ):
+        assert content(dataset, tmp_path) == ['photos/a.jpg']
+
+
+@pytest.mark.parametrize('root', ['', [], None, 5, ['a', None], {'a': 1}])
+def test_roots_that_are_no_paths(root: Any) -> None:
+    with pytest.raises(ValueError, match='ImageFolder got data_root=.*; give'):
+        ImageFolder(root)
+
+
+def test_root_of_bytes(tmp_path: Path) -> None:
+    root = touch(tmp_path, 'a.jpg')
+    assert content(ImageFolder(os.fsencode(root)), root) == ['a.jpg']
+
+
+@pytest.mark.parametrize('inner', ['', '/', '/cat', '/cat/..', '/link'])
+def test_a_folder_is_not_searched_twice(tmp_path: Path, inner: str) -> None:
+    touch(tmp_path, 'd/cat/1.jpg', 'dogs/1.jpg')
+    (tmp_path / 'd/link').symlink_to(tmp_path / 'd/cat')
+    root = str(tmp_path / 'd')
+    for roots in ([root, root + inner], [root + inner, root]):
+        with pytest.raises(ValueError, match='so images would count twice'):
+            ImageFolder(roots)
+    # The name alone is no reason, and lists of one folder differ.
+    ImageFolder([root, str(tmp_path / 'dogs')])
+    (tmp_path / 'd/a.txt').write_text('cat/1.jpg\n')
+    assert len(ImageFolder([root] * 2, ann_file=['a.txt'] * 2)) == 2
+
+
 @pytest.mark.parametrize(
     'names, message',
     [
+        ((), r'no images in .*/empty: .*\.jpg.* and found no files\. Name'),
         (
-            (),
-            r'no images in .*/empty: .*\.bmp.*\.webp.* found no files at all',
+            ('notes.txt', 'x/a.csv', 'b.CSV'),
+            r'found 3 not images \(2 \.csv, 1 \.txt\)\.',
         ),
-        (('notes.txt', 'x/a.csv', 'b.npy'), 'found 3 files such as b.npy'),
-        (('.a.jpg',), 'found no files at all'),
+        (('.a.jpg',), r'found 1 hidden or of the system \(\.a\.jpg\)\.'),
     ],
 )
 def test_folder_without_images(
@@ -436,11 +480,15 @@ def test_plain_index_is_replaced_as_well(tmp_path: Path) -> None:
 
 def test_gives_up_when_all_images_are_broken(tmp_path: Path) -> None:
     dataset = with_broken_images(tmp_path, num_good=0, num_broken=30)
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(NoReadableImage) as caught:
         dataset[SampleKey(4, epoch=2, seed=31)]
     message = str(caught.value)
     assert '21 images drawn one after another cannot be read' in message
-    assert message.count(': the file is empty') == 3
+    assert message.count(': the file is empty') == 21
+    # All that is left of an error from a worker process is its text.
+    of_worker = NoReadableImage(f'Caught it. Original Traceback:\n{message}')
+    assert of_worker.skipped == message.splitlines()[1:]
+    assert of_worker.skipped[0] == f'{tmp_path}/x12.png: the file is empty'
 
 
 def test_no_replacement_in_test_mode(tmp_path: Path) -> None:

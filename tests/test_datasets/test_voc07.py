@@ -84,3 +84,23 @@ def test_bad_lists_are_refused(tmp_path: Path) -> None:
         lines.write('000002 -1\n')
     with pytest.raises(ValueError, match='line 4: 000002 is already listed'):
         VOC07(str(root), 'trainval')
+
+
+def test_lists_with_a_byte_order_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_lists(tmp_path / 'voc', dict(cow=['1', '-1', '0']))
+    for path in (root / 'ImageSets/Main').iterdir():
+        text = path.read_text()
+        path.write_text(text, encoding='utf-8-sig')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    dataset = VOC07('~/voc', 'trainval')
+    assert dataset.get_data_info(0)['gt_label'].sum() == 1
+
+
+def test_names_that_lead_out_of_the_folder(tmp_path: Path) -> None:
+    root = write_lists(tmp_path, {})
+    for path in (root / 'ImageSets/Main').iterdir():
+        path.write_text(path.read_text().replace('000002', '../../secret'))
+    with pytest.raises(ValueError, match="'../../secret.jpg' leads out of"):
+        VOC07(str(root), 'trainval')

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from swav_plugin.datasets import ImageFolder
+from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import (
     describe_data,
     describe_model,
@@ -142,3 +143,12 @@ def test_models_are_described() -> None:
     )
     swav.head.requires_grad_(False)
     assert f'({count - 3020 * 8:,} of them trained)' in describe_model(swav)
+
+
+def test_log_file_takes_names_of_any_bytes(tmp_path: Path) -> None:
+    runner = object.__new__(CommandRunner)
+    runner._experiment_name = 'names'
+    log_file = tmp_path / 'names.log'
+    logger = runner.build_logger('INFO', str(log_file))
+    logger.info('unreadable: caf\udce9.jpg')
+    assert 'unreadable: caf\\udce9.jpg' in log_file.read_text()

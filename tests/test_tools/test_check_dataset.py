@@ -26,15 +26,15 @@ def test_report_and_exit_code(tmp_path: Path) -> None:
     done = run('folder', str(tmp_path))
     assert (done.returncode, done.stdout) == (
         0,
-        f'folder in {tmp_path}\n  all: 2 images of 2 classes\n'
-        'Nothing is missing.\n',
+        f'folder in {tmp_path}\n  all: 2 images of 2 classes, in 2 folders; '
+        'left out: nothing\nNothing is missing.\n',
     )
     done = run('folder', str(tmp_path), '--decode')
     assert (done.returncode, done.stdout) == (
         1,
-        f'folder in {tmp_path}\n  all: 2 images of 2 classes\n'
-        f'Problem: {tmp_path}/cat/1.jpg: not an image of a format that '
-        'Pillow knows\n',
+        f'folder in {tmp_path}\n  all: 2 images of 2 classes, in 2 folders; '
+        f'left out: nothing\nProblem: {tmp_path}/cat/1.jpg: not an image of a '
+        'format that is read\n',
     )
     done = run('imagenet', str(tmp_path), '--any-size')
     assert done.returncode == 1 and "train' is not a folder" in done.stdout

@@ -426,6 +426,56 @@ def test_voc12aug(tmp_path: Path, run: Run, refuse: Run) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    'name', ['../../JPEGImages/1', '../JPEGImages/1', '{root}/stolen']
+)
+@pytest.mark.parametrize('mark', ['', '\ufeff'])
+def test_voc12aug_writes_nothing_outside_its_folder(
+    tmp_path: Path, run: Run, refuse: Run, name: str, mark: str
+) -> None:
+    io = pytest.importorskip('scipy.io')
+    name = name.format(root=tmp_path)
+    voc = touch(tmp_path / 'VOC2012', 'JPEGImages/1.png')
+    sbd = touch(tmp_path / 'sbd', 'cls/none')
+    for folder, lines in (
+        (voc / 'ImageSets/Segmentation', '0\n'),
+        (sbd, f'{mark}{name}\n'),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        for split in ('train', 'val'):
+            (folder / f'{split}.txt').write_text(lines, encoding='utf-8')
+    source = Path(f'{sbd}/cls/{name}.mat')
+    if name[0] == '/':
+        source = Path(f'{name}.mat')
+    source.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros((4, 5), np.uint8)
+    io.savemat(source, dict(GTcls=dict(Segmentation=mask)))
+    before = sorted(tmp_path.rglob('*'))
+    assert f"'{name}.mat' leads out of" in refuse('voc12aug', voc, sbd)
+    assert sorted(tmp_path.rglob('*')) == before
+    assert (voc / 'JPEGImages/1.png').read_bytes() == b'?'
+
+
+def test_lists_name_no_images_outside_their_folder(
+    tmp_path: Path, refuse: Run
+) -> None:
+    root = touch(tmp_path / 'data', 'a/1.jpg')
+    touch(tmp_path, 'secret.jpg')
+    for split in ('train', 'val'):
+        content = dict(
+            images=[dict(id=0, file_name='../secret.jpg')],
+            annotations=[dict(image_id=0, category_id=0)],
+            categories=[dict(id=0)],
+        )
+        (root / f'{split}2018.json').write_text(json.dumps(content))
+        folder = root / 'trainvalsplit_places205'
+        folder.mkdir(exist_ok=True)
+        (folder / f'{split}_places205.csv').write_text('../secret.jpg 0\n')
+    for name in ('inaturalist2018', 'places205'):
+        assert "'../secret.jpg' leads out" in refuse(name, root)
+    assert not (root / 'meta').exists()
+
+
 # VOC07
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from swav_plugin.checkpoints.atomic import open_atomic
+from swav_plugin.datasets.transforms.pillow_files import open_image
 
 # Ids of the 19 evaluated classes, in the order of their train ids. All others
 # become 255 (cityscapesScripts, helpers/labels.py).
@@ -51,7 +52,8 @@ def train_ids(ids: np.ndarray) -> np.ndarray:
 
 def convert(root: Path) -> None:
     """Write the missing masks."""
-    sources = sorted(root.glob('gtFine/*/*/*_gtFine_labelIds.png'))
+    # [!.]: without the copies that a Mac leaves, ._NAME.
+    sources = sorted(root.glob('gtFine/*/*/[!.]*_gtFine_labelIds.png'))
     if not sources:
         raise FileNotFoundError(
             f'there are no {root}/gtFine/SPLIT/CITY/*_gtFine_labelIds.png.'
@@ -63,7 +65,7 @@ def convert(root: Path) -> None:
         )
         if target.exists():
             continue
-        with Image.open(source) as img:
+        with open_image(source, ['PNG']) as img:
             ids = np.asarray(img)
         try:
             mask = Image.fromarray(train_ids(ids))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from swav_plugin.datasets import ImageFolder
+from swav_plugin.datasets.image_search import class_names
 from swav_plugin.datasets.list_file import write_list
 
 # SimCLR's lists (google-research/simclr, imagenet_subsets), by the checksums
@@ -55,7 +56,7 @@ def write_lists(root: Path, devkit: Path | None) -> None:
     wnids, train = read_classes(root / 'train')
     if devkit is not None:
         val = flat_val(root / 'val', wnids, devkit)
-    elif any(path.is_dir() for path in (root / 'val').iterdir()):
+    elif class_names(root / 'val'):
         val_wnids, val = read_classes(root / 'val')
         if val_wnids != wnids:
             other = min(set(wnids) ^ set(val_wnids))

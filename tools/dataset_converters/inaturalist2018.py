@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from swav_plugin.datasets.check import read_coco
-from swav_plugin.datasets.list_file import write_list
+from swav_plugin.datasets.list_file import path_inside, write_list
 
 
 def read_annotations(path: Path) -> list[tuple[str, int]]:
@@ -52,6 +52,8 @@ def convert(root: Path) -> None:
     """Write both lists."""
     for split in ('train', 'val'):
         images = read_annotations(root / f'{split}2018.json')
+        for path, _ in images:
+            path_inside(root, path)
         print(write_list(root / f'meta/{split}.txt', images, root))
 
 

@@ -10,7 +10,7 @@ ROOT.
 import argparse
 from pathlib import Path
 
-from swav_plugin.datasets.list_file import read_list, write_list
+from swav_plugin.datasets.list_file import path_inside, read_list, write_list
 
 
 def convert(root: Path, images: str) -> None:
@@ -21,6 +21,7 @@ def convert(root: Path, images: str) -> None:
         for path, label in read_list(str(source)):
             if label is None:
                 raise ValueError(f'{source} has no labels.')
+            path_inside(root / images, path)
             lines.append((f'{images}/{path}', label))
         print(write_list(root / f'meta/{split}.txt', lines, root))
 

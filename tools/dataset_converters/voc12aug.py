@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from swav_plugin.checkpoints.atomic import new_folder, write_atomic
+from swav_plugin.datasets.list_file import open_text, path_inside
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -29,25 +30,24 @@ def read_mask(path: Path) -> np.ndarray:
     return mask
 
 
+def read_names(folder: Path) -> set[str]:
+    """Read the names of the images in train.txt and val.txt."""
+    names: set[str] = set()
+    for split in ('train', 'val'):
+        with open_text(folder / f'{split}.txt') as file:
+            names.update(file.read().split())
+    return names
+
+
 def convert(voc: Path, sbd: Path) -> None:
     """Write the masks, then their list."""
     lists = voc / 'ImageSets/Segmentation'
-    of_voc = {
-        name
-        for split in ('train', 'val')
-        for name in (lists / f'{split}.txt').read_text().split()
-    }
-    of_sbd = {
-        name
-        for split in ('train', 'val')
-        for name in (sbd / f'{split}.txt').read_text().split()
-    }
-    names = sorted(of_sbd - of_voc)
+    names = sorted(read_names(sbd) - read_names(lists))
     with new_folder(voc / 'SegmentationClassAug') as folder:
         folder.mkdir()
         for name in names:
-            mask = read_mask(sbd / f'cls/{name}.mat')
-            Image.fromarray(mask).save(folder / f'{name}.png')
+            mask = read_mask(path_inside(sbd / 'cls', f'{name}.mat'))
+            Image.fromarray(mask).save(path_inside(folder, f'{name}.png'))
     write_atomic(lists / 'aug.txt', ''.join(f'{name}\n' for name in names))
     print(f'{lists / "aug.txt"}: {len(names):,} images')
 

@@ -98,7 +98,7 @@ def check(
             f'{", ".join(NAMES)}.'
         )
     known = _SETS[name]
-    root = str(Path(root))
+    root = str(Path(os.path.expanduser(root)))
     lines: list[str] = []
     digest = hashlib.sha256()
     try:
@@ -108,7 +108,8 @@ def check(
             lines.append(describe_split(split))
             files = [*split.images, *split.masks, *split.others]
             for path, size in zip(files, check_files(files)):
-                digest.update(f'{path.removeprefix(root)} {size}\n'.encode())
+                line = f'{path.removeprefix(root)} {size}\n'
+                digest.update(line.encode(errors='surrogateescape'))
             for path in split.others:
                 digest.update(Path(path).read_bytes())
             if known.num_images and not any_size:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..list_file import open_text
 from ..voc07 import CLASSES as VOC_CLASSES
 from ..voc07 import VOC07
 from .labels import CONVERTERS
@@ -48,7 +49,8 @@ def _image_names(
     """Read a list of VOC: file names without folder and extension."""
     if not list_file.is_file():
         raise FileNotFoundError(f'there is no {list_file}; {hint}.')
-    names = list_file.read_text().split()
+    with open_text(list_file) as lines:
+        names = lines.read().split()
     if not names:
         raise ValueError(f'{list_file} has no lines.')
     if len(set(names)) < len(names):
@@ -208,7 +210,8 @@ def read_cityscapes(root: Path, any_size: bool) -> Iterator[DatasetSplit]:
     """Read train and val: images and masks with the 19 classes."""
     for name in ('train', 'val'):
         folder = root / 'leftImg8bit' / name
-        images = sorted(folder.glob('*/*_leftImg8bit.png'))
+        # [!.]: without the copies that a Mac leaves, ._NAME.
+        images = sorted(folder.glob('*/[!.]*_leftImg8bit.png'))
         if not images:
             raise FileNotFoundError(
                 f'there are no images {folder}/CITY/*_leftImg8bit.png.'

@@ -11,6 +11,8 @@ from pathlib import Path
 from torchvision.datasets import CIFAR10
 
 from ..image_folder import ImageFolder
+from ..image_search import class_names
+from ..list_file import normal
 from .split import DatasetSplit
 
 CONVERTERS = 'tools/dataset_converters'
@@ -38,7 +40,7 @@ def read_imagenet_subset(
         f'write it with {CONVERTERS}/imagenet.py',
     )
     for path, label in zip(split.images, labels):
-        folder = Path(path).relative_to(root / 'train').parts[0]
+        folder = normal(Path(path).relative_to(root / 'train').parts[0])
         if folder != train.classes[label]:
             raise ValueError(
                 f'{list_file} gives {path} label {label}, which is that of '
@@ -52,7 +54,7 @@ def read_imagenet_subset(
 def _imagenet_val(root: Path, train: DatasetSplit) -> DatasetSplit:
     """Read val, from class folders or a list."""
     folder = root / 'val'
-    if folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir()):
+    if folder.is_dir() and class_names(folder):
         val = _class_folders('val', folder)
         _check_same_classes(train, val)
         return val
@@ -151,7 +153,8 @@ def _class_folders(name: str, root: Path) -> DatasetSplit:
         empty = min(set(range(len(classes))) - used)
         raise ValueError(f'{root / classes[empty]} has no images.')
     images = [info['img_path'] for info in infos]
-    return DatasetSplit(name, images, classes, used)
+    note = f', in {dataset.found[0].describe_rest()}'
+    return DatasetSplit(name, images, classes, used, note=note)
 
 
 def _listed(

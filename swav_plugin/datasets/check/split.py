@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ..transforms.loading import UnreadableImage, read_rgb
+from ..transforms.pillow_files import open_image
 
 IGNORED = 255  # in masks: the pixel has no class
 
@@ -126,7 +126,7 @@ def check_pixels(split: DatasetSplit) -> None:
 def _check_mask(path: str, shape: tuple[int, ...], num_classes: int) -> None:
     """Refuse a mask of another size than its image, or of unknown classes."""
     try:
-        with Image.open(path) as img:
+        with open_image(path) as img:
             mask = np.asarray(img)
     except (OSError, SyntaxError) as error:
         raise UnreadableImage(path, f'{error}') from error

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swav_plugin.registry import TRANSFORMS
 
-from .loading import EncodedImage, read_rgb
+from .loading import EncodedImage, check_rgb, read_rgb
 from .view_params import HEIGHT, LEFT, SIZE, TOP, WIDTH
 
 # How many pixels of an image, along each side, a pixel of a view needs at
@@ -34,6 +34,7 @@ class PackViews(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack results['img'], (h, w, 3) arrays."""
+        check_rgb(results, 'PackViews')
         img = results['img']
         inputs: Any
         if 'view_params' in results:

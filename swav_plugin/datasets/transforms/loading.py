@@ -1,6 +1,7 @@
 """Read an image file into RGB, whatever its kind."""
 
 import io
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from mmcv.transforms import BaseTransform
 from PIL import Image, UnidentifiedImageError
 
 from swav_plugin.registry import TRANSFORMS
+
+from .pillow_files import ValueRange, open_image, to_rgb
 
 # A segment of a JPEG file: marker and length and, if it is a frame header,
 # bits, height, width and number of components.
@@ -38,19 +41,27 @@ class UnreadableImage(RuntimeError):
         return f'{self.path}: {self.reason}'
 
 
-def read_rgb(path: str | os.PathLike) -> np.ndarray:
+def read_rgb(
+    path: str | os.PathLike, value_range: ValueRange | None = None
+) -> np.ndarray:
     """Read an image file as Pillow's convert('RGB') shows it.
 
     Grayscale, palette and CMYK images become RGB; transparency is dropped,
-    not blended. 16-bit values keep their high byte. The EXIF orientation is
-    not applied, as in upstream.
+    not blended. 16-bit values keep their high byte, and in general values of
+    more than 8 bits their highest 8. The EXIF orientation is not applied, in
+    any format, as in upstream. `pillow_files` has the rules.
+
+    Args:
+        path: The file.
+        value_range: As in `LoadImage`.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
         UnreadableImage: The file is missing, empty, truncated, damaged, not
-            an image, or has values of unknown range.
+            an image, has values of unknown range or bands that are not
+            colors, or is of a kind that Pillow misreads.
     """
     try:
         with open(path, 'rb') as file:
@@ -58,8 +69,8 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
         pixels = _decode_jpeg(data)
         if pixels is not None:
             return pixels
-        with Image.open(io.BytesIO(data)) as img:
-            return np.array(to_rgb(img))
+        with open_image(io.BytesIO(data)) as img:
+            return np.array(to_rgb(img, value_range, os.fspath(path)))
     except MemoryError:
         raise
     # Pillow's decoders raise nearly anything on damaged files.
@@ -103,28 +114,15 @@ def _is_plain_jpeg(data: bytes) -> bool:
     return False
 
 
-def to_rgb(img: Image.Image) -> Image.Image:
-    """Convert an opened image of any mode to mode RGB."""
-    if img.mode.startswith('I'):
-        # 16-bit grayscale, which convert('RGB') would clip at 255. Pillow
-        # itself keeps the high byte of 16-bit color images.
-        values = np.asarray(img)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError('integer values outside 0 ... 65535')
-        img = Image.fromarray((values >> 8).astype(np.uint8))
-    elif img.mode == 'F':
-        raise ValueError('floating point values have no known range')
-    elif img.mode == 'P' and 'transparency' in img.info:
-        img = img.convert('RGBA')  # straight to RGB, Pillow would warn
-    return img if img.mode == 'RGB' else img.convert('RGB')
-
-
 def _reason(path: str | os.PathLike, error: Exception) -> str:
     """Say in words why a file could not be read."""
     if isinstance(error, UnidentifiedImageError):
         if os.path.getsize(path) == 0:
             return 'the file is empty'
-        return 'not an image of a format that Pillow knows'
+        with open(path, 'rb') as file:
+            if file.read(4) in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'):
+                return 'a TIFF of a kind that Pillow cannot read'
+        return 'not an image of a format that is read'
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f'{error}' or type(error).__name__
@@ -178,7 +176,7 @@ def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
     try:
         with open(path, 'rb') as file:
             data = file.read()
-        with Image.open(io.BytesIO(data), formats=['JPEG']) as img:
+        with open_image(io.BytesIO(data), ['JPEG']) as img:
             if not data.endswith(b'\xff\xd9') or not _has_usual_colors(img):
                 return None
             return EncodedImage(
@@ -200,6 +198,8 @@ def _has_usual_colors(img: Any) -> bool:
 class LoadImage(BaseTransform):
     """Read results['img_path'] into results['img']: (H, W, 3) uint8 RGB.
 
+    results['channel_order'] is 'rgb' then, which transforms ask for.
+
     `read_rgb` says how each kind of file becomes RGB and what is an error. An
     image that is there already (`ImageFolder(in_memory=True)`) stays.
 
@@ -208,17 +208,68 @@ class LoadImage(BaseTransform):
             on_device=True: the data preprocessor decodes them, with nvJPEG on
             CUDA. Pixels then differ a little, and a file that is damaged
             inside stops the run instead of being replaced.
+        value_range: Lowest and highest value of images with more than 8 bits
+            for a value, which become black and white, such as (0, 4095) for
+            the 12 bits of a camera. None for what the type of the values can
+            hold: 0 to 65535 for 16 bits. Without it, values of unknown range
+            are an error: floating-point and negative ones. Files that say
+            what their largest value is (JPEG 2000, PGM and PPM) keep it.
+
+    Raises:
+        ValueError: `value_range` is not two numbers in ascending order.
     """
 
-    def __init__(self, decode_on_device: bool = False) -> None:
+    def __init__(
+        self,
+        decode_on_device: bool = False,
+        value_range: ValueRange | None = None,
+    ) -> None:
+        if value_range is not None:
+            low, high = value_range
+            if not -math.inf < low < high < math.inf:
+                raise ValueError(
+                    f'LoadImage got value_range={value_range}; give the '
+                    'lowest and the highest value, such as (0, 4095).'
+                )
         self.decode_on_device = decode_on_device
+        self.value_range = value_range
 
     def transform(self, results: dict) -> dict:
-        """Add 'img', and its height and width as 'ori_shape', 'img_shape'."""
+        """Add 'img', its order, and its height and width under two names."""
         img = results.get('img')
+        if img is not None:
+            check_rgb(results, 'LoadImage')
         if img is None and self.decode_on_device:
             img = read_encoded(results['img_path'])
         if img is None:
-            img = read_rgb(results['img_path'])
+            img = read_rgb(results['img_path'], self.value_range)
         shape = img.shape[:2]
-        return dict(results, img=img, ori_shape=shape, img_shape=shape)
+        return dict(
+            results,
+            img=img,
+            channel_order='rgb',
+            ori_shape=shape,
+            img_shape=shape,
+        )
+
+
+def check_rgb(results: dict, name: str) -> None:
+    """Raise ValueError unless results['img'] is known to be RGB.
+
+    `LoadImage` sets results['channel_order']. Arrays that come from no file,
+    such as those of CIFAR-10, are RGB.
+
+    Args:
+        results: Of the transforms so far.
+        name: Who needs RGB.
+    """
+    order = results.get('channel_order')
+    if order != 'rgb' and (order is not None or results.get('img_path')):
+        says = f'says {order!r}' if order else 'does not say its channel order'
+        raise ValueError(
+            f'{name} takes RGB images, but the loader of '
+            f"{results.get('img_path')} {says}; mmcv's LoadImageFromFile "
+            "gives BGR. Use dict(type='LoadImage'), or set "
+            "results['channel_order'] = 'rgb' in a loader of your own that "
+            'gives RGB.'
+        )

@@ -17,6 +17,7 @@ from swav_plugin.registry import TRANSFORMS
 from ..sampler import SampleKey
 from . import cpu_ops, pillow_ops
 from .crop import RandomFlip, RandomResizedCrop
+from .loading import check_rgb
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import sample_key
 from .view_params import Recipe, draw_view_params
@@ -145,6 +146,7 @@ class MultiCrop(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Replace results['img'], (H, W, 3), with a list of V views of it."""
+        check_rgb(results, 'MultiCrop')
         img = results['img']
         shape: tuple = getattr(img, 'shape', ())
         dtype = getattr(img, 'dtype', None)

@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 
 from swav_plugin.registry import TRANSFORMS, build_transforms
 
+from .loading import check_rgb
 from .randomness import (
     RandomTransform,
     global_generators_from,
@@ -75,6 +76,7 @@ class MultiView(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Replace results['img'], (H, W, 3), with a list of V views of it."""
+        check_rgb(results, 'MultiView')
         img = results['img'].view()
         img.flags.writeable = False
         streams = Streams(sample_key(results.get('sample_idx')))

@@ -8,9 +8,9 @@ import mmcv
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from PIL import Image
 from torch.utils.data import DataLoader
 
+from swav_plugin.datasets.transforms.pillow_files import open_image
 from swav_plugin.registry import HOOKS
 
 
@@ -69,7 +69,7 @@ class PicturesHook(Hook):
             draw_gt=False,
             out_file=str(lossless),
         )
-        with Image.open(lossless) as drawn:
+        with open_image(lossless, ['PNG']) as drawn:
             drawn.thumbnail((self.max_width_px, drawn.height))  # width only
             drawn.convert('RGB').save(path, quality=85)
         lossless.unlink()

@@ -1,14 +1,17 @@
-"""Tell the user which images could not be read."""
+"""Tell the user which images could not be read, and stop if they are many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import all_gather_object, is_main_process
+from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.runner import Runner
 
+from swav_plugin.datasets.image_folder import NoReadableImage
 from swav_plugin.registry import HOOKS
 
+from ..errors import UsageError
 from .replaceable import ReplaceableHook
 
 
@@ -17,18 +20,31 @@ class SkippedImagesHook(ReplaceableHook):
     """Count the images that the data pipeline replaced by others.
 
     The pipeline notes them as ``data_samples[i].skipped``, a list of
-    'path: reason'. After each pass over the data (in runs by epoch and by
-    iteration alike) and at the end, the ranks put their lists together: the
-    log warns with the count and the first names, and
-    ``skipped_images.txt`` in the work directory gets each new entry.
+    'path: reason'. The ranks put their lists together after each pass over
+    the data (in runs by epoch and by iteration alike), at the end and, so
+    that a bad set stops early, after 1, 2, 4, 8, ... iterations:
+    ``skipped_images.txt`` in the work directory gets each new entry. After a
+    pass the log warns with the count and the first names.
 
     Args:
         num_names: How many names the log shows.
+        max_share: The run stops as soon as more than this share of all files
+            of the training set has turned out to be unreadable. One alone
+            never stops it; 1 for never.
     """
 
-    def __init__(self, num_names: int = 5) -> None:
+    def __init__(self, num_names: int = 5, max_share: float = 0.05) -> None:
+        if not 0 <= max_share <= 1:
+            raise ValueError(
+                f'SkippedImagesHook got max_share={max_share}; give a share '
+                'of the images, from 0 to 1.'
+            )
         self.num_names = num_names
-        self._skipped: list[str] = []
+        self.max_share = max_share
+        self._num_iters = 0
+        self._own: list[str] = []  # of this rank, since the last merge
+        self._unreported: set[str] = set()  # of all ranks
+        self._all: set[str] = set()
 
     def after_train_iter(
         self,
@@ -39,41 +55,125 @@ class SkippedImagesHook(ReplaceableHook):
     ) -> None:
         """Collect this batch; report when all data have been seen once."""
         for sample in _data_samples(data_batch):
-            self._skipped += sample.get('skipped') or []
+            self._own += sample.get('skipped') or []
+        self._num_iters += 1
         if self.every_n_train_iters(runner, len(runner.train_dataloader)):
+            self._merge(runner)
             self._report(runner, runner.iter + 1)
+        elif self._num_iters & (self._num_iters - 1) == 0:
+            self._merge(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Report what came after the last full pass."""
+        self._merge(runner)
         self._report(runner, runner.iter)
 
-    def _report(self, runner: Runner, num_iters: int) -> None:
-        """Merge the lists of all ranks, log and store them."""
-        skipped = {
+    def _merge(self, runner: Runner) -> None:
+        """Put the lists of all ranks together, store and count them.
+
+        Raises:
+            UsageError: They are too many; on all ranks, after all is stored.
+        """
+        found = {
             entry
-            for entries in all_gather_object(self._skipped)
+            for entries in all_gather_object(self._own)
             for entry in entries
         }
-        self._skipped = []
-        if not skipped or not is_main_process():
+        self._own = []
+        if not found:
             return
-        names = sorted(skipped)
-        file = Path(runner.work_dir) / 'skipped_images.txt'
-        shown = '; '.join(names[: self.num_names])
-        more = '; ...' if len(names) > self.num_names else ''
-        # mmengine drops a warning that repeats an earlier one word for word.
-        runner.logger.warning(
-            f'Iteration {num_iters}: unreadable images since the last count: '
-            f'{len(names)}. Others took their place; all are listed in '
-            f'{file}: {shown}{more}'
-        )
-        # File names need not be valid UTF-8. A resumed run continues the file.
-        with open(
-            file, 'a+', encoding='utf-8', errors='surrogateescape'
-        ) as out:
-            out.seek(0)
-            known = set(out.read().split('\n'))
-            out.writelines(f'{name}\n' for name in names if name not in known)
+        self._unreported |= found
+        self._all |= found
+        if is_main_process():
+            _store(runner, found)
+        num_images = _num_images(runner.train_dataloader)
+        if len(self._all) > max(1, self.max_share * num_images):
+            barrier()  # or a rank that ends could take rank 0 with it
+            raise UsageError(
+                f'{len(self._all):,} of {num_images:,} images cannot be read, '
+                f'more than max_share={self.max_share:g} of them: '
+                f'{self._shown(self._all)} All are listed in '
+                f'{_list_file(runner)}. Repair or remove them, or set '
+                'max_share of SkippedImagesHook '
+                '(default_hooks.skipped_images.max_share=0.2).'
+            )
+
+    def _report(self, runner: Runner, num_iters: int) -> None:
+        """Log what was skipped since the last time."""
+        if self._unreported and is_main_process():
+            # mmengine drops a warning that equals an earlier one.
+            runner.logger.warning(
+                f'Iteration {num_iters}: unreadable images since the last '
+                f'count: {len(self._unreported)}. Others took their place; '
+                f'all are listed in {_list_file(runner)}: '
+                f'{self._shown(self._unreported)}'
+            )
+        self._unreported.clear()
+
+    def _shown(self, entries: Iterable[str]) -> str:
+        """Return the first few of the entries."""
+        names = sorted(entries)
+        more = '; ...' if len(names) > self.num_names else '.'
+        return '; '.join(names[: self.num_names]) + more
+
+    def store_own(self, runner: Runner, others: Iterable[str] = ()) -> None:
+        """Store what this rank has not merged yet, without the other ranks.
+
+        Args:
+            runner: The Runner.
+            others: More entries.
+        """
+        _store(runner, {*self._own, *others})
+        self._own = []
+
+
+@contextmanager
+def skipped_images_stored(runner: Runner) -> Iterator[None]:
+    """Let `SkippedImagesHook` store its list also if training fails.
+
+    Raises:
+        UsageError: In place of a `NoReadableImage`.
+    """
+    try:
+        yield
+    except BaseException as error:
+        others = error.skipped if isinstance(error, NoReadableImage) else []
+        for hook in runner.hooks:
+            if isinstance(hook, SkippedImagesHook):
+                hook.store_own(runner, others)
+        if others:
+            raise UsageError(
+                f'{len(others)} images drawn one after another cannot be '
+                f'read, such as {others[-1]}; the list is in '
+                f'{_list_file(runner)}.'
+            ) from error
+        raise
+
+
+def _list_file(runner: Runner) -> Path:
+    """Return the file that lists unreadable images."""
+    return Path(runner.work_dir) / 'skipped_images.txt'
+
+
+def _store(runner: Runner, entries: set[str]) -> None:
+    """Add entries to the list, each once; a resumed run continues it."""
+    if not entries:
+        return
+    # File names need not be valid UTF-8.
+    with open(
+        _list_file(runner), 'a+', encoding='utf-8', errors='surrogateescape'
+    ) as out:
+        out.seek(0)
+        known = set(out.read().split('\n'))
+        out.writelines(f'{entry}\n' for entry in sorted(entries - known))
+
+
+def _num_images(loader: Any) -> int:
+    """Return the number of images in a set, however often it is repeated."""
+    dataset = loader.dataset
+    while hasattr(dataset, 'dataset'):  # mmengine's RepeatDataset
+        dataset = dataset.dataset
+    return len(dataset)
 
 
 def _data_samples(data_batch: Any) -> Sequence:

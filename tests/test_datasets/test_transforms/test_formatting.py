@@ -28,6 +28,7 @@ def test_views_and_meta_information() -> None:
         dict(
             img=list(views),
             img_path='a.jpg',
+            channel_order='rgb',
             gt_label=3,
             other=1,
             sample_idx=SampleKey(7, 2, 31),
@@ -54,7 +55,8 @@ def test_views_and_meta_information() -> None:
 def test_one_image_without_label() -> None:
     img = np.zeros((4, 5, 3), np.uint8)
     img.flags.writeable = False
-    packed = PackViews()(dict(img=img, img_path='a.jpg', sample_idx=0))
+    results = dict(img=img, img_path='a.jpg', channel_order='rgb')
+    packed = PackViews()(dict(results, sample_idx=0))
     assert packed['inputs'].shape == (3, 4, 5)
     packed['inputs'][:] = 1  # a tensor of its own
     assert not img.any()
@@ -72,7 +74,8 @@ def test_whole_image_and_its_views_for_the_device() -> None:
     img = rng.integers(256, size=(40, 60, 3), dtype=np.uint8)
     img.flags.writeable = False
     params = rng.random((5, NUM_PARAMS))
-    packed = PackViews()(dict(img=img, view_params=params, img_path='a.jpg'))
+    results = dict(img=img, img_path='a.jpg', channel_order='rgb')
+    packed = PackViews()(dict(results, view_params=params))
     assert packed['inputs'].pixels is img
     np.testing.assert_array_equal(packed['inputs'].params, params)
     assert packed['data_samples'].img_path == 'a.jpg'

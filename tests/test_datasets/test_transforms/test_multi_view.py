@@ -210,7 +210,7 @@ def test_image_is_decoded_once_and_never_copied(
     write_image(tmp_path / '0.png', seed=0)
     decoded = []
 
-    def read_rgb(path: str) -> np.ndarray:
+    def read_rgb(path: str, value_range: None) -> np.ndarray:
         decoded.append(image())
         return decoded[-1]
 

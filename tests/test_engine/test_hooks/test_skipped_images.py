@@ -3,10 +3,17 @@
 import logging
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from mmengine.dataset import RepeatDataset
 from mmpretrain.structures import DataSample
+from torch.utils.data import DataLoader
 
+from swav_plugin.datasets.image_folder import ImageFolder, NoReadableImage
 from swav_plugin.engine import SkippedImagesHook
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from tests.distributed import run_on_ranks
 
 
@@ -29,25 +36,48 @@ def batch(*skipped: list[str]) -> dict:
     )
 
 
-def train(
-    work_dir: str, batches: list[dict], batches_per_pass: int = 2
-) -> list[str]:
-    """Show the hook some batches; return what it logged."""
+class Loader(list):
+    """Some batches of a set of images."""
+
+    def __init__(self, num_batches: int, dataset: Any) -> None:
+        super().__init__([None] * num_batches)
+        self.dataset = dataset
+
+
+def fake_runner(
+    work_dir: str, hook: SkippedImagesHook, loader: Loader
+) -> SimpleNamespace:
+    """What the hook needs of a Runner."""
     records = Records()
     logger = logging.Logger('skipped')
     logger.addHandler(records)
-    runner = SimpleNamespace(
+    return SimpleNamespace(
         iter=0,
-        train_dataloader=[None] * batches_per_pass,
+        train_dataloader=loader,
         work_dir=work_dir,
         logger=logger,
+        messages=records.messages,
+        hooks=[hook],
     )
+
+
+def train(
+    work_dir: str,
+    batches: list[dict],
+    batches_per_pass: int = 2,
+    num_images: int = 1000,
+) -> list[str]:
+    """Show the hook some batches; return what it logged."""
     hook = SkippedImagesHook(num_names=2)
-    for index, data_batch in enumerate(batches):
-        hook.after_train_iter(runner, index, data_batch)
-        runner.iter += 1
-    hook.after_train(runner)
-    return records.messages
+    runner = fake_runner(
+        work_dir, hook, Loader(batches_per_pass, range(num_images))
+    )
+    with skipped_images_stored(runner):
+        for index, data_batch in enumerate(batches):
+            hook.after_train_iter(runner, index, data_batch)
+            runner.iter += 1
+        hook.after_train(runner)
+    return runner.messages
 
 
 def test_each_pass_is_reported_and_each_file_stored_once(
@@ -73,10 +103,10 @@ def test_each_pass_is_reported_and_each_file_stored_once(
     ]
     assert messages[0].endswith(': a: x; b: y; ...')
     file = tmp_path / 'skipped_images.txt'
-    assert file.read_text() == 'a: x\nb: y\nc: z\nd: w\n'
+    assert file.read_text() == 'b: y\na: x\nc: z\nd: w\n'
     # A resumed run adds to it.
     train(str(tmp_path), [batch(['d: w', 'e: v'])])
-    assert file.read_text() == 'a: x\nb: y\nc: z\nd: w\ne: v\n'
+    assert file.read_text() == 'b: y\na: x\nc: z\nd: w\ne: v\n'
 
 
 def test_nothing_skipped_leaves_no_trace(tmp_path: Path) -> None:
@@ -102,3 +132,116 @@ def test_ranks_are_put_together(tmp_path: Path) -> None:
     assert 'since the last count: 3.' in messages[0]
     file = tmp_path / 'skipped_images.txt'
     assert file.read_text() == '0: x\n1: x\nsame: y\n'
+
+
+# Too many
+
+
+def test_more_than_the_share_stop_the_run(tmp_path: Path) -> None:
+    bad = [batch([f'{i}: x']) for i in range(6)]
+    # 5 of 100 are 5 %, and may be met again.
+    train(str(tmp_path), bad[:5] * 2, num_images=100)
+    file = tmp_path / 'skipped_images.txt'
+    assert file.read_text() == '0: x\n1: x\n2: x\n3: x\n4: x\n'
+    file.unlink()
+    with pytest.raises(
+        UsageError,
+        match=r'6 of 100 images cannot be read, more than max_share=0.05 of '
+        r'them: 0: x; 1: x; ... All are listed in .*/skipped_images.txt',
+    ):
+        train(str(tmp_path), bad, num_images=100)
+    assert len(file.read_text().splitlines()) == 6
+
+
+def test_one_image_never_stops_a_run(tmp_path: Path) -> None:
+    train(str(tmp_path), [batch(['a: x'])] * 9, num_images=4)
+    with pytest.raises(UsageError, match='2 of 4 images cannot be read'):
+        train(str(tmp_path), [batch(['a: x', 'b: y'])], num_images=4)
+
+
+def test_a_long_pass_stops_early(tmp_path: Path) -> None:
+    seen = []
+
+    def batches() -> Any:
+        for number in range(1000):
+            seen.append(number)
+            yield batch([f'{number}: x'], [f'{number}b: x'])
+
+    with pytest.raises(UsageError, match='128 of 2,000 images'):
+        train(str(tmp_path), batches(), 1000, num_images=2000)
+    # 100 are allowed, which 50 iterations find, and 64 is a power of two.
+    assert len(seen) == 64
+
+
+def test_share_is_of_the_images_of_a_repeated_set(tmp_path: Path) -> None:
+    (tmp_path / 'd').mkdir()
+    for number in range(10):
+        (tmp_path / f'd/{number}.jpg').touch()
+    dataset = RepeatDataset(ImageFolder(tmp_path / 'd'), times=100)
+    hook = SkippedImagesHook()
+    runner = fake_runner(str(tmp_path), hook, Loader(1, dataset))
+    with pytest.raises(UsageError, match='2 of 10 images cannot be read'):
+        hook.after_train_iter(runner, 0, batch(['a: x', 'b: x']))
+
+
+def test_a_share_of_one_lets_everything_pass(tmp_path: Path) -> None:
+    hook = SkippedImagesHook(max_share=1)
+    runner = fake_runner(str(tmp_path), hook, Loader(1, range(2)))
+    hook.after_train_iter(runner, 0, batch(['a: x', 'b: x']))
+    with pytest.raises(ValueError, match='max_share=5; give a share'):
+        SkippedImagesHook(max_share=5)
+
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
+def test_list_is_stored_if_something_else_ends_the_run(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    def batches() -> Any:
+        yield from [batch([])] * 2
+        yield batch(['late: x'])
+        raise error('stop')
+
+    with pytest.raises(error, match='stop'):
+        train(str(tmp_path), batches(), 99)
+    file = tmp_path / 'skipped_images.txt'
+    assert file.read_text() == 'late: x\n'
+
+
+@pytest.mark.parametrize('is_from_worker', [False, True])
+def test_list_is_stored_if_nothing_can_be_read(
+    tmp_path: Path, is_from_worker: bool
+) -> None:
+    for number in range(3):
+        (tmp_path / f'{number}.jpg').touch()
+    dataset = ImageFolder(tmp_path, [dict(type='LoadImage')])
+
+    def batches() -> Any:
+        yield batch(['other: x'])
+        if is_from_worker:
+            next(iter(DataLoader(dataset, num_workers=1)))
+        yield dataset[0]
+
+    with pytest.raises(
+        UsageError, match='^21 images drawn one after another cannot be read'
+    ) as caught:
+        train(str(tmp_path), batches(), 99)
+    assert isinstance(caught.value.__cause__, NoReadableImage)
+    file = tmp_path / 'skipped_images.txt'
+    empty = [f'{tmp_path}/{i}.jpg: the file is empty' for i in range(3)]
+    assert sorted(file.read_text().splitlines()) == [*empty, 'other: x']
+
+
+def skip_many_on_rank(rank: int, work_dir: str) -> str:
+    try:
+        train(work_dir, [batch([f'{rank}: x'])], num_images=20)
+    except UsageError as error:
+        file = Path(work_dir) / 'skipped_images.txt'
+        return f'{error} {file.read_text()!r}'
+    return ''
+
+
+def test_all_ranks_stop_after_the_list_is_stored(tmp_path: Path) -> None:
+    # One image on each rank: only together are they too many.
+    for message in run_on_ranks(skip_many_on_rank, 2, str(tmp_path)):
+        assert message.startswith('2 of 20 images cannot be read')
+        assert message.endswith(r"'0: x\n1: x\n'")
