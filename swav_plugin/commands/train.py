@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from swav_plugin.checkpoints import RANDOM
 from swav_plugin.engine.checks import (
     check_batches,
+    check_images,
     check_labels,
     check_load_from,
     check_resume,
@@ -172,6 +173,7 @@ def train(args: argparse.Namespace) -> None:
         check_weights(runner)
         check_batches(runner)
         check_labels(runner, 'train', 'val')
+        check_images(runner, 'train', 'val')
         log_summary(runner, 'train', 'val')
     runner.train()
     end_processes()

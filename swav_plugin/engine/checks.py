@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from swav_plugin.checkpoints import read_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
 from swav_plugin.compat.wrappers import unwrap
+from swav_plugin.datasets.unreadable import refuse_unreadable
 
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
@@ -143,6 +144,32 @@ def check_labels(runner: Runner, *names: str) -> None:
                 f'classes; in one of them only: {", ".join(only)}'
             )
         known = classes or known
+
+
+def check_images(runner: Runner, *names: str) -> None:
+    """Check that all images of a classifier can be read, before it trains.
+
+    `FeatureEvalLoop` checks its own. In pretraining another image takes the
+    place of one that cannot be read.
+
+    Args:
+        runner: The Runner.
+        names: 'train', 'val' or 'test'; a set that the config does not have
+            is left out.
+
+    Raises:
+        ValueError: Some cannot be read; the message has a line for each.
+    """
+    head = getattr(unwrap(runner.model), 'head', None)
+    if getattr(head, 'num_classes', None) is None:
+        return
+    refuse_unreadable(
+        {
+            name: getattr(runner, f'{name}_dataloader').dataset
+            for name in names
+            if getattr(runner, f'_{name}_loop') is not None
+        }
+    )
 
 
 def _check_count(name: str, found: int | None, num_classes: int) -> None:

@@ -1,8 +1,9 @@
 """Pool what a backbone returns: to one vector, or over windows for probes.
 
 `pool_output` decides for every use what the vector of an image is. Linear
-probes and SVMs see Feature1 to Feature5, feature maps averaged over windows. Letters for shapes: N images, C channels,
-h x w pixels of a feature map.
+probes and SVMs see Feature1 to Feature5, feature maps averaged over windows.
+Letters for shapes: N images, C channels, L tokens, h x w pixels of a feature
+map.
 """
 
 from collections.abc import Sequence

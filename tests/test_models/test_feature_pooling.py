@@ -78,9 +78,7 @@ def test_the_old_name_of_windows_goes_on_working() -> None:
         check_windows('some')
 
 
-TINY = dict(
-    embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48
-)
+TINY = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
 
 
 def run(**config: Any) -> tuple[Any, Any]:
@@ -153,5 +151,7 @@ def test_indices_of_patches_are_not_features() -> None:
         type='MAEViT', arch=TINY, img_size=32, patch_size=8
     )
     assert outputs[-1].shape == (2, 16)
-    with pytest.raises(ValueError, match=r'\(2, 16\) of int64\], which cannot'):
+    with pytest.raises(
+        ValueError, match=r'\(2, 16\) of int64\], which cannot'
+    ):
         pool_output(outputs, backbone)
