@@ -4,6 +4,7 @@ Code runs, files and links exist, options are real, tables are up to date, and
 both languages say the same.
 """
 
+import ast
 import configparser
 import importlib
 import re
@@ -19,6 +20,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from swav_plugin.checkpoints import zoo
+from swav_plugin.engine.config import load_config
+from swav_plugin.engine.errors import UsageError
 from swav_plugin.registry import MODELS
 from tests.conftest import REPO_ROOT
 
@@ -367,3 +370,50 @@ def test_pictures_need_nothing_else(name: str) -> None:
         if key.endswith('href')
     ]
     assert all(link.startswith('#') for link in links)
+
+
+KEY = re.compile(
+    r'(?<![\w.])(?:model|optim_wrapper|train_cfg|default_hooks|auto_scale_lr|'
+    r'(?:train|val|test)_dataloader|test_cfg|visualizer|env_cfg|randomness)'
+    r'(?:\.\w+)+(?==)'
+)
+CONFIGS = REPO_ROOT / 'configs'
+
+
+def named_keys() -> list[tuple[str, str]]:
+    """Return the keys in docs and heads of configs, with a config for each."""
+    recipe = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
+    pairs = set()
+    for path in CONFIGS.glob('**/*.py'):
+        head = ast.get_docstring(ast.parse(path.read_text())) or ''
+        pairs |= {(str(path), key) for key in KEY.findall(head)}
+    for path in (REPO_ROOT / 'README.md', *REPO_ROOT.glob('docs/*/*.md')):
+        for key in KEY.findall(path.read_text(encoding='utf-8')):
+            pairs.add((str(CONFIGS / 'selfsup/swav' / recipe), key))
+    return sorted(pairs)
+
+
+@pytest.mark.parametrize('config, key', named_keys())
+def test_keys_that_are_named_can_be_given(config: str, key: str) -> None:
+    benchmark = 'classification/imagenet/resnet50_mhead_linear-8xb32-'
+    others = [
+        CONFIGS / f'benchmarks/{benchmark}steplr-90e_in1k.py',
+        CONFIGS / 'benchmarks/classification/knn_imagenet.py',
+    ]
+    if 'configs/benchmarks' in config:
+        others = []
+    errors = []
+    for path in (config, *map(str, others)):
+        try:
+            load_config(path, [f'{key}=1'])
+        except UsageError as error:
+            errors.append(str(error))
+        else:
+            return
+    raise AssertionError(errors)
+
+
+def test_dtype_of_mixed_precision_can_be_given() -> None:
+    config, _ = named_keys()[-1]
+    cfg = load_config(config, ['optim_wrapper.dtype=bfloat16'])
+    assert cfg.optim_wrapper.dtype == 'bfloat16'

@@ -16,13 +16,24 @@ usage() {
 
 # dist GPUS TOOL ARGUMENTS...: GPUS (or CPU processes) of each of NNODES.
 dist() {
+    local port=${PORT:-29500}
     if [[ $1 -gt 1 ]]; then
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # torchrun's, but silent
+    fi
+    if [[ ${NNODES:-1} -eq 1 ]]; then
+        "$python" - "$port" <<'EOF'
+import socket, sys
+try:
+    socket.create_server(('', int(sys.argv[1]))).close()
+except OSError as error:
+    sys.exit(f'port {sys.argv[1]} cannot be used ({error}); another training '
+             'on this machine may have it: set PORT to a different one')
+EOF
     fi
     exec "$python" -m torch.distributed.run \
         --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-        --master_port="${PORT:-29500}" --nproc_per_node="$1" \
+        --master_port="$port" --nproc_per_node="$1" \
         "$tools/$2" "${@:3}" --launcher pytorch
 }
 

@@ -30,7 +30,9 @@ from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.list_file import write_class_folders
 from swav_plugin.engine.launch import UsageError, run_command
 from swav_plugin.engine.processes import leave_cores_to_workers
-from swav_plugin.engine.screen import CommandRunner, log_summary
+from swav_plugin.engine.runner import CommandRunner
+from swav_plugin.engine.screen import log_summary
+from swav_plugin.engine.work_dir import own_work_dir
 from swav_plugin.evaluation import knn_predict
 from swav_plugin.models import SwAV
 
@@ -314,6 +316,7 @@ def demo(args: argparse.Namespace) -> None:
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from None
 
+    own_work_dir(str(work_dir), is_new=True, overwrite=True)
     leave_cores_to_workers(cfg)
     runner = CommandRunner.from_cfg(cfg)
     images = evaluated_images(cfg)

@@ -27,7 +27,8 @@ from swav_plugin.engine.launch import (
     set_common,
 )
 from swav_plugin.engine.processes import end_processes, prepare_processes
-from swav_plugin.engine.screen import CommandRunner, log_summary
+from swav_plugin.engine.runner import CommandRunner
+from swav_plugin.engine.screen import log_summary
 from swav_plugin.models import LinearProbe, SwAV
 
 

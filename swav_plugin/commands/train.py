@@ -20,6 +20,7 @@ from swav_plugin.engine.checks import (
     check_images,
     check_labels,
     check_load_from,
+    check_ranks,
     check_resume,
     check_weights,
 )
@@ -34,8 +35,14 @@ from swav_plugin.engine.launch import (
     run_command,
     set_common,
 )
-from swav_plugin.engine.processes import end_processes, prepare_processes
-from swav_plugin.engine.screen import CommandRunner, log_summary
+from swav_plugin.engine.processes import (
+    end_processes,
+    prepare_processes,
+    rank_before_init,
+)
+from swav_plugin.engine.runner import CommandRunner
+from swav_plugin.engine.screen import log_summary
+from swav_plugin.engine.work_dir import own_work_dir
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -52,6 +59,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='continue from a checkpoint; without CHECKPOINT from the newest '
         'one of the work dir (several machines must share that folder), or '
         'from the start if there is none',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='remove the checkpoints of an earlier training from the work dir',
     )
     parser.add_argument(
         '--pretrained',
@@ -163,14 +175,22 @@ def _set_resume(cfg: Config, checkpoint: str) -> str:
 def train(args: argparse.Namespace) -> None:
     """Build everything, check it and train."""
     cfg, notes = build_config(args)
+    notes += own_work_dir(
+        cfg.work_dir,
+        is_new=not cfg.get('resume'),
+        overwrite=args.overwrite,
+        rank=rank_before_init(cfg.launcher),
+    )
     prepare_processes(cfg)
     with mistakes_in_one_line(cfg):
         runner = CommandRunner.from_cfg(cfg)
         for note in notes:
             runner.logger.info(note)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         check_resume(runner)
         check_load_from(runner)
         check_weights(runner)
+        check_ranks(runner)
         check_batches(runner)
         check_labels(runner, 'train', 'val')
         check_images(runner, 'train', 'val')

@@ -5,6 +5,7 @@ from swav_plugin.checkpoints.atomic import AtomicBackend
 from .cpu import CPUAmpOptimWrapper, CPUDistributedDataParallel
 from .hooks import (
     DeferredRuntimeInfoHook,
+    FiniteHook,
     PicturesHook,
     PretrainedHook,
     ResultsHook,
@@ -22,6 +23,7 @@ __all__ = [
     'CPUAmpOptimWrapper',
     'CPUDistributedDataParallel',
     'DeferredRuntimeInfoHook',
+    'FiniteHook',
     'PicturesHook',
     'PretrainedHook',
     'ProbeOptimConstructor',

@@ -1,10 +1,16 @@
 """Check a Runner that was built, before it starts something slow."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
 
-from mmengine.dist import get_world_size
+import torch
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.runner import Runner
 
+from swav_plugin import __version__
 from swav_plugin.checkpoints import read_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
 from swav_plugin.compat.wrappers import unwrap
@@ -13,6 +19,7 @@ from swav_plugin.datasets.unreadable import refuse_unreadable
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
 from .launch import find_checkpoint
+from .resume import check_state
 
 
 def check_batches(runner: Runner) -> None:
@@ -29,6 +36,47 @@ def check_batches(runner: Runner) -> None:
             'processes, since drop_last drops incomplete ones; set '
             'train_dataloader.batch_size lower.'
         )
+
+
+def check_ranks(runner: Runner) -> None:
+    """Check that all ranks are about to do the same.
+
+    A difference would end in a hang, or in a training that is wrong.
+
+    Raises:
+        UsageError: On every rank, with the first difference.
+    """
+    here = _describe_rank(runner)
+    ranks = all_gather_object(here)
+    for rank, there in enumerate(ranks):
+        for name, value in ranks[0].items():
+            if there[name] == value:
+                continue
+            one, other = value, there[name]
+            if name == 'config':
+                pairs = zip_longest(one.split('\n'), other.split('\n'))
+                one, other = next((a, b) for a, b in pairs if a != b)
+            raise UsageError(
+                f'rank 0 and rank {rank} differ in {name}: {one} and {other}; '
+                'start all ranks with the same files and arguments'
+            )
+
+
+def _describe_rank(runner: Runner) -> dict[str, Any]:
+    """Return what has to be equal on all ranks."""
+    package = Path(__file__).resolve().parents[1]
+    code = hashlib.sha256()
+    for path in sorted(package.rglob('*.py')):
+        code.update(path.read_bytes())
+    dataset = runner.train_dataloader.dataset
+    return {
+        'the version of swav_plugin': __version__,
+        'the code of swav_plugin': code.hexdigest()[:12],
+        'the version of torch': torch.__version__,
+        'config': runner.cfg.pretty_text,
+        'the seed': runner.seed,
+        'the number of training images': len(dataset),
+    }
 
 
 def check_weights(runner: Runner) -> None:
@@ -53,7 +101,7 @@ def check_resume(runner: Runner) -> None:
 
     Raises:
         UsageError: It holds weights only, or belongs to a training from
-            different weights than are given now.
+            different weights, with another model or another optimizer.
     """
     if not runner.cfg.get('resume'):
         return
@@ -71,6 +119,7 @@ def check_resume(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, PretrainedHook):
             hook.check_origin(state, source)
+    check_state(runner, state, source)
 
 
 def check_load_from(runner: Runner) -> None:

@@ -14,8 +14,11 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import Registry
 from mmengine.runner import Runner
 
+from swav_plugin import registry
 from swav_plugin.compat.stack import downstream_hint
 
 from .default_hooks import (
@@ -27,7 +30,7 @@ from .default_hooks import (
     find_lost_hooks,
     replace_default_hooks,
 )
-from .errors import UsageError
+from .errors import UsageError, arguments_of
 
 # What Runner, its loops and the config reader look up in a config.
 _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
@@ -239,6 +242,10 @@ def _check_option(cfg: Config, key: str) -> None:
 def _check_new_key(key: str, part: str, node: Mapping, is_top: bool) -> None:
     """Raise if `part` of the option `key` is not one to add to `node`."""
     known = {*node} | (_RUNNER_KEYS if is_top else set())
+    if key.startswith('optim_wrapper.') and key.count('.') == 1:
+        known |= arguments_of(AmpOptimWrapper)  # --amp may come, too
+    else:
+        known |= _arguments_of_type(node.get('type'))
     match = _near_miss(part, known)
     if match is not None:
         raise UsageError(
@@ -252,6 +259,16 @@ def _check_new_key(key: str, part: str, node: Mapping, is_top: bool) -> None:
             f'--cfg-options {key}: the config has no custom_hooks; set a hook '
             f'by its name: {describe_hooks(node)}'
         )
+
+
+def _arguments_of_type(name: Any) -> set[str]:
+    """Return the arguments of the class of this name, in any registry."""
+    if not isinstance(name, str):
+        return set()
+    for found in vars(registry).values():
+        if isinstance(found, Registry) and found.get(name) is not None:
+            return arguments_of(found.get(name))
+    return set()
 
 
 def _find_paths(node: Any, name: str, above: str = '') -> Iterator[str]:

@@ -27,15 +27,18 @@ def set_launcher(cfg: Config, launcher: str) -> None:
 
     Args:
         cfg: Changed in place.
-        launcher: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+        launcher: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'. With 'none',
+            the environment tells whether there is one all the same.
 
     Raises:
         UsageError: The launcher did not start this process, needs GPUs, or
             has started more processes than this machine has GPUs.
     """
+    launcher = find_launcher() if launcher == 'none' else launcher
     cfg.launcher = launcher
     if launcher == 'none':
         return
+    end_with_parent()
     if launcher == 'pytorch' and 'RANK' not in os.environ:
         raise UsageError(
             '--launcher pytorch is for processes that torchrun '
@@ -67,6 +70,32 @@ def set_launcher(cfg: Config, launcher: str) -> None:
             f'{num_processes} processes on this machine, but only {num_gpus} '
             f'GPUs are visible: start at most {num_gpus}'
         )
+
+
+def find_launcher() -> str:
+    """Return what started this process and others, from the environment.
+
+    A shell or batch script of a Slurm job, which srun has not started as one
+    of several tasks, is a process of its own.
+    """
+    env = os.environ
+    if 'RANK' in env and int(env.get('WORLD_SIZE', 1)) > 1:
+        return 'pytorch'
+    is_step = 'SLURM_STEP_ID' in env or env.get('SLURM_PROCID', '0') != '0'
+    num_tasks = env.get('SLURM_STEP_NUM_TASKS', env.get('SLURM_NTASKS', 1))
+    if is_step and int(num_tasks) > 1:
+        return 'slurm'
+    if int(env.get('OMPI_COMM_WORLD_SIZE', 1)) > 1:
+        return 'mpi'
+    return 'none'
+
+
+def rank_before_init(launcher: str) -> int:
+    """Return the rank of this process, which is in no group yet."""
+    variable = dict(
+        pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
+    )
+    return int(os.environ.get(variable.get(launcher, ''), 0))
 
 
 def prepare_processes(cfg: Config) -> None:
@@ -104,6 +133,16 @@ def count_cores() -> int:
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def end_with_parent() -> None:
+    """Make this process end when the one that started it does, on Linux.
+
+    A rank whose launcher is gone would go on for ever, and beside the next
+    run into its work dir.
+    """
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import Any
 
 import mmengine
 from mmengine.dist import get_world_size
-from mmengine.logging import MMLogger, logger
+from mmengine.logging import logger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
@@ -55,18 +55,6 @@ _SILENT_WARNINGS = (
 
 # mmpretrain, mmdet and mmseg print this of an optional package.
 _SILENT_PRINT = 'Could not import OneDL'
-
-
-class CommandRunner(Runner):
-    """mmengine's Runner with a short screen output."""
-
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build the logger; its screen leaves out what only files need."""
-        built = super().build_logger(*args, **kwargs)
-        for handler in built.handlers:
-            if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(is_for_screen)
-        return built
 
 
 def is_for_screen(record: logging.LogRecord) -> bool:

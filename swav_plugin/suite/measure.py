@@ -14,6 +14,7 @@ from mmengine.config import Config
 from swav_plugin import __version__
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.engine.launch import find_checkpoint
+from swav_plugin.engine.processes import end_with_parent
 from swav_plugin.engine.results import RESULTS, read_results
 
 from .benchmarks import BENCHMARKS, SHIPPED
@@ -151,6 +152,7 @@ def execute(command: list[str], log: Path) -> str | None:
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, 'PYTHONPATH': path.rstrip(os.pathsep)},
+            preexec_fn=end_with_parent,
         )
         try:
             status = process.wait()

@@ -408,12 +408,82 @@ def test_mixed_precision_on_cpu(
     assert 1e-6 < difference < 0.1
 
 
-def test_unknown_argument_names_class_and_key(
-    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+@pytest.mark.parametrize(
+    'more, message',
+    [
+        (
+            "model['head']['epsilom'] = 3",
+            "model.head: SwAVHead has no argument 'epsilom'; did you mean "
+            'epsilon?',
+        ),
+        (
+            "model['neck']['type'] = 'SwAVNek'",
+            "model.neck: there is no 'SwAVNek'; did you mean SwAVNeck",
+        ),
+        ("model['backbone']['depth'] = 19", 'model.backbone: ResNet: invalid'),
+        (
+            "views[1]['flip_probs'] = 1.0",
+            'train_dataloader.dataset.pipeline.1: MultiCrop has no argument '
+            "'flip_probs'; did you mean flip_prob",
+        ),
+        (
+            "custom_hooks = [dict(type='EMAHok')]",
+            "custom_hooks.0: there is no 'EMAHok'; did you mean EMAHook",
+        ),
+        (
+            "train_dataloader['sampler'] = dict(type='KeyedSampler', sed=1)",
+            "train_dataloader.sampler: KeyedSampler has no argument 'sed'; "
+            'did you mean seed',
+        ),
+        (
+            "param_scheduler = [dict(type='CosineAnealingLR', T_max=1)]",
+            "param_scheduler.0: there is no 'CosineAnealingLR'; did you mean "
+            'CosineAnnealingLR',
+        ),
+        (
+            "optim_wrapper = dict(optimizer=dict(type='LARS', lr=1, decay=1))",
+            "optim_wrapper.optimizer: LARS has no argument 'decay'",
+        ),
+    ],
+)
+def test_misspelt_types_and_arguments_are_one_line(
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    more: str,
+    message: str,
 ) -> None:
-    path = config(more="model['head']['color'] = 3")
-    with pytest.raises(TypeError, match="SwAVHead.*'color'"):
-        train_here(path, tmp_path)
+    with pytest.raises(SystemExit):
+        train_here(config(more=more), tmp_path)
+    (line,) = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith('train.py: error: ')
+    ]
+    assert message in line
+
+
+def test_a_training_that_diverges_stops_and_keeps_what_is_good(
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    path = config(epochs=1)
+    train_here(path, tmp_path)
+    good = (tmp_path / 'epoch_1.pth').read_bytes()
+    path = config(
+        epochs=3, more='optim_wrapper = dict(optimizer=dict(lr=1e38))'
+    )
+    with pytest.raises(SystemExit) as ended:
+        train_here(path, tmp_path, '--resume')
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r'train.py: error: iteration 1\d: loss is nan, at', error)
+    assert f'checkpoint is {tmp_path}/epoch_1.pth' in error
+    assert [p.name for p in tmp_path.glob('*.pth')] == ['epoch_1.pth']
+    assert (tmp_path / 'epoch_1.pth').read_bytes() == good
 
 
 def test_missing_config_is_one_line(

@@ -14,9 +14,12 @@ from swav_plugin.engine import PretrainedHook
 from swav_plugin.engine.checks import (
     check_labels,
     check_load_from,
+    check_ranks,
     check_resume,
 )
 from swav_plugin.engine.errors import UsageError
+
+from ..distributed import run_on_ranks
 
 
 def classifier_runner(root: Path, names: list[str]) -> Runner:
@@ -101,7 +104,11 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
     path = tmp_path / 'epoch_1.pth'
     hook = PretrainedHook('random')
     runner = SimpleNamespace(
-        hooks=[hook], work_dir=str(tmp_path), cfg=dict(resume=True)
+        hooks=[hook],
+        work_dir=str(tmp_path),
+        cfg=dict(resume=True),
+        model=nn.Module(),
+        optim_wrapper=None,
     )
     check_resume(runner)  # there is nothing yet
     for weights in (
@@ -114,7 +121,7 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
             UsageError, match='weights, but not the state of a tr'
         ):
             check_resume(runner)
-    checkpoint = dict(meta=dict(epoch=1, iter=5), optimizer={})
+    checkpoint = dict(meta=dict(epoch=1, iter=5), optimizer={}, state_dict={})
     hook.origin = dict(name='random', sha256='')
     hook.before_save_checkpoint(None, checkpoint)
     torch.save(checkpoint, path)
@@ -144,3 +151,40 @@ def test_labels_without_a_class(tmp_path: Path) -> None:
     runner = classifier_runner(tmp_path, ['train'])
     with pytest.raises(UsageError, match='train_dataloader go up to 7'):
         check_labels(runner, 'train', 'val')
+
+
+def describe_difference(rank: int, name: str) -> str:
+    """Check ranks of which the last one differs; return the message."""
+    texts = [f'seed = 1\nlr = {rank}' if name == 'config' else 'lr = 0']
+    runner = SimpleNamespace(
+        train_dataloader=SimpleNamespace(dataset=[0] * (5 - rank // 2)),
+        cfg=SimpleNamespace(pretty_text=texts[0]),
+        seed=3,
+    )
+    if name != 'images':
+        runner.train_dataloader.dataset = [0]
+    try:
+        check_ranks(runner)
+    except UsageError as error:
+        return str(error)
+    return ''
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('nothing', ''),
+        (
+            'images',
+            'rank 0 and rank 2 differ in the number of training images: 5 and '
+            '4; start all ranks with the same files and arguments',
+        ),
+        (
+            'config',
+            'rank 0 and rank 1 differ in config: lr = 0 and lr = 1; start all '
+            'ranks with the same files and arguments',
+        ),
+    ],
+)
+def test_ranks_that_differ(name: str, message: str) -> None:
+    assert run_on_ranks(describe_difference, 3, name) == [message] * 3

@@ -1,5 +1,6 @@
 """Check how processes are prepared, and that none is left behind."""
 
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from mmengine.config import Config
 
 from swav_plugin.engine import processes
 from swav_plugin.engine.errors import UsageError
-from swav_plugin.engine.processes import set_launcher
+from swav_plugin.engine.processes import find_launcher, set_launcher
 
 
 def test_launcher_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +34,79 @@ def test_launcher_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(UsageError, match='slurm needs GPUs .*dist_train.sh'):
         set_launcher(cfg, 'slurm')
+
+
+@pytest.mark.parametrize(
+    'variables, launcher',
+    [
+        (dict(RANK='1', WORLD_SIZE='2'), 'pytorch'),
+        (dict(RANK='0', WORLD_SIZE='1'), 'none'),
+        (dict(SLURM_PROCID='0', SLURM_STEP_ID='0', SLURM_NTASKS='2'), 'slurm'),
+        (dict(SLURM_PROCID='1', SLURM_NTASKS='2'), 'slurm'),
+        # The shell of salloc or of a batch script.
+        (dict(SLURM_NTASKS='8'), 'none'),
+        (dict(SLURM_PROCID='0', SLURM_NTASKS='8'), 'none'),
+        # salloc with use_interactive_step.
+        (
+            dict(
+                SLURM_PROCID='0',
+                SLURM_STEP_ID='4294967290',
+                SLURM_NTASKS='8',
+                SLURM_STEP_NUM_TASKS='1',
+            ),
+            'none',
+        ),
+        (dict(OMPI_COMM_WORLD_SIZE='4'), 'mpi'),
+    ],
+)
+def test_launcher_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], launcher: str
+) -> None:
+    for name in [*os.environ]:
+        if name.startswith(('SLURM_', 'OMPI_')) or name in (
+            'RANK',
+            'WORLD_SIZE',
+        ):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert find_launcher() == launcher
+
+
+ORPHAN = """
+import sys, time
+from swav_plugin.engine.processes import end_with_parent
+end_with_parent()
+print('ready', flush=True)
+time.sleep(600)
+"""
+LAUNCHER = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, '-c', sys.argv[1]])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Linux only')
+def test_a_rank_ends_with_its_launcher() -> None:
+    launcher = subprocess.Popen(
+        [sys.executable, '-c', LAUNCHER, ORPHAN],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert launcher.stdout is not None
+    rank = Path('/proc', launcher.stdout.readline().strip())
+    assert launcher.stdout.readline() == 'ready\n'
+    launcher.kill()
+    launcher.wait()
+    for _ in range(600):
+        # What nobody waits for stays as a zombie, if at all.
+        if not rank.exists() or ') Z' in (rank / 'stat').read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f'{rank} lives on')
 
 
 def test_launcher_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

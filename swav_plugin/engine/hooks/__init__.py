@@ -1,5 +1,6 @@
 """Hooks: when something happens during training or evaluation."""
 
+from .finite import FiniteHook
 from .pictures import PicturesHook
 from .pretrained import PretrainedHook
 from .results import ResultsHook
@@ -9,6 +10,7 @@ from .swav import SwAVHook
 
 __all__ = [
     'DeferredRuntimeInfoHook',
+    'FiniteHook',
     'PicturesHook',
     'PretrainedHook',
     'ResultsHook',

@@ -1,0 +1,102 @@
+"""Stop a training whose numbers are no longer finite."""
+
+import math
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.runner import Runner
+
+from swav_plugin.registry import HOOKS
+
+from ..errors import UsageError
+from ..launch import find_checkpoint
+
+
+@HOOKS.register_module()
+class FiniteHook(Hook):
+    """Stop when a loss or the gradient norm is not finite, and never save it.
+
+    Looks right after a line of the log was written, which has read the losses
+    from the device already, and at all tensors of a checkpoint before it is
+    saved: a good one is never replaced by one that is not.
+
+    float16 with loss scaling skips steps whose gradients overflow, and so may
+    recover from a single one: then only a whole window of the log that is not
+    finite stops the training. Our train command gives every training this
+    hook.
+
+    Raises:
+        UsageError: With the iteration, the learning rate, the newest good
+            checkpoint, and what to change.
+    """
+
+    # After LoggerHook (BELOW_NORMAL), before CheckpointHook (VERY_LOW).
+    priority = 'LOW'
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Check the window of the log if a line was written just now."""
+        interval = next(
+            (h.interval for h in runner.hooks if isinstance(h, LoggerHook)), 50
+        )
+        is_last = batch_idx + 1 == len(runner.train_dataloader)
+        if not (self.every_n_train_iters(runner, interval) or is_last):
+            return
+        is_bad = any if not _skips_bad_steps(runner) else all
+        for name, history in runner.message_hub.log_scalars.items():
+            if not name.startswith('train/') or not (
+                'loss' in name or name == 'train/grad_norm'
+            ):
+                continue
+            values = history.data[0][-interval:].tolist()
+            if is_bad(not math.isfinite(value) for value in values):
+                first = next(v for v in values if not math.isfinite(v))
+                _stop(runner, f'{name.removeprefix("train/")} is {first}')
+
+    def before_save_checkpoint(
+        self, runner: Runner, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to save weights that are not finite."""
+        weights = {
+            name: value
+            for name, value in checkpoint['state_dict'].items()
+            if value.is_floating_point()
+        }
+        if not weights:
+            return
+        is_good = torch.stack([v.isfinite().all() for v in weights.values()])
+        if not is_good.all():
+            name = [*weights][int(is_good.int().argmin())]
+            _stop(runner, f'{name} is not finite; nothing was saved')
+
+
+def _skips_bad_steps(runner: Runner) -> bool:
+    """Return whether the optimizer wrapper skips gradients that overflow."""
+    scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+    return scaler is not None and scaler.is_enabled()
+
+
+def _stop(runner: Runner, what: str) -> None:
+    """Raise with what is known about a training that went wrong."""
+    rates = {
+        value
+        for values in runner.optim_wrapper.get_lr().values()
+        for value in values
+    }
+    newest = find_checkpoint(runner.work_dir)
+    raise UsageError(
+        f'iteration {runner.iter + 1}: {what}, at a learning rate of '
+        f'{max(rates):.4g}. Lower the rate or warm up longer, look at the '
+        'images, or use bfloat16 in place of float16. '
+        + (
+            f'The newest good checkpoint is {newest}'
+            if newest
+            else 'No checkpoint has been saved yet'
+        )
+    )

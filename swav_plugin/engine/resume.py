@@ -1,0 +1,271 @@
+"""Resume a training with settings that may differ from those it began with.
+
+State (weights, momenta, counts, queue) comes from the checkpoint, settings
+(rates, schedule, weight decay, length) from the config. mmengine takes both
+from the checkpoint.
+"""
+
+import ast
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from swav_plugin.compat.wrappers import unwrap
+
+from .errors import UsageError
+
+# The parts of a config that decide what a training computes.
+_DECISIVE = (
+    'model',
+    'train_dataloader',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'randomness',
+    'sync_bn',
+    'default_hooks.swav',
+    'custom_hooks',
+)
+# What does not change the result, wherever it is.
+_INDIFFERENT = (
+    'num_workers',
+    'persistent_workers',
+    'prefetch_factor',
+    'pin_memory',
+    'in_memory',
+    'data_root',
+    'data_prefix',
+    'ann_file',
+    'val_interval',
+    'val_begin',
+    'with_cp',
+    'init_cfg',
+    '_scope_',
+)
+# Part of an optimizer's groups that is state; all others are settings.
+_GROUP_STATE = ('params', 'step')
+
+
+def read_config_text(text: str) -> dict[str, Any]:
+    """Read the config of a checkpoint without running it.
+
+    Args:
+        text: Assignments of literals and `dict(...)`, as `Config.pretty_text`
+            writes them.
+
+    Raises:
+        ValueError: It is not such a text.
+
+    >>> read_config_text("a = dict(b=[1, -2.0], c='d')")
+    {'a': {'b': [1, -2.0], 'c': 'd'}}
+    """
+    try:
+        return {
+            statement.targets[0].id: _literal(statement.value)  # type: ignore
+            for statement in ast.parse(text).body
+        }
+    except (AttributeError, SyntaxError, RecursionError) as error:
+        raise ValueError(f'not the text of a config: {error}') from None
+
+
+def _literal(node: ast.expr) -> Any:
+    """Evaluate literals, and calls of dict with names."""
+    if isinstance(node, ast.Call):
+        if getattr(node.func, 'id', '') != 'dict' or node.args:
+            raise ValueError(f'not the text of a config: {ast.dump(node)}')
+        return {str(key.arg): _literal(key.value) for key in node.keywords}
+    if isinstance(node, ast.Dict):
+        return {
+            ast.literal_eval(key): _literal(value)  # type: ignore[arg-type]
+            for key, value in zip(node.keys, node.values)
+        }
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_literal(element) for element in node.elts]
+    return ast.literal_eval(node)
+
+
+def compare_configs(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[str]:
+    """List what differs between two configs and changes the training.
+
+    >>> compare_configs({'train_cfg': {'max_epochs': 2}},
+    ...                 {'train_cfg': {'max_epochs': 4}})
+    ['train_cfg.max_epochs: 2 -> 4']
+    """
+    flat_old, flat_new = _flatten(old), _flatten(new)
+    changes = []
+    for key in dict.fromkeys([*flat_old, *flat_new]):
+        if not key.startswith(_DECISIVE) or any(
+            part in _INDIFFERENT for part in key.split('.')
+        ):
+            continue
+        if flat_old.get(key) != flat_new.get(key):
+            changes.append(
+                f'{key}: {flat_old.get(key, "not set")!s} -> '
+                f'{flat_new.get(key, "not set")!s}'
+            )
+    return changes
+
+
+def _flatten(node: Any, above: str = '') -> dict[str, Any]:
+    """Return the leaves of a config by their dotted paths."""
+    if isinstance(node, Mapping):
+        items = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, (list, tuple)):
+        items = [(str(i), value) for i, value in enumerate(node)]
+    else:
+        return {above.rstrip('.'): node}
+    flat = {}
+    for key, value in items:
+        flat.update(_flatten(value, f'{above}{key}.'))
+    return flat
+
+
+def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:
+    """Check that a training state fits the model and the optimizer.
+
+    Raises:
+        UsageError: A weight is missing or has another shape, or the optimizer
+            or the precision is another.
+    """
+    found = state['state_dict']
+    wanted = unwrap(runner.model).state_dict()
+    for key, value in wanted.items():
+        shape = tuple(value.shape)
+        if key not in found:
+            what = f'has no {key}'
+        elif tuple(found[key].shape) != shape:
+            what = f'has {key} of {tuple(found[key].shape)}, not {shape}'
+        else:
+            continue
+        raise UsageError(
+            f'--resume: {source} {what}: it is of a training with another '
+            'model. Give the config that it began with, or begin a new '
+            f'training from its backbone: --pretrained {source}'
+        )
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapper):
+        _check_optimizer(wrapper, state['optimizer'], source)
+
+
+def _check_optimizer(
+    wrapper: OptimWrapper, state: Mapping[str, Any], source: str
+) -> None:
+    """Raise a UsageError if an optimizer cannot take up a state."""
+    groups = wrapper.optimizer.param_groups
+    saved = state.get('param_groups') or []
+    advice = (
+        'an optimizer cannot go on with the state of another; give the one '
+        f'that the training began with, or begin anew: --pretrained {source}'
+    )
+    if len(groups) != len(saved):
+        raise UsageError(
+            f'--resume: {source} has {len(saved)} groups of parameters, the '
+            f'config makes {len(groups)}: {advice}'
+        )
+    for group, other in zip(groups, saved):
+        # What schedulers and mmengine add depends on how far a run has come.
+        different = {*group} ^ {*other} - {*_GROUP_STATE}
+        different = {
+            key
+            for key in different
+            if not key.startswith(('initial_', 'base_')) and key != 'params'
+        }
+        if different:
+            raise UsageError(
+                f'--resume: the optimizer of {source} is another than the '
+                f"config's {type(wrapper.optimizer).__name__} (it differs in "
+                f'{", ".join(sorted(different))}): {advice}'
+            )
+    if hasattr(wrapper, 'loss_scaler') and 'loss_scaler' not in state:
+        raise UsageError(
+            f'--resume: {source} was trained without a loss scale, so it '
+            'cannot go on in mixed precision; leave out --amp'
+        )
+
+
+class Settings:
+    """The settings of a built Runner, to be kept while it resumes.
+
+    Args:
+        runner: As `Runner.resume` gets it: optimizer and schedulers are
+            built, and nothing is loaded.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._groups = [
+            {k: v for k, v in group.items() if k not in _GROUP_STATE}
+            for group in _groups(runner)
+        ]
+        self._schedulers = [s.state_dict() for s in _schedulers(runner)]
+
+    def restore(self, runner: Runner, iters_ratio: float = 1.0) -> None:
+        """Give a resumed Runner these settings, as if it had run with them.
+
+        Args:
+            runner: After `Runner.resume`.
+            iters_ratio: Iterations of an epoch now / before.
+        """
+        schedulers = _schedulers(runner)
+        counts = [
+            count if scheduler.by_epoch else round(count * iters_ratio)
+            for scheduler in schedulers
+            for count in [scheduler._global_step]
+        ]
+        for group, settings in zip(_groups(runner), self._groups):
+            group.update(settings)
+        for scheduler, state in zip(schedulers, self._schedulers):
+            scheduler.load_state_dict(state)
+        # Step by step and in the order of a training: each scheduler goes on
+        # from the value that the others have left.
+        per_epoch = len(runner.train_dataloader)
+        by_iter = [s for s in zip(schedulers, counts) if not s[0].by_epoch]
+        by_epoch = [s for s in zip(schedulers, counts) if s[0].by_epoch]
+        num_iters = max(
+            [count for _, count in by_iter]
+            + [per_epoch * count for _, count in by_epoch],
+            default=0,
+        )
+        with warnings.catch_warnings():
+            # Of steps of a scheduler before those of the optimizer.
+            warnings.simplefilter('ignore')
+            for i in range(1, num_iters + 1):
+                _step(by_iter)
+                if i % per_epoch == 0:
+                    _step(by_epoch)
+
+
+def _step(schedulers: list[tuple[Any, int]]) -> None:
+    """Step those that have not had their number of steps."""
+    for scheduler, count in schedulers:
+        if scheduler._global_step < count:
+            scheduler.step()
+
+
+def _groups(runner: Runner) -> list[dict]:
+    """Return the groups of the optimizer, or of several, one after another."""
+    wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapper):
+        return wrapper.param_groups
+    return [group for part in wrapper.values() for group in part.param_groups]
+
+
+def _schedulers(runner: Runner) -> list[Any]:
+    """Return all schedulers that follow from counts alone."""
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, dict):
+        schedulers = [s for part in schedulers.values() for s in part]
+    return [s for s in schedulers if hasattr(s, '_global_step')]
+
+
+def iters_before(meta: Mapping[str, Any]) -> int | None:
+    """Return how many iterations an epoch had; None if that is not known."""
+    if 'iters_per_epoch' in meta:
+        return int(meta['iters_per_epoch'])
+    epoch, num_iters = meta.get('epoch', 0), meta.get('iter', 0)
+    return num_iters // epoch if epoch and num_iters % epoch == 0 else None

@@ -1,0 +1,114 @@
+"""mmengine's Runner as our commands use it."""
+
+import logging
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.logging import MMLogger
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from .errors import UsageError, mistakes_in_one_line
+from .hooks.finite import FiniteHook
+from .resume import (
+    Settings,
+    compare_configs,
+    iters_before,
+    read_config_text,
+)
+from .screen import is_for_screen
+
+
+class CommandRunner(Runner):
+    """mmengine's Runner with a short screen output and a resume that tells.
+
+    On `resume`, state comes from the checkpoint and settings from the config;
+    what differs is listed. Losses and weights that are not finite stop the
+    training.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; its screen leaves out what only files need."""
+        built = super().build_logger(*args, **kwargs)
+        for handler in built.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(is_for_screen)
+        return built
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedulers; say what is wrong with their configs."""
+        with mistakes_in_one_line(self.cfg):
+            return super().build_param_scheduler(scheduler)
+
+    def train(self) -> Any:
+        """Train, as long as losses and weights are finite."""
+        if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
+            self.register_hook(FiniteHook())
+        return super().train()
+
+    def save_checkpoint(
+        self, *args: Any, meta: dict | None = None, **kwargs: Any
+    ) -> None:
+        """Save, with what a resume in other settings has to know."""
+        known = dict(
+            num_processes=get_world_size(),
+            iters_per_epoch=len(self.train_dataloader),
+        )
+        super().save_checkpoint(
+            *args, meta={**known, **(meta or {})}, **kwargs
+        )
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
+        """Load, and keep what the checkpoint says of its training."""
+        checkpoint = super().load_checkpoint(*args, **kwargs)
+        self._loaded_meta = dict(checkpoint.get('meta') or {})
+        return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume, with the settings of the config.
+
+        Raises:
+            UsageError: An epoch had another number of iterations, and the
+                checkpoint is from the middle of one.
+        """
+        settings = Settings(self)
+        super().resume(filename, *args, **kwargs)
+        meta = self._loaded_meta
+        changes, ratio = self._find_changes(meta)
+        if ratio != 1.0:
+            self.train_loop._iter = self.epoch * len(self.train_dataloader)
+        if not changes:
+            return
+        settings.restore(self, ratio)
+        self.logger.warning(
+            f'--resume: the training goes on from {filename} with other '
+            f'settings: {"; ".join(changes)}'
+        )
+
+    def _find_changes(self, meta: dict[str, Any]) -> tuple[list[str], float]:
+        """List what a resumed training does differently.
+
+        Returns:
+            The list, and the iterations of an epoch now / before.
+        """
+        changes = []
+        try:
+            # Saved and read back, so that both are plain.
+            old = read_config_text(str(meta.get('cfg', '')))
+            new = read_config_text(Config(self.cfg._cfg_dict).pretty_text)
+            changes += compare_configs(old, new)
+        except ValueError as error:
+            changes.append(f'unknown, as the checkpoint has {error}')
+        if not isinstance(self.train_loop, EpochBasedTrainLoop):
+            return changes, 1.0
+        before, now = iters_before(meta), len(self.train_dataloader)
+        if before is None or before == now:
+            return changes, 1.0
+        if self.iter % before:
+            raise UsageError(
+                f'--resume: the checkpoint is from the middle of an epoch of '
+                f'{before} iterations, which now has {now}; give the same '
+                'images and total batch, or resume the end of an epoch'
+            )
+        changes.append(f'iterations of an epoch: {before} -> {now}')
+        return changes, now / before

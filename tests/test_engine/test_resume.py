@@ -1,0 +1,189 @@
+"""Resume in settings that may differ; rates as if there had been no break."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from swav_plugin.commands import train
+from swav_plugin.engine.resume import compare_configs, read_config_text
+
+from ..conftest import REPO_ROOT
+
+CONFIG = """
+_base_ = '{root}/configs/selfsup/swav/swav_demo_images.py'
+model = dict(
+    backbone=dict(stem_channels=4, base_channels=4),
+    neck=dict(in_channels=32, hid_channels=16, out_channels=8),
+    head=dict(num_prototypes=4, queue_length=0))
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    dataset=dict(data_root='{images}'))
+views = _base_.train_dataloader.dataset.pipeline
+views[1].sizes = [32, 16]
+train_dataloader['dataset']['pipeline'] = views
+optim_wrapper = dict(
+    _delete_=True,
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=3),
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True,
+         begin=1),
+    dict(type='MultiStepLR', milestones=[2, 3], gamma=0.5)]
+train_cfg = dict(max_epochs=4)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
+log_processor = dict(window_size=1)
+"""
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    test_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> Callable[..., tuple[dict[int, float], str]]:
+    """Train; return the learning rates by iteration, and what was printed."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    for path in sorted((test_data / 'photos').iterdir())[:16]:
+        (images / path.name).symlink_to(path)
+    config = tmp_path / 'config.py'
+    config.write_text(CONFIG.format(root=REPO_ROOT, images=images))
+
+    def run_train(
+        name: str, *argv: str, options: tuple[str, ...] = ()
+    ) -> tuple[dict[int, float], str]:
+        arguments = [
+            'train.py', str(config), '--work-dir', str(tmp_path / name), *argv,
+            '--cfg-options', f'experiment_name={time.monotonic_ns()}',
+            *options,
+        ]  # fmt: skip
+        monkeypatch.setattr(sys, 'argv', arguments)
+        train.main()
+        newest = max(
+            (tmp_path / name).glob('*/vis_data/scalars.json'),
+            key=lambda path: path.stat().st_mtime,
+        )
+        lines = map(json.loads, newest.read_text().splitlines())
+        rates = {line['step']: line['lr'] for line in lines if 'lr' in line}
+        log = max((tmp_path / name).glob('*/*.log')).read_text()
+        return rates, log + capsys.readouterr().err
+
+    return run_train
+
+
+def keep_first_epochs(work_dir: Path, num: int) -> None:
+    """Make a work dir what it was after some epochs."""
+    for path in work_dir.glob('epoch_*.pth'):
+        if int(path.stem.removeprefix('epoch_')) > num:
+            path.unlink()
+    (work_dir / 'last_checkpoint').unlink()
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        'train_cfg.max_epochs=7',
+        'optim_wrapper.optimizer.lr=0.03',
+        'param_scheduler.2.gamma=0.1',
+        'train_dataloader.batch_size=8',
+        'train_dataloader.batch_size=2',
+    ],
+)
+def test_rates_are_those_of_one_go(
+    run: Callable[..., tuple], tmp_path: Path, change: str
+) -> None:
+    run('resumed')
+    keep_first_epochs(tmp_path / 'resumed', 2)
+    found, log = run('resumed', '--resume', options=(change,))
+    wanted, _ = run('whole', options=(change,))
+    assert (
+        len(found)
+        == len(wanted) - len(wanted) // (7 if 'epochs' in change else 4) * 2
+    )
+    for step, rate in found.items():
+        # The same sums in the same order.
+        assert rate == wanted[step], (step, rate, wanted[step])
+    key = change.partition('=')[0]
+    assert f'with other settings: {key}: ' in log
+
+
+def test_other_weight_decay_and_momentum_count(
+    run: Callable[..., tuple], tmp_path: Path
+) -> None:
+    run('w')
+    keep_first_epochs(tmp_path / 'w', 3)
+    options = (
+        'optim_wrapper.optimizer.momentum=0.5',
+        'optim_wrapper.optimizer.weight_decay=0.01',
+    )
+    _, log = run('w', '--resume', options=options)
+    state = torch.load(tmp_path / 'w/epoch_4.pth', weights_only=False)
+    for group in state['optimizer']['param_groups']:
+        assert (group['momentum'], group['weight_decay']) == (0.5, 0.01)
+    assert 'momentum: 0.9 -> 0.5; ' in log
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            'optim_wrapper.optimizer.type=LARS',
+            "another than the config's LARS",
+        ),
+        (
+            'model.head.num_prototypes=5',
+            'has head.prototypes.0.weight of (4, 8), not (5, 8)',
+        ),
+        ('model.backbone.base_channels=8', 'with another model'),
+    ],
+)
+def test_what_cannot_go_on_is_one_line(
+    run: Callable[..., tuple],
+    capsys: pytest.CaptureFixture,
+    change: str,
+    message: str,
+) -> None:
+    run('w', options=('train_cfg.max_epochs=2',))
+    with pytest.raises(SystemExit) as ended:
+        run('w', '--resume', options=(change, 'model.neck.in_channels=64')
+            if 'base' in change else (change,))  # fmt: skip
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_same_settings_are_not_listed(run: Callable[..., tuple]) -> None:
+    run('w', options=('train_cfg.max_epochs=2',))
+    _, log = run(
+        'w',
+        '--resume',
+        options=('train_cfg.max_epochs=2', 'default_hooks.logger.interval=2'),
+    )
+    assert 'other settings' not in log
+
+
+@pytest.mark.parametrize(
+    'text',
+    ["a = __import__('os')", 'import os', 'a = b', 'a = f()', 'a = 1 +', '('],
+)
+def test_text_of_a_checkpoint_is_never_run(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_config_text(text)
+
+
+def test_lists_are_compared_by_entry() -> None:
+    old = dict(param_scheduler=[dict(type='A', end=2)], work_dir='a')
+    new = dict(param_scheduler=[dict(type='A', end=3)], work_dir='b')
+    assert compare_configs(old, new) == ['param_scheduler.0.end: 2 -> 3']
+    added = dict(param_scheduler=[*old['param_scheduler'], dict(type='B')])
+    assert compare_configs(old, added) == [
+        'param_scheduler.1.type: not set -> B'
+    ]
