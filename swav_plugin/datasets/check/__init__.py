@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from swav_plugin.compat.moved import moved_names
 
+from ..coco import read_coco
 from ..transforms.loading import UnreadableImage
 from .annotations import (
     read_cityscapes,
-    read_coco,
     read_coco_splits,
     read_voc07,
     read_voc0712,
@@ -50,11 +50,13 @@ class DatasetReport(NamedTuple):
         digest: Hash of the names and sizes of all images and masks, and of
             the contents of annotations and lists; '' if there is a problem.
             A different digest means that the dataset was changed.
+        remarks: What is missing but can be computed, or odd but usable.
     """
 
     lines: list[str]
     problem: str | None
     digest: str = ''
+    remarks: tuple[str, ...] = ()
 
 
 class KnownDataset(NamedTuple):
@@ -100,12 +102,14 @@ def check(
     known = _SETS[name]
     root = str(Path(root))
     lines: list[str] = []
+    remarks: list[str] = []
     digest = hashlib.sha256()
     try:
         if not os.path.isdir(root):
             raise FileNotFoundError(f'{root} is not a folder.')
         for split in known.read(Path(root), any_size):
             lines.append(describe_split(split))
+            remarks += [f'{split.name}: {line}' for line in split.remarks]
             files = [*split.images, *split.masks, *split.others]
             for path, size in zip(files, check_files(files)):
                 digest.update(f'{path.removeprefix(root)} {size}\n'.encode())
@@ -118,11 +122,12 @@ def check(
             if decode:
                 check_pixels(split)
     except (OSError, ValueError, UnreadableImage) as error:
-        return DatasetReport(lines, str(error))
-    return DatasetReport(lines, None, digest.hexdigest())
+        return DatasetReport(lines, str(error), remarks=tuple(remarks))
+    return DatasetReport(lines, None, digest.hexdigest(), tuple(remarks))
 
 
 _IMAGENET_VAL = dict(val=50_000)
+_COCO = dict(train2017=118_287, val2017=5_000)
 # Numbers are those that the makers of each set published. The subsets are of
 # SimCLR (arXiv:2002.05709); VOC12Aug is made of VOC2012 and SBD.
 _SETS = dict(
@@ -161,9 +166,8 @@ _SETS = dict(
         },
         20,
     ),
-    coco=KnownDataset(
-        read_coco_splits, dict(train2017=118_287, val2017=5_000), 80
-    ),
+    coco=KnownDataset(partial(read_coco_splits, True), _COCO, 80),
+    coco_boxes=KnownDataset(partial(read_coco_splits, False), _COCO, 80),
     voc12aug=KnownDataset(
         read_voc12aug, dict(train=1_464, aug=9_118, val=1_449), 21
     ),

@@ -25,6 +25,7 @@ class DatasetSplit(NamedTuple):
         others: Annotations and lists, or files that images are packed in.
         packed: How many more images are inside of `others`.
         note: For the report.
+        remarks: What is odd, but usable, a line each.
     """
 
     name: str
@@ -35,6 +36,7 @@ class DatasetSplit(NamedTuple):
     others: Sequence[str] = ()
     packed: int = 0
     note: str = ''
+    remarks: Sequence[str] = ()
 
     @property
     def num_images(self) -> int:
