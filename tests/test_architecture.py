@@ -140,7 +140,7 @@ def _way_around(graph: Mapping[str, set[str]], start: str) -> list[str]:
 
 
 def long_functions(path: Path, limit: int) -> list[str]:
-    """Name the functions with more lines than that beside the docstring."""
+    """Name the functions with more lines, not counting the docstring."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

@@ -140,12 +140,14 @@ def test_commands_run_from_an_installed_wheel(
 ) -> None:
     code = """
 import runpy, sys
-for name in ('train', 'test', 'demo'):
+for name in ('train', 'test', 'demo', 'suite'):
     sys.argv = [name, '--help']
     try:
         runpy.run_module(f'swav_plugin.commands.{name}', run_name='__main__')
-    except SystemExit:
-        pass
+    except SystemExit as end:
+        assert end.code == 0, name
+    else:
+        raise AssertionError(name)
 from swav_plugin.commands import demo
 print(demo.__file__, *demo.CONFIGS.glob('swav_demo_*.py'), sep='\\n')
 """

@@ -107,7 +107,7 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--cfg-options',
-        metavar='[NAME:]K=V',
+        metavar='[NAME:]KEY=VALUE',
         nargs='+',
         action='extend',
         default=[],
@@ -162,3 +162,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print('stopped; the same command continues here', file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == '__main__':
+    main()

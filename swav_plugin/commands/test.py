@@ -95,9 +95,10 @@ def fill(model: Any, checkpoint: str) -> str:
             load_checkpoint(model, checkpoint, 'cpu', strict=True)
         except RuntimeError as error:
             raise ValueError(
-                f'{checkpoint} is not of this {type(model).__name__}, which '
-                'is tested whole: give what its training wrote; a backbone '
-                'goes to tools/train.py --pretrained. '
+                f'{checkpoint} does not fit this {type(model).__name__}, '
+                'which needs all of its weights: give a checkpoint of its own '
+                'training; a backbone alone goes to tools/train.py '
+                '--pretrained. '
                 f'{textwrap.shorten(str(error), 500)}'
             ) from None
         count = len(model.state_dict())

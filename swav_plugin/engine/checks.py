@@ -151,10 +151,9 @@ def check_load_from(runner: Runner) -> None:
     )
     if missing:
         raise UsageError(
-            f'load_from = {source!r} lacks {len(missing)} tensors that are to '
-            f'be pretrained, such as {missing[0]}, or has them in another '
-            'shape; load_from takes weights under the names of this very '
-            'model. Give others with --pretrained'
+            f'{len(missing)} tensors are missing from load_from = {source!r} '
+            f'or have a different shape, such as {missing[0]}; load_from '
+            "needs this model's own names. For others use --pretrained"
         )
 
 

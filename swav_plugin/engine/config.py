@@ -66,7 +66,7 @@ _KNOWN_KEYS: dict[str, Collection[str]] = {
     ),
 }
 
-# Of these, the ones in which nobody keeps entries of their own.
+# Of the dicts above, those in which any unknown key is an error.
 _CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
 
 
@@ -93,7 +93,7 @@ def load_config(
 def read_config(path: str, notes: list[str]) -> Config:
     """Read a config, and the hooks of one of version 0.1 as they were meant.
 
-    The first half of `load_config`, which see.
+    First half of `load_config`; see there.
     """
     cfg = _read_file(path)
     notes += find_lost_hooks(cfg, path)
@@ -106,7 +106,7 @@ def change_config(
 ) -> None:
     """Change a config as asked and refuse misspelt keys.
 
-    The second half of `load_config`, which see. May be called again.
+    Second half of `load_config`; see there. May be called again.
     """
     changes = {}
     renamed = []

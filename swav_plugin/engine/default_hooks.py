@@ -1,8 +1,8 @@
 """Our hooks in a config: in `default_hooks`, or in a list of version 0.1.
 
 Up to version 0.1 they were in `custom_hooks`. What is here makes configs of
-that version mean what they meant then, and goes with the next version, except
-`check_default_hooks`.
+that version mean what they meant then, and will be removed in the next
+version, except `check_default_hooks`.
 """
 
 import inspect
@@ -182,7 +182,8 @@ def check_default_hooks(cfg: Config) -> None:
     """Check that hooks have a class, and CheckpointHook known arguments.
 
     Raises:
-        UsageError: One has none, or an argument is not one of its.
+        UsageError: A hook has no type, or CheckpointHook does not take one
+            of its arguments.
     """
     hooks = cfg.get('default_hooks') or {}
     for name, hook in hooks.items():

@@ -23,7 +23,7 @@ def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
     With log_level='DEBUG' in the config they keep their traceback.
 
     Raises:
-        UsageError: In place of a ValueError, OSError or ImportError, an
+        UsageError: Instead of a ValueError, OSError or ImportError, an
             AssertionError with a message, as mmseg raises them, or any error
             of a class that is built from the config: it says where in the
             config that is, and for an unknown type or argument which one was

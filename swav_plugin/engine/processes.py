@@ -1,4 +1,4 @@
-"""Processes: how they were started, find each other, share cores and end."""
+"""Start, connect and end processes, and share cores among them."""
 
 import ctypes
 import datetime

@@ -39,8 +39,8 @@ def in_order(config: dict) -> dict:
         kind = (config.get(key) or {}).get('type', 'DefaultSampler')
         if kind != 'DefaultSampler' or (config.get(key) or {}).get('shuffle'):
             raise ValueError(
-                f'{key}={config[key]} has no use here: FeatureEvalLoop gives '
-                f'each image to one rank, in order; leave {key} out.'
+                f'{key}={config[key]} is not supported here: FeatureEvalLoop '
+                f'gives each image to one rank, in order; leave {key} out.'
             )
     config = dict(
         config,

@@ -1,7 +1,7 @@
 """Fit the config of a benchmark to a checkpoint, its data and the options.
 
 Every change of a config by the suite is here. Notes say what a reader of the
-numbers has to know beside the config.
+numbers needs to know in addition to the config.
 """
 
 import os
@@ -268,7 +268,7 @@ def _stand_in_for_voc12aug(cfg: Config, root: Path) -> list[str]:
     return ['without the masks of SBD']
 
 
-# What a stand-in changes beside the folder, by dataset. Returns notes.
+# What a stand-in changes apart from the folder, by dataset. Returns notes.
 _STAND_INS: dict[str, Callable[[Config, Path], list[str]]] = dict(
     voc07=_stand_in_for_voc07,
     voc0712=_stand_in_for_voc0712,

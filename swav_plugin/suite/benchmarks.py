@@ -66,7 +66,7 @@ class Benchmark:
         published: Numbers as published: by the name of their row, then by
             the title of their column in the table of the first of `columns`.
         trains: With tools/train.py; else it is a run of tools/test.py.
-        library: What its config builds on, beside mmpretrain.
+        library: What its config builds on, besides mmpretrain.
     """
 
     config: str

@@ -30,7 +30,7 @@ def heading(suite: dict[str, Any], entry: dict[str, Any]) -> str:
 
 
 def describe_entry(entry: dict[str, Any]) -> str:
-    """Say how an entry was measured, beside the protocols of its numbers."""
+    """Say how an entry was measured, apart from its numbers' protocols."""
     parts = [
         entry['config'],
         *entry['notes'],

@@ -86,7 +86,7 @@ def test_load_from_fills_all_that_is_pretrained(
     torch.save({f'module.{key}': value for key, value in state.items()}, path)
     check_load_from(runner)
     torch.save(detector(4).state_dict(), path)
-    with pytest.raises(UsageError, match='or has them in another shape'):
+    with pytest.raises(UsageError, match='or have a different shape'):
         check_load_from(runner)
     torch.save(
         {

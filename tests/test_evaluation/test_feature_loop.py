@@ -570,7 +570,7 @@ def test_sets_that_do_not_fit_are_refused_before_the_first_image(
         test_dataloader=loader(other.parent),
     )
     refused(
-        'has no use here',
+        'is not supported here',
         test_dataloader=loader(val)
         | dict(sampler=dict(type='DefaultSampler', shuffle=True)),
     )

@@ -505,7 +505,10 @@ def test_a_backbone_alone_can_not_be_tested(
             'model.head.in_channels=64',
         )
     message = capsys.readouterr().err.splitlines()[-1]
-    assert 'is not of this ImageClassifier, which is tested whole' in message
+    assert (
+        'does not fit this ImageClassifier, which needs all of its weights'
+        in message
+    )
     assert len(message) < 900
 
 

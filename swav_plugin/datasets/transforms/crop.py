@@ -24,7 +24,7 @@ class RandomResizedCrop(RandomTransform):
     antialiasing.
 
     Args:
-        size: Side of the output in pixels.
+        size: Height and width of the output in pixels.
         crop_ratio_range: Least and largest share of the area, in (0, 1].
         aspect_ratio_range: Least and largest width / height, > 0.
 

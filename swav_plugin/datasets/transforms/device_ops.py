@@ -123,7 +123,7 @@ def crop_and_resize(images: Tensor, rows: Tensor, size: int) -> Tensor:
         images: (N, 3, H, W).
         rows: (N, V, NUM_PARAMS) float32, with boxes in pixels of the images,
             which need not be whole numbers.
-        size: Side of the views in pixels.
+        size: Height and width of a view in pixels.
 
     Returns:
         (N, V, 3, size, size).

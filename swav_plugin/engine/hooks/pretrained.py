@@ -99,9 +99,9 @@ class PretrainedHook(ReplaceableHook):
             return
         if self._describe()['sha256'] != began['sha256']:
             raise ValueError(
-                f'{path} is of a training that began with {began["name"]}, '
-                f'not with {self.checkpoint}; give another --work-dir for a '
-                'new training, or the same weights to go on.'
+                f'{path} comes from a run that began with {began["name"]}, '
+                f'not with {self.checkpoint}; to start a new run use another '
+                '--work-dir, to continue give the same weights.'
             )
 
     def before_save_checkpoint(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test a segmentation network that was trained by the scripts beside this.
+# Test a segmentation network that was trained by the scripts in this folder.
 source "$(dirname "$0")/../../launch.sh"
 GPUS=${GPUS:-4}
 transfer test.py '' "$@"
