@@ -35,6 +35,7 @@ class Options:
         iters: Length of trainings that are counted in iterations.
         image_size: px of crops that are 224 in the configs.
         cfg_options: 'KEY=VALUE', or 'NAME:KEY=VALUE' for one benchmark.
+        skip_unreadable: Leave out images that cannot be read.
     """
 
     gpus: int = 1
@@ -42,6 +43,7 @@ class Options:
     iters: int | None = None
     image_size: int | None = None
     cfg_options: Sequence[str] = ()
+    skip_unreadable: bool = False
 
 
 def make_config(
@@ -89,6 +91,8 @@ def make_config(
             notes += shorten_warm_up(cfg, data.root)
     if options.image_size is not None and not benchmark.library:
         set_image_size(cfg, options.image_size)
+    if options.skip_unreadable:
+        set_skip_unreadable(cfg)
     set_workers(cfg, options.gpus)
     if 'cache_dir' in (cfg.get('test_cfg') or {}):
         cfg.test_cfg.cache_dir = str(feature_cache)
@@ -411,6 +415,13 @@ def set_image_size(cfg: Config, size: int) -> None:
                 node[key] = (size, size)
         if 'windows' in node:
             node.windows = 'adaptive'
+
+
+def set_skip_unreadable(cfg: Config) -> None:
+    """Let our datasets leave out images that cannot be read."""
+    for node in walk(cfg._cfg_dict):
+        if node.get('type') in ('ImageFolder', 'VOC07'):
+            node.skip_unreadable = True
 
 
 def set_workers(cfg: Config, num_processes: int) -> None:

@@ -99,6 +99,10 @@ def run_suite(
         subjects.append(
             Subject(RANDOM, 'random initialization', RANDOM, RANDOM)
         )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f'--out {out}: {error.strerror}') from None
     suite = _empty_report(checkpoint, subjects, network, options)
     found = find_data(
         [
@@ -108,9 +112,9 @@ def run_suite(
         ],
         root,
         parse_paths(datasets, known_data()),
+        options.skip_unreadable,
     )
     runs = plan(suite, subjects, names, found, network, out, options)
-    out.mkdir(parents=True, exist_ok=True)
     for number, run in enumerate(runs, start=1):
         line = f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
         line += f'{run.folder}/log.txt'
@@ -192,7 +196,7 @@ def plan(
         data = _data_of(BENCHMARKS[name], found)
         about = dict(
             benchmark=name,
-            data=data.root.name,
+            data=data.title,
             is_stand_in=data.is_stand_in,
             config=f'configs/benchmarks/{BENCHMARKS[name].config}',
         )
@@ -291,4 +295,5 @@ def write_report(out: Path, suite: dict[str, Any]) -> None:
         ('results.md', to_markdown(suite)),
         ('report.html', to_html(suite, out)),
     ):
-        write_atomic(out / name, text)
+        # Names of files may be any bytes.
+        write_atomic(out / name, text.encode(errors='backslashreplace'))

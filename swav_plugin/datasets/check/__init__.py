@@ -79,6 +79,7 @@ def check(
     root: str | os.PathLike,
     any_size: bool = False,
     decode: bool = False,
+    skip_unreadable: bool = False,
 ) -> DatasetReport:
     """Check a dataset for what is missing or wrong.
 
@@ -90,6 +91,8 @@ def check(
         root: Its folder, as in configs, such as data/imagenet.
         any_size: Only report counts, for a part of a published set.
         decode: Read all images and masks, which takes as long as an epoch.
+        skip_unreadable: Accept empty image files, as the datasets' own
+            `skip_unreadable` leaves them out.
 
     Raises:
         ValueError: There is no such name.
@@ -110,9 +113,12 @@ def check(
         for split in known.read(Path(root), any_size):
             lines.append(describe_split(split))
             remarks += [f'{split.name}: {line}' for line in split.remarks]
-            files = [*split.images, *split.masks, *split.others]
-            for path, size in zip(files, check_files(files)):
-                digest.update(f'{path.removeprefix(root)} {size}\n'.encode())
+            others = [*split.masks, *split.others]
+            sizes = check_files(split.images, may_be_empty=skip_unreadable)
+            sizes += check_files(others)
+            for path, size in zip([*split.images, *others], sizes):
+                line = f'{path.removeprefix(root)} {size}\n'
+                digest.update(line.encode(errors='surrogateescape'))
             for path in split.others:
                 digest.update(Path(path).read_bytes())
             if known.num_images and not any_size:
