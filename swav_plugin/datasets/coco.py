@@ -228,7 +228,7 @@ class _Completion:
         if annotation.get('bbox') is None and mask is not None:
             annotation['bbox'] = box_of(mask)
             self.notes.add('objects without bbox, which is computed', case)
-        box = annotation.get('bbox')
+        box: Any = annotation.get('bbox')
         if not is_numbers(box) or len(box) != 4:
             self.problems.add(
                 'objects without a bbox of four numbers', f'{case}, {box!r}'
@@ -237,7 +237,7 @@ class _Completion:
         if _has_size(image):
             size = (image['width'], image['height'])
             self.boxes.append((case, *box, *size))
-        area = annotation.get('area')
+        area: Any = annotation.get('area')
         if not is_numbers([area]) or area <= 0:
             annotation['area'] = (
                 box[2] * box[3] if mask is None else area_of(mask)
@@ -376,7 +376,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _has_size(image: dict) -> bool:
-    size = [image.get('height'), image.get('width')]
+    size: Any = [image.get('height'), image.get('width')]
     return is_numbers(size) and min(size) >= 1
 
 

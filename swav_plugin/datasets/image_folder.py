@@ -209,9 +209,10 @@ class ImageFolder(BaseDataset):
     def filter_data(self) -> list[dict]:
         """Leave out what is not wanted; fill the memory of images."""
         if self.skip_unreadable:
-            self.data_list, self.num_unreadable = leave_out_unreadable(
+            kept, self.num_unreadable = leave_out_unreadable(
                 self, self.data_list
             )
+            self.data_list: list[dict] = kept
         if self.in_memory:
             wanted = self.data_list
             if self._indices is not None:

@@ -106,9 +106,10 @@ class VOC07(BaseDataset):
     def filter_data(self) -> list[dict]:
         """Leave out images that cannot be read, if that is wanted."""
         if self.skip_unreadable:
-            self.data_list, self.num_unreadable = leave_out_unreadable(
+            kept, self.num_unreadable = leave_out_unreadable(
                 self, self.data_list
             )
+            return kept
         return self.data_list
 
     def _list_file(self, name: str) -> Path:

@@ -77,19 +77,22 @@ class FeatureEvalLoop(BaseLoop):
             `val_dataloader` or `test_dataloader`. No sampler.
         evaluator: Configs of evaluators, such as `KNN` and `VOC07SVM`.
         bank_dataloader: Config of the labeled training images.
-        features: 'avgpool', the mean of the last feature map; 'neck', SwAV's
-            embedding; 'feature1' to 'feature5', averaged over windows, which
-            need a `ResNetWithStem`.
+        features: 'avgpool', the mean of the last feature map, or what
+            `pool_output` gives of other outputs; 'neck', SwAV's embedding;
+            'feature1' to 'feature5', averaged over windows, which need a
+            `ResNetWithStem`.
         windows: 'mmselfsup' for its pooling of feature1 to feature5, which
             needs images of 224 px; 'adaptive' for the same number of windows
             on images of any size.
         dtype: Type of the features on disk, 'float16' or 'float32'.
         cache_dir: Keep features here for later runs with the same weights,
             images and transforms; None to delete them after evaluation.
+            Damaged ones are made again.
 
     Raises:
-        ValueError: Model, sets and evaluators do not fit together; raised
-            before the first image is read.
+        ValueError: Model, sets and evaluators do not fit together, or images
+            cannot be read (all are named; datasets with skip_unreadable=True
+            leave them out); raised before the first feature is made.
     """
 
     def __init__(

@@ -264,7 +264,7 @@ class ShardWriter:
             )
         self._array[self._done : self._done + len(numbers)] = numbers
         self._done += len(numbers)
-        self._checksum = zlib.crc32(numbers, self._checksum)
+        self._checksum = zlib.crc32(numbers.data, self._checksum)
 
     def close(self) -> dict[str, int]:
         """Flush all rows to the disk; return the checksum by file name."""
@@ -366,7 +366,7 @@ def find_fault(folder: Path, num_rows: int, dtype: str) -> str | None:
     for name, shard in zip(sorted(checksums), rows.shards):
         if shard.dtype != getattr(torch, dtype) or shard.dim() != 2:
             return f'{name} has {shard.dtype} {tuple(shard.shape)}'
-        if zlib.crc32(shard.numpy()) != checksums[name]:
+        if zlib.crc32(shard.numpy().data) != checksums[name]:
             return f'{name} has changed since it was written'
     return None
 

@@ -60,7 +60,7 @@ def parse_paths(
     Raises:
         UsageError: A name is unknown or a folder does not exist.
     """
-    paths = {}
+    paths: dict[str, Path] = {}
     for option in options:
         name, _, path = option.partition('=')
         if name not in known or not path:
@@ -71,7 +71,7 @@ def parse_paths(
         folder = Path(named_path('--dataset', path))
         if not folder.is_dir():
             raise UsageError(
-                f'--dataset {option}: there is no folder '
+                f'--dataset {option}: there is no such folder, '
                 f'{os.path.abspath(folder)}'
             )
         if paths.setdefault(name, folder) != folder:

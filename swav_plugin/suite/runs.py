@@ -84,6 +84,8 @@ def run_suite(
     Raises:
         UsageError: An argument does not fit, or there is nothing to run.
     """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f'--out {out} is a file; give a folder')
     weights = Checkpoint(find_weights(checkpoint))
     network = read_network(weights)
     weights.drop()
@@ -99,10 +101,6 @@ def run_suite(
         subjects.append(
             Subject(RANDOM, 'random initialization', RANDOM, RANDOM)
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f'--out {out}: {error.strerror}') from None
     suite = _empty_report(checkpoint, subjects, network, options)
     found = find_data(
         [
@@ -115,6 +113,10 @@ def run_suite(
         options.skip_unreadable,
     )
     runs = plan(suite, subjects, names, found, network, out, options)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f'--out {out}: {error.strerror}') from None
     for number, run in enumerate(runs, start=1):
         line = f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
         line += f'{run.folder}/log.txt'

@@ -631,6 +631,40 @@ def test_transformers_without_maps_have_their_vector(
     )
 
 
+TINY = dict(embed_dims=24, num_layers=1, num_heads=3, feedforward_channels=48)
+
+
+@pytest.mark.parametrize(
+    'kind, options',
+    [
+        ('VisionTransformer', dict(out_type='cls_token')),
+        ('VisionTransformer', dict(out_type='raw')),
+        ('VisionTransformer', dict(out_type='featmap')),
+        ('VisionTransformer', dict(out_type='avg_featmap')),
+        ('DistilledVisionTransformer', dict()),
+    ],
+)
+def test_neighbors_of_transformers(
+    kind: str, options: dict, images: Path, tmp_path: Path
+) -> None:
+    backbone = dict(type=kind, arch=TINY, img_size=32, patch_size=8, **options)
+    model = MODEL | dict(backbone=backbone)
+    runner = make_runner(images, tmp_path, KNN5, runner=dict(model=model))
+    assert {*runner.test()} == {'avgpool/knn5_top1', 'avgpool/knn5_top5'}
+
+
+def test_outputs_that_cannot_be_pooled_end_in_one_line(
+    images: Path, tmp_path: Path
+) -> None:
+    runner = make_runner(images, tmp_path)
+    pair = [torch.zeros(2, 3), torch.zeros(2, 5)]
+    with mock.patch.object(
+        runner.model.backbone, 'forward', return_value=(pair,)
+    ):
+        with pytest.raises(UsageError, match='which cannot be pooled; expec'):
+            runner.test()
+
+
 def test_loop_is_registered() -> None:
     from swav_plugin.registry import LOOPS
 
