@@ -42,7 +42,12 @@ def main() -> None:
     if report.problem is not None:
         print(f'Problem: {report.problem}')
         sys.exit(1)
-    print('Nothing is missing.')
+    if not report.remarks:
+        print('Nothing is missing.')
+    else:
+        print('It can be used, but note:')
+    for line in report.remarks:
+        print(f'  {line}')
 
 
 if __name__ == '__main__':

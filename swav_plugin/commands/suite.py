@@ -15,6 +15,7 @@ from pathlib import Path
 from swav_plugin.engine.launch import run_command
 from swav_plugin.suite.adapt import Options
 from swav_plugin.suite.benchmarks import BENCHMARKS, known_data
+from swav_plugin.suite.data import named_path
 from swav_plugin.suite.runs import run_suite
 
 
@@ -36,9 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'of the zoo',
     )
     _add_data(parser)
-    parser.add_argument(
-        '--out', type=Path, required=True, help='folder for all results'
-    )
+    parser.add_argument('--out', required=True, help='folder for all results')
     _add_choice(parser, '--only', [*BENCHMARKS], 'run these benchmarks')
     _add_choice(parser, '--skip', [], 'do not run these')
     parser.add_argument(
@@ -64,8 +63,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     folders = dict.fromkeys(data.folder for data in known_data().values())
     parser.add_argument(
         '--root',
-        type=Path,
-        default=Path('data'),
+        default='data',
         help=f'folder of the datasets: {", ".join(folders)} (default: data)',
     )
     parser.add_argument(
@@ -106,6 +104,12 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
         'Detection and segmentation keep their sizes',
     )
     parser.add_argument(
+        '--skip-unreadable',
+        action='store_true',
+        help='leave out images that cannot be read, and say so beside every '
+        'number, instead of stopping; not for detection and segmentation',
+    )
+    parser.add_argument(
         '--cfg-options',
         metavar='[NAME:]KEY=VALUE',
         nargs='+',
@@ -133,14 +137,14 @@ def _add_choice(
 def run(args: argparse.Namespace) -> int:
     """Run the suite as the command line says; return how many runs failed."""
     return run_suite(
-        args.checkpoint,
-        args.out,
+        named_path('CHECKPOINT', args.checkpoint),
+        Path(named_path('--out', args.out)),
         [
             name
             for name in BENCHMARKS
             if name in args.only and name not in args.skip
         ],
-        args.root,
+        Path(named_path('--root', args.root)),
         args.dataset,
         Options(
             gpus=args.gpus,
@@ -148,6 +152,7 @@ def run(args: argparse.Namespace) -> int:
             iters=args.iters,
             image_size=args.image_size,
             cfg_options=args.cfg_options,
+            skip_unreadable=args.skip_unreadable,
         ),
         args.with_random,
     )

@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from swav_plugin.checkpoints import RANDOM
 from swav_plugin.engine.checks import (
     check_batches,
+    check_images,
     check_labels,
     check_load_from,
     check_ranks,
@@ -207,6 +208,7 @@ def train(args: argparse.Namespace) -> None:
         check_ranks(runner)
         check_batches(runner)
         check_labels(runner, 'train', 'val')
+        check_images(runner, 'train', 'val')
         check_shared_memory(runner, 'train')
         log_summary(runner, 'train', 'val')
     with too_little_in_one_line(), skipped_images_stored(runner):

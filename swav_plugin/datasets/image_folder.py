@@ -18,6 +18,7 @@ from .sampler import SampleKey
 from .transforms.loading import LoadImage, UnreadableImage
 from .transforms.pillow_files import ValueRange
 from .transforms.randomness import sample_rng
+from .unreadable import leave_out_unreadable
 
 __all__ = ['ImageFolder', 'NoReadableImage', 'find_images']
 
@@ -60,7 +61,7 @@ class ImageFolder(BaseDataset):
     An image that cannot be read is replaced by another one, which the key of
     the sample decides; results['skipped'] lists 'path: reason' of each such
     file. With `test_mode=True` it is an error, because a replacement would be
-    scored.
+    scored. With `skip_unreadable=True` there is no such image in the dataset.
 
     Args:
         data_root: One folder or several.
@@ -72,6 +73,9 @@ class ImageFolder(BaseDataset):
         serialize_data: Keep the list of images in one block of memory, which
             worker processes share.
         test_mode: Never replace an image.
+        skip_unreadable: Decode all images at the start and leave out those
+            that cannot be read; `num_unreadable` counts them. Ranks share the
+            work, so all of them must build the dataset.
         lazy_init: Do not look for images until the first one is needed.
         max_refetch: Replacements to try for one sample before giving up.
         in_memory: Decode all images once, at the start, and keep them in
@@ -96,8 +100,11 @@ class ImageFolder(BaseDataset):
         lazy_init: bool = False,
         max_refetch: int = 20,
         in_memory: bool = False,
+        skip_unreadable: bool = False,
     ) -> None:
         self.in_memory = in_memory
+        self.skip_unreadable = skip_unreadable
+        self.num_unreadable = 0
         self.found: list[FoundImages] = []  # in each root
         self.roots = _as_list('data_root', data_root)
         self.list_files = _as_list('ann_file', ann_file)
@@ -233,9 +240,14 @@ class ImageFolder(BaseDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """Keep all images; decode those that are to stay in memory."""
+        """Leave out what is not wanted; fill the memory of images."""
         for found in self.found:
             print_log(f'ImageFolder: {found.describe()}', logger='current')
+        if self.skip_unreadable:
+            kept, self.num_unreadable = leave_out_unreadable(
+                self, self.data_list
+            )
+            self.data_list: list[dict] = kept
         if self.in_memory:
             wanted = self.data_list
             if self._indices is not None:

@@ -10,6 +10,7 @@ from mmengine.dataset import BaseDataset
 from swav_plugin.registry import DATASETS, build_transforms
 
 from .list_file import find_missing, open_text, path_inside
+from .unreadable import leave_out_unreadable
 
 CLASSES = (
     'aeroplane',
@@ -51,6 +52,7 @@ class VOC07(BaseDataset):
         split: 'trainval' or 'test' in VOC2007.
         pipeline: Transforms; names are looked up in swav_plugin first.
         test_mode: Has no effect: an unreadable image is always an error.
+        skip_unreadable: As in `ImageFolder`.
 
     Raises:
         FileNotFoundError: A list or an image is missing.
@@ -65,7 +67,10 @@ class VOC07(BaseDataset):
         split: str,
         pipeline: Any = (),
         test_mode: bool = True,
+        skip_unreadable: bool = False,
     ) -> None:
+        self.skip_unreadable = skip_unreadable
+        self.num_unreadable = 0
         self.split = split
         self.root = Path(os.path.expanduser(data_root))
         super().__init__(
@@ -98,6 +103,15 @@ class VOC07(BaseDataset):
             dict(img_path=path, gt_label=row)
             for path, row in zip(paths, marks)
         ]
+
+    def filter_data(self) -> list[dict]:
+        """Leave out images that cannot be read, if that is wanted."""
+        if self.skip_unreadable:
+            kept, self.num_unreadable = leave_out_unreadable(
+                self, self.data_list
+            )
+            return kept
+        return self.data_list
 
     def _list_file(self, name: str) -> Path:
         return self.root / f'ImageSets/Main/{name}_{self.split}.txt'

@@ -15,6 +15,7 @@ from swav_plugin.checkpoints import read_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.compat.wrappers import unwrap
+from swav_plugin.datasets.unreadable import refuse_unreadable
 
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
@@ -181,7 +182,7 @@ def check_labels(runner: Runner, *names: str) -> None:
             training images have fewer classes than the head; or two sets have
             different classes.
     """
-    head = getattr(unwrap(runner.model), 'head', None)
+    head, path = _classifying_head(unwrap(runner.model))
     num_classes = getattr(head, 'num_classes', None)
     if num_classes is None:
         return
@@ -194,7 +195,7 @@ def check_labels(runner: Runner, *names: str) -> None:
         if not hasattr(dataset, 'num_classes') and not classes:
             continue
         found = getattr(dataset, 'num_classes', len(classes or ()))
-        _check_count(name, found, num_classes)
+        _check_count(name, found, path, num_classes)
         if classes and known and set(classes) != set(known):
             only = sorted(set(classes) ^ set(known))[:5]
             raise UsageError(
@@ -204,7 +205,42 @@ def check_labels(runner: Runner, *names: str) -> None:
         known = classes or known
 
 
-def _check_count(name: str, found: int | None, num_classes: int) -> None:
+def check_images(runner: Runner, *names: str) -> None:
+    """Check that all images of a classifier can be read, before it trains.
+
+    `FeatureEvalLoop` checks its own. In pretraining another image takes the
+    place of one that cannot be read.
+
+    Args:
+        runner: The Runner.
+        names: 'train', 'val' or 'test'; a set that the config does not have
+            is left out.
+
+    Raises:
+        ValueError: Some cannot be read; the message has a line for each.
+    """
+    head = getattr(unwrap(runner.model), 'head', None)
+    if getattr(head, 'num_classes', None) is None:
+        return
+    refuse_unreadable(
+        {
+            name: getattr(runner, f'{name}_dataloader').dataset
+            for name in names
+            if getattr(runner, f'_{name}_loop') is not None
+        }
+    )
+
+
+def _classifying_head(model: Any) -> tuple[Any, str]:
+    """Return what tells classes apart, of a classifier or a detector."""
+    if hasattr(model, 'roi_head'):
+        return model.roi_head.bbox_head, 'model.roi_head.bbox_head'
+    return getattr(model, 'head', None), 'model.head'
+
+
+def _check_count(
+    name: str, found: int | None, path: str, num_classes: int
+) -> None:
     """Raise if a set's number of classes does not fit the head."""
     if found is None:
         raise UsageError(
@@ -216,11 +252,11 @@ def _check_count(name: str, found: int | None, num_classes: int) -> None:
         raise UsageError(
             f'labels of {name}_dataloader go up to {found - 1}, but the '
             f'head has {num_classes} classes, 0 to {num_classes - 1}; set '
-            f'model.head.num_classes={found} or correct the labels.'
+            f'{path}.num_classes={found} or correct the labels.'
         )
     if name == 'train' and found < num_classes:
         raise UsageError(
             f'images of train_dataloader have {found} classes, but the '
-            f'head has {num_classes}; set model.head.num_classes={found} or '
+            f'head has {num_classes}; set {path}.num_classes={found} or '
             'look for missing images.'
         )

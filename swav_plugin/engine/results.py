@@ -58,6 +58,24 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     return json.loads(Path(path).read_text(encoding='utf-8'))
 
 
+def describe_unreadable(num_training: int | None, num_test: int) -> str:
+    """Say how many images were left out, if any; None is not known.
+
+    >>> describe_unreadable(2, 1)
+    ', unreadable images left out: 2 training and 1 test'
+    >>> describe_unreadable(None, 0)
+    ''
+    """
+    parts = [
+        f'{number} {kind}'
+        for number, kind in ((num_training, 'training'), (num_test, 'test'))
+        if number
+    ]
+    if not parts:
+        return ''
+    return f', unreadable images left out: {" and ".join(parts)}'
+
+
 def data_roots(dataset: Any) -> str:
     """Name the folders that a dataset's config reads.
 

@@ -4,14 +4,14 @@ import hashlib
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import (
+    all_gather_object,
     barrier,
     broadcast,
     broadcast_object_list,
@@ -20,10 +20,11 @@ from mmengine.dist import (
 from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
 
 import swav_plugin
 from swav_plugin.compat.wrappers import unwrap
+from swav_plugin.datasets.unreadable import refuse_unreadable
+from swav_plugin.engine.errors import mistakes_in_one_line
 from swav_plugin.engine.results import (
     RESULTS,
     Result,
@@ -40,10 +41,11 @@ from swav_plugin.models.swav_neck import SwAVNeck
 from swav_plugin.registry import LOOPS, METRICS
 
 from .feature_store import (
-    META,
     FeatureSet,
     Labels,
     ShardWriter,
+    check_finite,
+    find_fault,
     hash_images,
     hash_modules,
     open_rows,
@@ -51,26 +53,9 @@ from .feature_store import (
     write_meta,
     writing,
 )
+from .image_sets import check_classes, in_order, read_annotations
 
 _LOG_EVERY_S = 30
-
-
-class ShareSampler(Sampler):
-    """Sample the images of this rank, in order, each on one rank only.
-
-    mmengine's samplers repeat some images where the set does not divide
-    evenly by the ranks.
-    """
-
-    def __init__(self, dataset: Sized, seed: Any, batch_size: int) -> None:
-        self._images = share(len(dataset), batch_size)
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield indices of images."""
-        return iter(self._images)
-
-    def __len__(self) -> int:
-        return len(self._images)
 
 
 @LOOPS.register_module()
@@ -92,19 +77,22 @@ class FeatureEvalLoop(BaseLoop):
             `val_dataloader` or `test_dataloader`. No sampler.
         evaluator: Configs of evaluators, such as `KNN` and `VOC07SVM`.
         bank_dataloader: Config of the labeled training images.
-        features: 'avgpool', the mean of the last feature map; 'neck', SwAV's
-            embedding; 'feature1' to 'feature5', averaged over windows, which
-            need a `ResNetWithStem`.
+        features: 'avgpool', the mean of the last feature map, or what
+            `pool_output` gives of other outputs; 'neck', SwAV's embedding;
+            'feature1' to 'feature5', averaged over windows, which need a
+            `ResNetWithStem`.
         windows: 'mmselfsup' for its pooling of feature1 to feature5, which
             needs images of 224 px; 'adaptive' for the same number of windows
             on images of any size.
         dtype: Type of the features on disk, 'float16' or 'float32'.
         cache_dir: Keep features here for later runs with the same weights,
             images and transforms; None to delete them after evaluation.
+            Damaged ones are made again.
 
     Raises:
-        ValueError: Model, sets and evaluators do not fit together; raised
-            before the first image is read.
+        ValueError: Model, sets and evaluators do not fit together, or images
+            cannot be read (all are named; datasets with skip_unreadable=True
+            leave them out); raised before the first feature is made.
     """
 
     def __init__(
@@ -126,10 +114,10 @@ class FeatureEvalLoop(BaseLoop):
         self._transforms = {
             name: str(loader['dataset']) for name, loader in sets.items()
         }
-        super().__init__(runner, _in_order(dataloader))
+        super().__init__(runner, in_order(dataloader))
         self._loaders: dict[str, Any] = dict(
             bank=runner.build_dataloader(
-                _in_order(bank_dataloader), seed=runner.seed
+                in_order(bank_dataloader), seed=runner.seed
             ),
             test=self.dataloader,
         )
@@ -142,17 +130,23 @@ class FeatureEvalLoop(BaseLoop):
         self._paths: dict[str, list[str]] = {}
         self._labels: dict[str, Labels] = {}
         for name, loader in self._loaders.items():
-            self._paths[name], labels = _read_annotations(
-                loader, f'{name} set'
+            self._paths[name], labels = read_annotations(
+                loader.dataset, f'{name} set'
             )
             labels.root = data_roots(sets[name]['dataset'])
             self._labels[name] = labels
-        _check_classes(self._labels['bank'], self._labels['test'])
+        check_classes(self._labels['bank'], self._labels['test'])
         if isinstance(evaluator, dict):
             evaluator = [evaluator]
         self.evaluators = [METRICS.build(config) for config in evaluator]
         for each in self.evaluators:
             self._check_evaluator(each)
+        refuse_unreadable(
+            {
+                f'{name} set': loader.dataset
+                for name, loader in self._loaders.items()
+            }
+        )
 
     def _check_evaluator(self, evaluator: Any) -> None:
         """Refuse one that wants other features or sets than there are."""
@@ -174,7 +168,8 @@ class FeatureEvalLoop(BaseLoop):
         token = _same_on_all_ranks(uuid.uuid4().hex[:12])
         folder = Path(self.runner.work_dir, f'features.{token}')
         try:
-            sets = [self._extract(name, folder) for name in ('bank', 'test')]
+            with mistakes_in_one_line(self.runner.cfg):
+                sets = [self._extract(each, folder) for each in self._loaders]
             results: list[Result] = []
             for evaluator in self.evaluators:
                 results += evaluator.evaluate(*sets)
@@ -196,7 +191,7 @@ class FeatureEvalLoop(BaseLoop):
     def _extract(self, name: str, folder: Path) -> FeatureSet:
         """Return the features of one set, from the cache if they are there."""
         if self.cache_dir is not None:
-            folder = Path(self.cache_dir)
+            folder = Path(self.cache_dir).expanduser()
         folder = folder / f'{name}-{self._key(name)}'
         paths = {
             feature: folder
@@ -205,13 +200,14 @@ class FeatureEvalLoop(BaseLoop):
             )
             for feature in self.features
         }
-        missing = _same_on_all_ranks(
-            [
+        missing = []
+        if is_main_process():
+            missing = [
                 feature
                 for feature, path in paths.items()
-                if not (path / META).is_file()
+                if not self._is_sound(name, path)
             ]
-        )
+        missing = _same_on_all_ranks(missing)
         if missing:
             self._write(name, {feature: paths[feature] for feature in missing})
         if len(missing) < len(paths):
@@ -222,6 +218,23 @@ class FeatureEvalLoop(BaseLoop):
             self._labels[name],
             {feature: open_rows(path) for feature, path in paths.items()},
         )
+
+    def _is_sound(self, name: str, path: Path) -> bool:
+        """Check features that are there; remove what has to be made again."""
+        if not path.exists():
+            return False
+        fault = find_fault(path, len(self._paths[name]), self.dtype)
+        if fault is None:
+            return True
+        self.runner.logger.warning(
+            f'{name}: the features in {path} are damaged and made again: '
+            f'{fault}.'
+        )
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return False
 
     def _key(self, name: str) -> str:
         """Hash what features of this set depend on, to 24 hex digits."""
@@ -253,9 +266,9 @@ class FeatureEvalLoop(BaseLoop):
         """Run the backbone on this rank's images; write their features."""
         loader = self._loaders[name]
         num_all = len(self._paths[name])
-        num_own = len(share(num_all, loader.batch_size))
+        own = share(num_all, loader.batch_size)
         writers = {
-            feature: ShardWriter(folder, num_own, self.dtype)
+            feature: ShardWriter(folder, len(own), self.dtype)
             for feature, folder in folders.items()
         }
         begin = logged = time.monotonic()
@@ -269,22 +282,28 @@ class FeatureEvalLoop(BaseLoop):
                     'out.'
                 )
             outputs = self._model.backbone(inputs)
+            paths = self._paths[name][own[done] : own[done] + len(inputs)]
             for feature, writer in writers.items():
-                writer.write(self._pool(feature, outputs))
+                rows = self._pool(feature, outputs)
+                check_finite(rows, self.dtype, feature, paths)
+                writer.write(rows)
             done += len(inputs)
             now = time.monotonic()
             if now - logged > _LOG_EVERY_S:
                 logged = now
                 self.runner.logger.info(
-                    f'{name}: features of {done} of {num_own} images, '
+                    f'{name}: features of {done} of {len(own)} images, '
                     f'{done / (now - begin):.0f} images/s'
                 )
         for feature, writer in writers.items():
-            writer.close()
+            checksums: dict[str, int] = {}
+            for part in all_gather_object(writer.close()):
+                checksums.update(part)
             if is_main_process():
                 write_meta(
                     folders[feature],
                     num_all,
+                    checksums,
                     dict(feature=feature, set=self._transforms[name]),
                 )
 
@@ -294,69 +313,6 @@ class FeatureEvalLoop(BaseLoop):
             return self._model.neck(self._model.neck.pool(outputs))
         return pick_feature(
             self._model.backbone, outputs, feature, self.windows
-        )
-
-
-def _in_order(config: dict) -> dict:
-    """Make a dataloader's config give each image once, on one rank."""
-    if not isinstance(config, dict):
-        raise ValueError(
-            'FeatureEvalLoop needs the configs of its dataloaders, but got a '
-            f'{type(config).__name__}.'
-        )
-    for key in ('sampler', 'batch_sampler'):
-        kind = (config.get(key) or {}).get('type', 'DefaultSampler')
-        if kind != 'DefaultSampler' or (config.get(key) or {}).get('shuffle'):
-            raise ValueError(
-                f'{key}={config[key]} is not supported here: FeatureEvalLoop '
-                f'gives each image to one rank, in order; leave {key} out.'
-            )
-    config = dict(
-        config,
-        drop_last=False,
-        sampler=dict(type=ShareSampler, batch_size=config['batch_size']),
-    )
-    config.setdefault('collate_fn', dict(type='default_collate'))
-    config.pop('batch_sampler', None)
-    return config
-
-
-def _read_annotations(
-    loader: DataLoader, name: str
-) -> tuple[list[str], Labels]:
-    """Read paths and labels of a set, without opening an image."""
-    dataset: Any = loader.dataset
-    if not getattr(dataset, 'test_mode', True):
-        raise ValueError(
-            f'the {name} has test_mode=False: an unreadable image would be '
-            'replaced by another and counted under the wrong label. Set '
-            'test_mode=True.'
-        )
-    paths, labels = [], []
-    for i in range(len(dataset)):
-        info = dataset.get_data_info(i)
-        paths.append(str(info.get('img_path', '')))
-        if info.get('gt_label') is None:
-            raise ValueError(
-                f'the {name} has no label for image {i}, {paths[-1]}; put '
-                'images into one folder for each class, or give a list file '
-                'with labels.'
-            )
-        labels.append(info['gt_label'])
-    values = torch.as_tensor(np.array(labels))
-    classes = tuple(getattr(dataset, 'metainfo', {}).get('classes') or ())
-    return paths, Labels(name, values, classes)
-
-
-def _check_classes(bank: Labels, test: Labels) -> None:
-    """Refuse sets in which the same label means different classes."""
-    if bank.classes and test.classes and bank.classes != test.classes:
-        only = sorted(set(bank.classes) ^ set(test.classes))[:5]
-        raise ValueError(
-            f'bank and test set have different classes ({len(bank.classes)} '
-            f'and {len(test.classes)}; in one of them only: '
-            f'{", ".join(only)}), so their labels do not mean the same. Give '
-            'folders with the same names, or list files.'
         )
 
 

@@ -8,8 +8,10 @@ N images, D width of a feature, Y classes.
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.compat.moved import moved_names
+from swav_plugin.engine.results import describe_unreadable
 
 __getattr__ = moved_names(__name__)
 
@@ -41,12 +44,14 @@ class Labels:
             difficult.
         classes: Names, if known.
         root: The folders it is read from, for the protocol of a number.
+        num_unreadable: Images that cannot be read and were left out.
     """
 
     name: str
     values: Tensor
     classes: tuple[str, ...] = ()
     root: str = ''
+    num_unreadable: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -97,7 +102,7 @@ class ShardedRows:
     """Rows of several files, one after the other, read when they are used."""
 
     def __init__(self, shards: Sequence[Tensor]) -> None:
-        self._shards = shards
+        self.shards = shards
         self._ends = np.cumsum([len(shard) for shard in shards]).tolist()
         self.shape = torch.Size([self._ends[-1], shards[0].shape[1]])
 
@@ -110,14 +115,14 @@ class ShardedRows:
         if step != 1:
             raise ValueError(f'rows are read in order, without step {step}.')
         parts = []
-        for shard, end in zip(self._shards, self._ends):
+        for shard, end in zip(self.shards, self._ends):
             begin = end - len(shard)
             part = shard[max(start - begin, 0) : max(stop - begin, 0)]
             if len(part):
                 parts.append(part)
         if len(parts) == 1:
             return parts[0]
-        return torch.cat(parts) if parts else self._shards[0][:0]
+        return torch.cat(parts) if parts else self.shards[0][:0]
 
 
 @dataclass
@@ -135,7 +140,8 @@ class FeatureSet:
 class FeatureProtocol:
     """Protocol of a number of features: the part that all evaluators share.
 
-    An evaluator adds its own fields and a `__str__`, the sentence.
+    An evaluator adds its own fields and a `__str__`, the sentence, which ends
+    with `unreadable`.
     """
 
     feature: str
@@ -143,6 +149,15 @@ class FeatureProtocol:
     test_set: str
     num_train_images: int
     num_test_images: int
+    num_train_unreadable: int = field(default=0, kw_only=True)
+    num_test_unreadable: int = field(default=0, kw_only=True)
+
+    @property
+    def unreadable(self) -> str:
+        """Say how many images were left out, if any."""
+        return describe_unreadable(
+            self.num_train_unreadable, self.num_test_unreadable
+        )
 
     @classmethod
     def of(
@@ -166,6 +181,8 @@ class FeatureProtocol:
             test_set=test.labels.root,
             num_train_images=len(bank.labels.values),
             num_test_images=len(test.labels.values),
+            num_train_unreadable=bank.labels.num_unreadable,
+            num_test_unreadable=test.labels.num_unreadable,
             **own,
         )
 
@@ -233,21 +250,11 @@ class ShardWriter:
         self._dtype = dict(float16=torch.float16, float32=torch.float32)[dtype]
         self._array: np.memmap | None = None
         self._done = 0
+        self._checksum = 0
 
     def write(self, rows: Tensor) -> None:
-        """Append (n, D) rows.
-
-        Raises:
-            ValueError: A number is not finite in the file's type.
-        """
-        numbers = rows.to(self._dtype).cpu().numpy()
-        if not np.isfinite(numbers).all():
-            raise ValueError(
-                f'a feature for {self._path.parent} is not finite in '
-                f'{numbers.dtype}: its largest number is '
-                f'{float(rows.abs().max()):.3g}. If that is a number, set '
-                "dtype='float32'; else the weights are broken."
-            )
+        """Append (n, D) finite rows; see `check_finite`."""
+        numbers = rows.to(self._dtype).cpu().contiguous().numpy()
         if self._array is None:
             self._array = np.lib.format.open_memmap(
                 self._path,
@@ -257,18 +264,57 @@ class ShardWriter:
             )
         self._array[self._done : self._done + len(numbers)] = numbers
         self._done += len(numbers)
+        self._checksum = zlib.crc32(numbers.data, self._checksum)
 
-    def close(self) -> None:
-        """Flush all rows to the disk."""
+    def close(self) -> dict[str, int]:
+        """Flush all rows to the disk; return the checksum by file name."""
         assert self._done == self._num_rows, (self._done, self._num_rows)
-        if self._array is not None:
-            self._array.flush()
-            self._array = None
+        if self._array is None:
+            return {}
+        self._array.flush()
+        self._array = None
+        return {self._path.name: self._checksum}
 
 
-def write_meta(folder: Path, num_rows: int, about: dict) -> None:
+def check_finite(
+    rows: Tensor, dtype: str, feature: str, paths: Sequence[str]
+) -> None:
+    """Refuse features that a file cannot hold as numbers.
+
+    Args:
+        rows: (n, D), as the network gave them.
+        dtype: Of the file, 'float16' or 'float32'.
+        feature: Its name, for the message.
+        paths: The n images.
+
+    Raises:
+        ValueError: A number is NaN or infinite, or becomes so in the file's
+            type.
+    """
+    as_stored = rows.to(getattr(torch, dtype))
+    is_bad = ~as_stored.isfinite().all(1)
+    if not is_bad.any():
+        return
+    largest = float(rows.abs().max())
+    advice = (
+        f"its largest number is {largest:.3g}; set dtype='float32'."
+        if math.isfinite(largest)
+        else 'the weights are broken, or too large for the precision that '
+        'they run in.'
+    )
+    bad = [path for path, wrong in zip(paths, is_bad.tolist()) if wrong]
+    shown = ', '.join(bad[:3]) + ', ...' * (len(bad) > 3)
+    raise ValueError(
+        f'{feature} is not finite in {dtype} for {len(bad)} of a batch of '
+        f'{len(rows)} images, {shown}: {advice}'
+    )
+
+
+def write_meta(
+    folder: Path, num_rows: int, checksums: dict[str, int], about: dict
+) -> None:
     """Describe the files of a folder; call it last, when all are complete."""
-    meta = dict(about, num_rows=num_rows)
+    meta = dict(about, num_rows=num_rows, checksums=checksums)
     write_atomic(folder / META, json.dumps(meta, indent=2) + '\n')
 
 
@@ -277,12 +323,14 @@ def open_rows(folder: Path) -> ShardedRows:
 
     Raises:
         FileNotFoundError: Files of some ranks are missing.
+        ValueError: A file is not one of rows.
     """
     meta = json.loads((folder / META).read_text())
     # Copy-on-write: torch warns of tensors on read-only memory.
     shards = [
-        torch.from_numpy(np.load(path, mmap_mode='c'))
-        for path in sorted(folder.glob('*.npy'))
+        torch.from_numpy(np.load(folder / name, mmap_mode='c'))
+        for name in sorted(meta['checksums'])
+        if (folder / name).is_file()
     ]
     found = sum(len(shard) for shard in shards)
     if found != meta['num_rows']:
@@ -292,6 +340,35 @@ def open_rows(folder: Path) -> ShardedRows:
             'cache_dir to one that they do.'
         )
     return ShardedRows(shards)
+
+
+def find_fault(folder: Path, num_rows: int, dtype: str) -> str | None:
+    """Say what is wrong with the features in a folder; None if nothing is.
+
+    Reads all of them, since the disk does not tell what it has lost.
+
+    Args:
+        folder: Of `open_rows`.
+        num_rows: How many rows are expected.
+        dtype: 'float16' or 'float32'.
+    """
+    try:
+        meta = json.loads((folder / META).read_text())
+        checksums = meta['checksums']
+        if meta['num_rows'] != num_rows:
+            return f'{META} says {meta["num_rows"]} images, not {num_rows}'
+        rows = open_rows(folder)
+    except FileNotFoundError:
+        return 'files are missing'
+    # Anything, on files that something else has written.
+    except Exception as error:
+        return f'{type(error).__name__}: {error}'
+    for name, shard in zip(sorted(checksums), rows.shards):
+        if shard.dtype != getattr(torch, dtype) or shard.dim() != 2:
+            return f'{name} has {shard.dtype} {tuple(shard.shape)}'
+        if zlib.crc32(shard.numpy().data) != checksums[name]:
+            return f'{name} has changed since it was written'
+    return None
 
 
 def hash_modules(modules: Iterable[nn.Module]) -> str:

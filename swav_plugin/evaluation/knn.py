@@ -229,7 +229,7 @@ class KNNProtocol(FeatureProtocol):
         return (
             f'{self.feature}, k={self.k}, T={self.temperature:g}, cosine, '
             f'votes exp(cos/T), bank of {self.num_train_images}, '
-            f'{self.num_test_images} test images'
+            f'{self.num_test_images} test images{self.unreadable}'
         )
 
 

@@ -52,7 +52,7 @@ class SVMProtocol(FeatureProtocol):
             f'{feature}, SVM on all labels, cost of each class by 3-fold '
             f'cross-validation as in mmselfsup, {self.num_costs} costs, '
             f'all-point AP, {self.num_train_images} training and '
-            f'{self.num_test_images} test images'
+            f'{self.num_test_images} test images{self.unreadable}'
         )
 
 
@@ -93,7 +93,7 @@ class LowShotProtocol(FeatureProtocol):
             f'{self.lowest:.2f} to {self.highest:.2f}, std {self.std:.2f}), '
             f'{how}, {self.num_costs} costs, all-point AP, '
             f'{self.num_train_images} training and {self.num_test_images} '
-            'test images'
+            f'test images{self.unreadable}'
         )
 
 

@@ -1,7 +1,9 @@
-"""Feature1 to Feature5: feature maps averaged over windows, for probes.
+"""Pool what a backbone returns: to one vector, or over windows for probes.
 
-Linear probes and SVMs see these. Letters for shapes: N images, C channels,
-h x w pixels of a feature map.
+`pool_output` decides for every use what the vector of an image is. Linear
+probes and SVMs see Feature1 to Feature5, feature maps averaged over windows.
+Letters for shapes: N images, C channels, L tokens, h x w pixels of a feature
+map.
 """
 
 from collections.abc import Sequence
@@ -27,6 +29,84 @@ MMSELFSUP_WINDOWS = {
     'feature5': (7, 6, 1, 0),
 }
 GRIDS = dict(feature1=12, feature2=6, feature3=4, feature4=3, feature5=2)
+
+
+def pool_output(outputs: Any, backbone: Any = None) -> Tensor:
+    """Reduce the output of any backbone to one vector for each image.
+
+    - Maps, (N, C, h, w), are averaged over space.
+    - Vectors, (N, C), stay as they are.
+    - Tokens, (N, L, C), of a transformer with out_type='raw' give its class
+      token, or their mean if it has none.
+    - Of a sequence of these the last counts. If that is a pair of vectors of
+      the same width, as a distilled DeiT's class and distillation token, the
+      first of the pair does.
+
+    Args:
+        outputs: What the backbone returned.
+        backbone: The backbone; tokens are refused without it, because only
+            it tells the class token from the others.
+
+    Returns:
+        (N, C).
+
+    Raises:
+        ValueError: The output is none of these.
+
+    >>> import torch
+    >>> pool_output([torch.zeros(2, 8, 7, 7), torch.zeros(2, 16, 4, 4)]).shape
+    torch.Size([2, 16])
+    """
+    last = outputs
+    if _is_sequence(outputs) and len(outputs):
+        last = outputs[-1]
+    if _is_pair_of_vectors(last):
+        last = last[0]
+    # Masked autoencoders return indices of their patches last.
+    if isinstance(last, Tensor) and last.is_floating_point():
+        if last.dim() == 4:
+            return last.mean((2, 3))
+        if last.dim() == 2:
+            return last
+        if last.dim() == 3 and getattr(backbone, 'out_type', None) == 'raw':
+            has_class_token = getattr(backbone, 'cls_token', None) is not None
+            return last[:, 0] if has_class_token else last.mean(1)
+    raise ValueError(
+        f'the backbone gave {describe_output(outputs)}, which cannot be '
+        'pooled; expected (N, C, h, w) maps or (N, C) vectors. For a '
+        "transformer set out_type='cls_token' or 'avg_featmap'."
+    )
+
+
+def _is_sequence(outputs: Any) -> bool:
+    return isinstance(outputs, (tuple, list))
+
+
+def _is_pair_of_vectors(outputs: Any) -> bool:
+    """Check for two (N, C) outputs of the same shape."""
+    return (
+        _is_sequence(outputs)
+        and len(outputs) == 2
+        and all(isinstance(each, Tensor) for each in outputs)
+        and outputs[0].dim() == 2
+        and outputs[0].shape == outputs[1].shape
+    )
+
+
+def describe_output(outputs: Any) -> str:
+    """Say what a backbone returned, by shapes.
+
+    >>> import torch
+    >>> describe_output([torch.zeros(2, 3), (torch.zeros(4).long(), None)])
+    '[(2, 3), [(4,) of int64, NoneType]]'
+    """
+    if isinstance(outputs, Tensor):
+        kind = str(outputs.dtype).removeprefix('torch.')
+        kind = '' if outputs.is_floating_point() else f' of {kind}'
+        return f'{tuple(outputs.shape)}{kind}'
+    if _is_sequence(outputs):
+        return f'[{", ".join(map(describe_output, outputs))}]'
+    return type(outputs).__name__
 
 
 def pool_feature(maps: Tensor, name: str, grid: int | None = None) -> Tensor:
@@ -125,17 +205,18 @@ def pick_feature(
     Args:
         backbone: As for `check_features`.
         outputs: The outputs of the backbone.
-        feature: 'avgpool', the mean of the last map, or 'feature1' to
-            'feature5'.
+        feature: 'avgpool' for `pool_output`, or 'feature1' to 'feature5'.
         windows: 'mmselfsup' for `MMSELFSUP_WINDOWS`, 'adaptive' for `GRIDS`
             on maps of any size.
 
     Returns:
         (N, C * windows), in the order of `pool_feature`.
+
+    Raises:
+        ValueError: The output cannot be pooled.
     """
     if feature == 'avgpool':
-        last = outputs if isinstance(outputs, Tensor) else outputs[-1]
-        return last.mean((2, 3)) if last.dim() == 4 else last
+        return pool_output(outputs, backbone)
     index = sorted(backbone.out_indices).index(_output_index(feature))
     grid = GRIDS[feature] if windows == 'adaptive' else None
     return pool_feature(outputs[index], feature, grid)

@@ -4,7 +4,7 @@ Letters for shapes: C channels of the backbone, D embedding size, N any
 images.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from swav_plugin.registry import MODELS
 
+from .feature_pooling import describe_output, pool_output
 from .swav_loss import at_least_float32
 
 
@@ -51,31 +52,28 @@ class SwAVNeck(BaseModule):
         layers.append(nn.Linear(hid_channels or in_channels, out_channels))
         self.projection = nn.Sequential(*layers)
 
-    def pool(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Average the last feature map over space.
+    def pool(self, features: Any) -> Tensor:
+        """Reduce the output of a backbone to a vector for each image.
 
         Args:
-            features: The output of a backbone: (N, C, h, w) maps, (N, C)
-                vectors, or a sequence of outputs, of which the last counts.
+            features: The output of a backbone, as for `pool_output`.
 
         Returns:
             (N, C).
 
         Raises:
-            ValueError: If the output cannot be pooled.
+            ValueError: The output cannot be pooled, or C is not
+                `in_channels`.
         """
-        last = features if isinstance(features, Tensor) else features[-1]
-        if last.dim() == 4:
-            last = last.mean((2, 3))
-        if last.dim() != 2 or last.shape[1] != self.in_channels:
+        pooled = pool_output(features)
+        if pooled.shape[1] != self.in_channels:
             raise ValueError(
-                f'the backbone gave an output of shape {tuple(last.shape)}; '
-                f'SwAVNeck expects (N, {self.in_channels}, h, w) or '
-                f'(N, {self.in_channels}). Set neck.in_channels to the '
-                'channels of the backbone; for a transformer set '
-                "out_type='cls_token' or 'avg_featmap'."
+                f'the backbone gave {describe_output(features)}, but SwAVNeck '
+                f'expects (N, {self.in_channels}, h, w) or '
+                f'(N, {self.in_channels}); set neck.in_channels='
+                f'{pooled.shape[1]}, the channels of the backbone.'
             )
-        return last
+        return pooled
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Embed pooled features: (N, C) -> (N, D), float32 or float64."""

@@ -36,6 +36,7 @@ class Options:
         iters: Length of trainings that are counted in iterations.
         image_size: px of crops that are 224 in the configs.
         cfg_options: 'KEY=VALUE', or 'NAME:KEY=VALUE' for one benchmark.
+        skip_unreadable: Leave out images that cannot be read.
     """
 
     gpus: int = 1
@@ -43,6 +44,7 @@ class Options:
     iters: int | None = None
     image_size: int | None = None
     cfg_options: Sequence[str] = ()
+    skip_unreadable: bool = False
 
 
 def make_config(
@@ -86,10 +88,12 @@ def make_config(
             length = getattr(options, unit)
             if length is not None:
                 set_length(cfg, unit, length)
-        if data.data_set.name == 'coco' and data.is_stand_in:
+        if data.data_set.folder == 'coco' and data.is_stand_in:
             notes += shorten_warm_up(cfg, data.root)
     if options.image_size is not None and not benchmark.library:
         set_image_size(cfg, options.image_size)
+    if options.skip_unreadable:
+        set_skip_unreadable(cfg)
     set_workers(cfg, options.gpus)
     if 'cache_dir' in (cfg.get('test_cfg') or {}):
         cfg.test_cfg.cache_dir = str(feature_cache)
@@ -240,36 +244,21 @@ def _stand_in_for_voc0712(cfg: Config, root: Path) -> list[str]:
 
 
 def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
-    """Detect the classes of the set, which need not be COCO's.
-
-    Raises:
-        UnfitData: Training and test sets have different classes, or the same
-            in another order, which would shift the labels.
-    """
-    train, val = (
-        [
-            category['name']
-            for category in read_coco(
-                root / f'annotations/instances_{split}2017.json'
-            )['categories']
-        ]
-        for split in ('train', 'val')
-    )
-    if train != val:
-        raise UnfitData(
-            f'{root}: the categories of train2017 and val2017 must be the '
-            f'same, in the same order; they are {train} and {val}'
-        )
+    """Detect the classes of the set, which need not be COCO's."""
+    content = read_coco(root / 'annotations/instances_train2017.json')
+    # Of the test set, too: `datasets.check` has compared them.
+    classes = [category['name'] for category in content['categories']]
     for loader in (
         cfg.train_dataloader,
         cfg.val_dataloader,
         cfg.test_dataloader,
     ):
         # COCO's palette may have too few colors.
-        loader.dataset.metainfo = dict(classes=train, palette=None)
+        loader.dataset.metainfo = dict(classes=classes, palette=None)
     for head in ('bbox_head', 'mask_head'):
-        cfg.model.roi_head[head].num_classes = len(train)
-    return [f'{len(train)} classes']
+        if head in cfg.model.roi_head:
+            cfg.model.roi_head[head].num_classes = len(classes)
+    return [f'{len(classes)} classes']
 
 
 def _stand_in_for_voc12aug(cfg: Config, root: Path) -> list[str]:
@@ -285,6 +274,7 @@ _STAND_INS: dict[str, Callable[[Config, Path], list[str]]] = dict(
     voc07=_stand_in_for_voc07,
     voc0712=_stand_in_for_voc0712,
     coco=_stand_in_for_coco,
+    coco_boxes=_stand_in_for_coco,
     voc12aug=_stand_in_for_voc12aug,
 )
 
@@ -422,6 +412,13 @@ def set_image_size(cfg: Config, size: int) -> None:
                 node[key] = (size, size)
         if 'windows' in node:
             node.windows = 'adaptive'
+
+
+def set_skip_unreadable(cfg: Config) -> None:
+    """Let our datasets leave out images that cannot be read."""
+    for node in walk(cfg._cfg_dict):
+        if node.get('type') in ('ImageFolder', 'VOC07'):
+            node.skip_unreadable = True
 
 
 def set_workers(cfg: Config, num_processes: int) -> None:

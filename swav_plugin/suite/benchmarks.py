@@ -130,11 +130,21 @@ def _svm(table: Table, rule: str) -> tuple[Column, ...]:
     )
 
 
+def _boxes(table: Table) -> tuple[Column, ...]:
+    """Return columns of COCO's numbers for boxes."""
+    return _coco_columns(table, {'Box': 'bbox'})
+
+
 def _boxes_and_masks(table: Table) -> tuple[Column, ...]:
     """Return columns of COCO's numbers for boxes, then for masks."""
+    return _coco_columns(table, {'Box': 'bbox', 'Mask': 'segm'})
+
+
+def _coco_columns(table: Table, kinds: dict[str, str]) -> tuple[Column, ...]:
+    """Return columns of COCO's numbers for some kinds, by title."""
     names = {
         f'{title}({kind})': f'coco/{key}_{name}'
-        for kind, key in (('Box', 'bbox'), ('Mask', 'segm'))
+        for kind, key in kinds.items()
         for title, name in (
             ('mAP', 'mAP'),
             ('AP50', 'mAP_50'),
@@ -345,6 +355,18 @@ BENCHMARKS = dict(
                 'AP75(Mask)': '38.8',
             }
         },
+        library='mmdet',
+    ),
+    faster_rcnn_fpn_1x=Benchmark(
+        config='mmdetection/coco/faster-rcnn_r50_fpn_ms-1x_coco.py',
+        data=DataSet('coco_boxes', 'coco'),
+        columns=_boxes(
+            Table(
+                'COCO2017 Detection',
+                'Faster R-CNN, ResNet-50 FPN, 12 epochs. For sets with boxes '
+                "only; not on mmselfsup's benchmark page.",
+            )
+        ),
         library='mmdet',
     ),
     mask_rcnn_c4_1x=Benchmark(

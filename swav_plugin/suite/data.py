@@ -42,6 +42,11 @@ class FoundData(NamedTuple):
     is_stand_in: bool = False
     digest: str = ''
 
+    @property
+    def title(self) -> str:
+        """Name the folder in a report."""
+        return os.path.basename(os.path.abspath(self.root)) or str(self.root)
+
 
 def parse_paths(
     options: Sequence[str], known: Mapping[str, DataSet]
@@ -55,7 +60,7 @@ def parse_paths(
     Raises:
         UsageError: A name is unknown or a folder does not exist.
     """
-    paths = {}
+    paths: dict[str, Path] = {}
     for option in options:
         name, _, path = option.partition('=')
         path = os.path.expanduser(path)
@@ -64,14 +69,43 @@ def parse_paths(
                 f'--dataset takes NAME=PATH with one of the names '
                 f'{", ".join(known)}, but got {option!r}'
             )
-        if not Path(path).is_dir():
-            raise UsageError(f'--dataset {option}: there is no such folder')
-        paths[name] = Path(path)
+        folder = Path(named_path('--dataset', path))
+        if not folder.is_dir():
+            raise UsageError(
+                f'--dataset {option}: there is no such folder, '
+                f'{os.path.abspath(folder)}'
+            )
+        if paths.setdefault(name, folder) != folder:
+            raise UsageError(
+                f'--dataset names {name} twice, {paths[name]} and {folder}; '
+                'give one of them'
+            )
     return paths
 
 
+def named_path(option: str, path: str) -> str:
+    """Return the path that an option gives; ~ is the home of a user.
+
+    Raises:
+        UsageError: The name is empty, or not UTF-8, as configs are.
+    """
+    if not path:
+        raise UsageError(f'{option} is empty; give a path')
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f'{option} {path!a}: the name is not UTF-8, as configs are; '
+            'rename it, or give a link to it'
+        ) from None
+    return os.path.expanduser(path)
+
+
 def find_data(
-    data_sets: Iterable[DataSet], root: Path, paths: Mapping[str, Path]
+    data_sets: Iterable[DataSet],
+    root: Path,
+    paths: Mapping[str, Path],
+    skip_unreadable: bool = False,
 ) -> dict[str, FoundData]:
     """Check every dataset, each once; return them by name.
 
@@ -79,6 +113,7 @@ def find_data(
         data_sets: To look for.
         root: Folder of all datasets.
         paths: Folders of those that are elsewhere, by name.
+        skip_unreadable: Empty image files do not matter: they are left out.
     """
     found = {}
     for data_set in dict.fromkeys(data_sets):
@@ -86,12 +121,14 @@ def find_data(
         # where that is.
         folder = paths.get(data_set.name) or paths.get(data_set.folder)
         found[data_set.name] = look_at(
-            data_set, folder or root / data_set.folder
+            data_set, folder or root / data_set.folder, skip_unreadable
         )
     return found
 
 
-def look_at(data_set: DataSet, root: Path) -> FoundData:
+def look_at(
+    data_set: DataSet, root: Path, skip_unreadable: bool = False
+) -> FoundData:
     """Check that a dataset is there and complete, and note its size."""
     if not root.is_dir():
         return FoundData(
@@ -105,7 +142,7 @@ def look_at(data_set: DataSet, root: Path) -> FoundData:
         return FoundData(
             data_set, root, f'there is no {root}/cifar-10-batches-py'
         )
-    report = check(name, root)
+    report = check(name, root, skip_unreadable=skip_unreadable)
     if report.problem is None:
         return FoundData(data_set, root, None, digest=report.digest)
     if name == 'voc0712' and not all(voc0712_lists(root)):
@@ -115,7 +152,7 @@ def look_at(data_set: DataSet, root: Path) -> FoundData:
             f'{root} has no ImageSets/Main/trainval.txt with '
             'VOC2007/ImageSets/Main/test.txt, nor train.txt with val.txt',
         )
-    report = check(name, root, any_size=True)
+    report = check(name, root, any_size=True, skip_unreadable=skip_unreadable)
     return FoundData(data_set, root, report.problem, True, report.digest)
 
 

@@ -2,13 +2,42 @@
 
 import base64
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
 from .report import NOTHING, lay_out
+
+# What Markdown would take for a mark of its own: in any place, or at the edge
+# of a word, before a link's address, or in the name of a character.
+_MARKS = re.compile(r'[\\`*<>|~]|(?<!\w)_|_(?!\w)|\](?=[(:\[])|&(?=#?\w+;)')
+
+
+def escape(words: str) -> str:
+    """Write words for Markdown, so that it shows them as they are.
+
+    >>> escape('a|b <i> *new*, swav_resnet50'), escape('two\\nlines')
+    ('a\\\\|b \\\\<i\\\\> \\\\*new\\\\*, swav_resnet50', 'two lines')
+    """
+    return _MARKS.sub(r'\\\g<0>', ' '.join(words.split()))
+
+
+def code(words: str) -> str:
+    """Write words for Markdown as code.
+
+    >>> code('python train.py'), code('a`b')
+    ('`python train.py`', '`` a`b ``')
+    """
+    words = ' '.join(words.split())
+    if '`' not in words:
+        return f'`{words}`'
+    longest = max(map(len, re.findall('`+', words)))
+    fence = '`' * (longest + 1)
+    return f'{fence} {words} {fence}'
 
 
 def text(cell: Any) -> str:
@@ -61,13 +90,14 @@ def to_markdown(suite: dict[str, Any]) -> str:
         suite: As the head of `report` describes it.
     """
     report = lay_out(suite)
-    lines = [f'# {report.title}', '', report.summary]
+    lines = [f'# {escape(report.title)}', '', report.summary]
     if report.missing:
         lines.append('What was not is listed at the end, with the reason.')
     lines.append('')
     lines += _items(report.checkpoint)
     for section in report.sections:
-        lines += ['', f'## {section.title}', '', section.note, '']
+        lines += ['', f'## {escape(section.title)}', '']
+        lines += [escape(section.note), '']
         lines += _table(
             ['Network', *section.columns],
             [[row.label, *map(text, row.cells)] for row in section.rows],
@@ -93,11 +123,11 @@ def to_markdown(suite: dict[str, Any]) -> str:
     for entry in report.done:
         lines += [
             '',
-            f'### {heading(suite, entry)}',
+            f'### {escape(heading(suite, entry))}',
             '',
-            describe_entry(entry),
+            escape(describe_entry(entry)),
         ]
-        lines += ['', f'`{entry["command"]}`', '']
+        lines += ['', code(entry['command']), '']
         lines += _table(
             ['Result', 'Value', 'Protocol'],
             [
@@ -108,19 +138,20 @@ def to_markdown(suite: dict[str, Any]) -> str:
         )
         pictures = entry.get('pictures', ())
         lines += [''] * bool(pictures)
-        lines += [f'![{name}](<{name}>)' for name in pictures]
+        lines += [f'![{escape(name)}](<{quote(name)}>)' for name in pictures]
     if report.missing:
         lines += ['', '## Not measured', '']
     for entry in report.missing:
         first, *rest = entry['reason'].splitlines()
-        lines.append(f'- {heading(suite, entry)}: {entry["status"]}, {first}')
+        reason = f'{heading(suite, entry)}: {entry["status"]}, {first}'
+        lines.append(f'- {escape(reason)}')
         lines += [''] * bool(rest) + [f'      {line}' for line in rest]
     return '\n'.join(lines) + '\n'
 
 
 def _items(about: dict[str, Any]) -> list[str]:
     """Write things to tell as a list."""
-    return [f'- {key}: {value}' for key, value in about.items()]
+    return [f'- {escape(f"{key}: {value}")}' for key, value in about.items()]
 
 
 def _table(
@@ -144,8 +175,7 @@ def _table(
 
 def _line(cells: list[str]) -> str:
     """Write a line of a Markdown table."""
-    escaped = [cell.replace('|', '\\|').replace('\n', ' ') for cell in cells]
-    return f'| {" | ".join(escaped)} |'
+    return f'| {" | ".join(map(escape, cells))} |'
 
 
 def to_html(suite: dict[str, Any], folder: str | os.PathLike = '.') -> str:

@@ -86,6 +86,8 @@ def run_suite(
     Raises:
         UsageError: An argument does not fit, or there is nothing to run.
     """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f'--out {out} is a file; give a folder')
     weights = Checkpoint(find_weights(checkpoint))
     network = read_network(weights)
     weights.drop()
@@ -110,9 +112,13 @@ def run_suite(
         ],
         root,
         parse_paths(datasets, known_data()),
+        options.skip_unreadable,
     )
     runs = plan(suite, subjects, names, found, network, out, options)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f'--out {out}: {error.strerror}') from None
     for number, run in enumerate(runs, start=1):
         line = f'[{number}/{len(runs)}] {heading(suite, run.entry)}: '
         line += f'{run.folder}/log.txt'
@@ -198,7 +204,7 @@ def plan(
         data = _data_of(BENCHMARKS[name], found)
         about = dict(
             benchmark=name,
-            data=data.root.name,
+            data=data.title,
             is_stand_in=data.is_stand_in,
             config=f'configs/benchmarks/{BENCHMARKS[name].config}',
         )
@@ -297,4 +303,5 @@ def write_report(out: Path, suite: dict[str, Any]) -> None:
         ('results.md', to_markdown(suite)),
         ('report.html', to_html(suite, out)),
     ):
-        write_atomic(out / name, text)
+        # Names of files may be any bytes.
+        write_atomic(out / name, text.encode(errors='backslashreplace'))

@@ -27,6 +27,7 @@ PUBLISHED = {
     'voc07': ([5011, 4952], 20),
     'voc0712': ([5011, 4952, 11540], 20),
     'coco': ([118287, 5000], 80),
+    'coco_boxes': ([118287, 5000], 80),
     'voc12aug': ([1464, 9118, 1449], 21),
     'cityscapes': ([2975, 500], 19),
 }
@@ -67,7 +68,7 @@ def expect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def test_unknown_name_and_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no dataset 'coc' .* coco, voc12aug"):
+    with pytest.raises(ValueError, match="no dataset 'coc' .* coco, coco_b"):
         check('coc', tmp_path)
     root = tmp_path / 'nowhere'
     assert check('coco', root) == DatasetReport([], f'{root} is not a folder.')
@@ -463,6 +464,16 @@ def test_voc12aug(voc: Path, expect: Callable) -> None:
 # COCO and Cityscapes
 
 
+SIZE = dict(height=40, width=60)
+BRUSH = dict(
+    category_id=90,
+    bbox=[5, 5, 20, 10],
+    area=100,
+    iscrowd=0,
+    segmentation=[[5, 5, 25, 5, 25, 15]],
+)
+
+
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
     """COCO with one image in each split, of one category."""
@@ -472,8 +483,8 @@ def coco(tmp_path: Path) -> Path:
         (tmp_path / f'annotations/instances_{split}.json').write_text(
             json.dumps(
                 dict(
-                    images=[dict(id=7, file_name='7.jpg')],
-                    annotations=[dict(id=1, image_id=7, category_id=90)],
+                    images=[dict(id=7, file_name='7.jpg', **SIZE)],
+                    annotations=[dict(id=1, image_id=7, **BRUSH)],
                     categories=[dict(id=90, name='toothbrush')],
                 )
             )
@@ -490,15 +501,19 @@ def test_coco(coco: Path, expect: Callable) -> None:
     assert check('coco', coco, decode=True)[:2] == (lines, None)
     (coco / 'train2017/7.jpg').rename(coco / 'train2017/8.jpg')
     assert 'train2017/7.jpg: No such file' in problem('coco', coco)
+    (coco / 'train2017/8.jpg').rename(coco / 'train2017/7.jpg')
     path = coco / 'annotations/instances_train2017.json'
     text = path.read_text()
     path.write_text(text.replace('"image_id": 7', '"image_id": 8'))
-    assert 'annotation 1 is of image 8 and category 90' in problem(
+    assert 'annotations[0] of image 8 and category 90.' in problem(
         'coco', coco
     )
     path.write_text(text.replace('"category_id": 90', '"category_id": 1'))
-    assert 'annotation 1 is of image 7 and category 1;' in problem(
-        'coco', coco
+    assert 'annotations[0] of image 7 and category 1.' in problem('coco', coco)
+    path.write_text(text.replace('toothbrush', 'comb'))
+    assert problem('coco', coco) == (
+        f'{coco}: the categories of train2017 and val2017 must be the same, '
+        "in the same order; they are ['comb'] and ['toothbrush']"
     )
     path.write_text(text.replace('"categories"', '"classes"'))
     assert "instances_train2017.json has no 'categories'" in problem(
@@ -506,8 +521,46 @@ def test_coco(coco: Path, expect: Callable) -> None:
     )
     path.write_text(text[:-1])
     assert 'train2017.json is not a JSON file: ' in problem('coco', coco)
+    path.write_text(json.dumps({'images': [], 'annotations': [{}, 3]}))
+    assert "'annotations' is not a list of objects" in problem('coco', coco)
     path.unlink()
     assert 'there is no ' in problem('coco', coco)
+
+
+def test_coco_with_boxes_only(coco: Path) -> None:
+    path = coco / 'annotations/instances_train2017.json'
+    path.write_text(path.read_text().replace('segmentation', 'mask'))
+    assert check('coco_boxes', coco, any_size=True).problem is None
+    found = problem('coco', coco)
+    assert found.startswith(
+        f'{path}: objects without segmentation, which Mask R-CNN needs'
+    )
+    assert 'coco_boxes' in found
+
+
+def test_what_coco_lacks_is_told(coco: Path) -> None:
+    """What is computed is no problem, but said."""
+    path = coco / 'annotations/instances_train2017.json'
+    text = path.read_text()
+    path.write_text(
+        text.replace('"area"', '"x"').replace('"id": 1', '"id": 0')
+    )
+    report = check('coco', coco, any_size=True)
+    assert report.problem is None
+    assert report.remarks == (
+        'train2017: objects without area, which is computed: 1, such as '
+        'annotations[0]',
+        'train2017: annotations with the id 0 (all are numbered anew): 1, '
+        'such as annotations[0]',
+    )
+    # The file is still the user's.
+    assert '"id": 0' in path.read_text()
+    # Pictures are compared with what the file says of them.
+    path.write_text(text.replace('"height": 40', '"height": 41'))
+    assert problem('coco', coco) == (
+        f'{path}: images of another size than their pictures: 1, such as '
+        f'{coco}/train2017/7.jpg with 60x40, not 60x41.'
+    )
 
 
 def test_cityscapes(tmp_path: Path, expect: Callable) -> None:

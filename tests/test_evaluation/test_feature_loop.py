@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 import swav_plugin.models  # noqa: F401
-from swav_plugin.datasets.transforms import read_rgb
+from swav_plugin.datasets.transforms import UnreadableImage, read_rgb
+from swav_plugin.engine.errors import UsageError
 from swav_plugin.evaluation import (
     FeatureEvalLoop,
     FeatureSet,
@@ -44,6 +46,13 @@ MODEL = dict(
     backbone=BACKBONE,
     neck=dict(type='SwAVNeck', in_channels=64, hid_channels=8, out_channels=4),
     head=dict(type='SwAVHead', num_prototypes=4),
+)
+KNN5 = dict(type='KNN', k=[5])
+COUNTS = (
+    'train_images',
+    'train_unreadable',
+    'test_images',
+    'test_unreadable',
 )
 FEATURES = ['avgpool', 'neck'] + [f'feature{i}' for i in range(1, 6)]
 
@@ -239,6 +248,128 @@ def test_a_crash_leaves_no_cache(images: Path, tmp_path: Path) -> None:
     assert runner.model.training == training
     assert not [*tmp_path.rglob('*.npy')]
     assert count_batches(make_runner(images, tmp_path, **cache)) == 11
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda folder: spoil(folder / '00000.npy'),
+        lambda folder: (folder / '00000.npy').write_text('no features'),
+        lambda folder: (folder / 'meta.json').write_text('not JSON'),
+        lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+        lambda folder: (shutil.rmtree(folder), folder.write_text('a file')),
+    ],
+)
+def test_damaged_features_are_made_again(
+    change: Callable[[Path], Any], images: Path, tmp_path: Path
+) -> None:
+    cache = dict(cache_dir=str(tmp_path / 'cache'))
+    first = extract(images, tmp_path, **cache)[1].features['avgpool'][:]
+    first = first.clone()
+    (folder,) = (tmp_path / 'cache').glob('test-*/avgpool-float32')
+    change(folder)
+    runner = make_runner(images, tmp_path, **cache)
+    with mock.patch.object(runner.logger, 'warning') as warning:
+        assert count_batches(runner) == 4
+    assert warning.call_args.args[0].startswith(
+        f'test: the features in {folder} are damaged and made again: '
+    )
+    assert torch.equal(Capture.seen[-1][1].features['avgpool'][:], first)
+    assert count_batches(make_runner(images, tmp_path, **cache)) == 0
+
+
+def test_features_that_are_not_numbers_end_the_run(
+    images: Path, tmp_path: Path
+) -> None:
+    cache = dict(cache_dir=str(tmp_path / 'cache'))
+    runner = make_runner(images, tmp_path, **cache)
+    runner.model.backbone.layer4[1].bn2.bias.data[0] = torch.nan
+    with pytest.raises(
+        UsageError,
+        match='avgpool is not finite in float32 for 2 of a batch of 2 images, '
+        f'{images}/train/class0/0.png, .*: the weights are broken',
+    ):
+        runner.test()
+    assert not [*tmp_path.rglob('*.npy')]
+
+
+@pytest.fixture
+def spoiled(images: Path, tmp_path: Path) -> Path:
+    """The images; two training and one test image cannot be read."""
+    root = tmp_path / 'spoiled'
+    shutil.copytree(images, root)
+    for name in ('train/class0/0', 'train/class2/5', 'val/class1/4'):
+        path = root / f'{name}.png'
+        path.write_bytes(path.read_bytes()[:200])
+    return root
+
+
+def test_unreadable_images_are_named_before_features_are_made(
+    spoiled: Path, tmp_path: Path
+) -> None:
+    runner = make_runner(spoiled, tmp_path)
+    with mock.patch.object(
+        runner.model.backbone, 'forward', side_effect=AssertionError
+    ):
+        with pytest.raises(ValueError) as error:
+            runner.test()
+    assert [line[:40] for line in str(error.value).splitlines()] == [
+        line[:40]
+        for line in (
+            'images that cannot be read:',
+            f'bank set: {spoiled}/train/class0/0.png: ',
+            f'bank set: {spoiled}/train/class2/5.png: ',
+            f'test set: {spoiled}/val/class1/4.png: ',
+            '3 of 20 images cannot be read; mend or remove them',
+        )
+    ]
+    # At the start of a training, not after its first epoch.
+    with pytest.raises(ValueError, match='3 of 20 images cannot be read'):
+        train(spoiled, tmp_path / 'train', True)
+
+
+def test_unreadable_images_are_left_out_and_counted(
+    spoiled: Path, tmp_path: Path
+) -> None:
+    def skipping(split: str) -> dict:
+        return loader(spoiled / split, skip_unreadable=True)
+
+    def run(root: Path, **more: Any) -> tuple[dict[str, float], list[dict]]:
+        work_dir = tmp_path / f'work_{root.name}'
+        metrics = make_runner(root, work_dir, KNN5, **more).test()
+        (file,) = work_dir.rglob('results.json')
+        return metrics, json.loads(file.read_text())
+
+    metrics, results = run(
+        spoiled,
+        bank_dataloader=skipping('train'),
+        runner=dict(test_dataloader=skipping('val')),
+    )
+    for result in results:
+        fields = result['fields']
+        assert [fields[f'num_{name}'] for name in COUNTS] == [11, 2, 6, 1]
+        assert result['protocol'].endswith(
+            'bank of 11, 6 test images, unreadable images left out: '
+            '2 training and 1 test'
+        )
+    # As if they had never been there.
+    for path in spoiled.rglob('*.png'):
+        try:
+            read_rgb(path)
+        except UnreadableImage:
+            path.unlink()
+    clean = shutil.copytree(spoiled, tmp_path / 'clean')
+    expected, results = run(clean)
+    assert metrics == expected
+    assert 'unreadable' not in results[0]['protocol']
+    fields = results[0]['fields']
+    assert [fields[f'num_{name}'] for name in COUNTS] == [11, 0, 6, 0]
 
 
 def test_results_have_their_protocol_in_a_file(
@@ -498,6 +629,40 @@ def test_transformers_without_maps_have_their_vector(
         Capture.seen[-1][1].features['avgpool'][:1],
         torch.tensor((first.mean((0, 1)) - MEAN) / STD).float()[None],
     )
+
+
+TINY = dict(embed_dims=24, num_layers=1, num_heads=3, feedforward_channels=48)
+
+
+@pytest.mark.parametrize(
+    'kind, options',
+    [
+        ('VisionTransformer', dict(out_type='cls_token')),
+        ('VisionTransformer', dict(out_type='raw')),
+        ('VisionTransformer', dict(out_type='featmap')),
+        ('VisionTransformer', dict(out_type='avg_featmap')),
+        ('DistilledVisionTransformer', dict()),
+    ],
+)
+def test_neighbors_of_transformers(
+    kind: str, options: dict, images: Path, tmp_path: Path
+) -> None:
+    backbone = dict(type=kind, arch=TINY, img_size=32, patch_size=8, **options)
+    model = MODEL | dict(backbone=backbone)
+    runner = make_runner(images, tmp_path, KNN5, runner=dict(model=model))
+    assert {*runner.test()} == {'avgpool/knn5_top1', 'avgpool/knn5_top5'}
+
+
+def test_outputs_that_cannot_be_pooled_end_in_one_line(
+    images: Path, tmp_path: Path
+) -> None:
+    runner = make_runner(images, tmp_path)
+    pair = [torch.zeros(2, 3), torch.zeros(2, 5)]
+    with mock.patch.object(
+        runner.model.backbone, 'forward', return_value=(pair,)
+    ):
+        with pytest.raises(UsageError, match='which cannot be pooled; expec'):
+            runner.test()
 
 
 def test_loop_is_registered() -> None:

@@ -1,10 +1,13 @@
 """Rows in files of several ranks, folders that appear whole, keys."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.dist import all_gather_object
 from torch import nn
 
 from swav_plugin.evaluation.feature_store import (
@@ -12,6 +15,8 @@ from swav_plugin.evaluation.feature_store import (
     Labels,
     ShardedRows,
     ShardWriter,
+    check_finite,
+    find_fault,
     hash_images,
     hash_modules,
     open_rows,
@@ -56,9 +61,13 @@ def _write(rank: int, folder: Path, fail: bool) -> None:
             writer.write(rows[start : min(start + 2, own.stop)])
         if fail:
             raise KeyError('broken')
-        writer.close()
+        checksums = {
+            name: checksum
+            for part in all_gather_object(writer.close())
+            for name, checksum in part.items()
+        }
         if rank == 0:
-            write_meta(unfinished, 7, dict(feature='avgpool'))
+            write_meta(unfinished, 7, checksums, dict(feature='avgpool'))
     read = open_rows(folder)
     assert torch.equal(read[:], rows.half())
 
@@ -95,19 +104,86 @@ def test_the_first_of_two_runs_stays(tmp_path: Path) -> None:
 def test_rows_that_are_not_there_are_missed(tmp_path: Path) -> None:
     _write(0, tmp_path / 'b', False)
     next((tmp_path / 'b').glob('*.npy')).unlink()
-    with pytest.raises((FileNotFoundError, ValueError), match='0 of 7'):
+    with pytest.raises(FileNotFoundError, match='0 of 7'):
         open_rows(tmp_path / 'b')
+    assert find_fault(tmp_path / 'b', 7, 'float16') == 'files are missing'
 
 
-def test_numbers_too_large_for_half_precision_are_refused(
-    tmp_path: Path,
+def spoil_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def save_objects(path: Path) -> None:
+    np.save(path, np.array([object()] * 7), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    'name, spoil, fault',
+    [
+        ('00000.npy', spoil_byte, '00000.npy has changed since it was'),
+        ('00000.npy', Path.unlink, 'files are missing'),
+        ('00000.npy', lambda path: os.truncate(path, 140), 'ValueError: '),
+        ('00000.npy', lambda path: os.truncate(path, 0), 'EOFError: '),
+        ('00000.npy', save_objects, 'ValueError: '),
+        (
+            '00000.npy',
+            lambda path: np.save(path, np.zeros((7, 2))),
+            '00000.npy has torch.float64',
+        ),
+        (
+            '00000.npy',
+            lambda path: np.save(path, np.zeros(7, np.float16)),
+            'IndexError: ',
+        ),
+        (META, lambda path: path.write_text('{"num_'), 'JSONDecodeError: '),
+        (META, lambda path: path.write_text('{}'), "KeyError: 'checksums'"),
+        (META, lambda path: path.write_bytes(b'\xff\xfe'), 'Unicode'),
+        (META, lambda path: path.write_text('[7]'), 'TypeError: '),
+        (
+            META,
+            lambda path: path.write_text('{"num_rows": 8, "checksums": {}}'),
+            'meta.json says 8 images, not 7',
+        ),
+        (META, Path.unlink, 'files are missing'),
+    ],
+)
+def test_faults_of_files_are_found(
+    name: str, spoil: Callable, fault: str, tmp_path: Path
 ) -> None:
-    rows = torch.tensor([[1.0, 70000.0]])
-    with pytest.raises(ValueError, match="7e\\+04.*dtype='float32'"):
-        ShardWriter(tmp_path, 1, 'float16').write(rows)
-    ShardWriter(tmp_path, 1, 'float32').write(rows)
-    with pytest.raises(ValueError, match='not finite in float32'):
-        ShardWriter(tmp_path, 1, 'float32').write(rows * torch.nan)
+    folder = tmp_path / 'b'
+    _write(0, folder, False)
+    assert find_fault(folder, 7, 'float16') is None
+    found = find_fault(folder, 7, 'float32')
+    assert found == '00000.npy has torch.float16 (7, 2)'
+    np.save(folder / '00001.npy', np.zeros((7, 2), np.float16))  # not listed
+    assert find_fault(folder, 7, 'float16') is None
+    spoil(folder / name)
+    found = find_fault(folder, 7, 'float16')
+    assert found is not None and found.startswith(fault), found
+
+
+def test_numbers_that_a_file_cannot_hold_are_refused() -> None:
+    """In one line: which feature, of which images, what to do."""
+    paths = [f'{number}.jpg' for number in range(6)]
+    rows = torch.ones(6, 3)
+    check_finite(rows, 'float16', 'avgpool', paths)
+    rows[4, 1] = 70000
+    check_finite(rows, 'float32', 'avgpool', paths)
+    with pytest.raises(ValueError) as error:
+        check_finite(rows, 'float16', 'avgpool', paths)
+    assert str(error.value) == (
+        'avgpool is not finite in float16 for 1 of a batch of 6 images, '
+        "4.jpg: its largest number is 7e+04; set dtype='float32'."
+    )
+    rows[:4] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    with pytest.raises(ValueError) as error:
+        check_finite(rows, 'float32', 'feature5', paths)
+    assert str(error.value).startswith(
+        'feature5 is not finite in float32 for 4 of a batch of 6 images, '
+        '0.jpg, 1.jpg, 2.jpg, ...: the weights are broken'
+    )
 
 
 def test_any_change_of_a_module_changes_its_hash() -> None:

@@ -163,6 +163,8 @@ def test_accuracies_equal_brute_force() -> None:
             test_set='',
             num_train_images=60,
             num_test_images=25,
+            num_train_unreadable=0,
+            num_test_unreadable=0,
             k=k,
             temperature=0.07,
             top=1,

@@ -92,6 +92,8 @@ def test_protocols_have_fields() -> None:
         test_set='data/VOC2007',
         num_train_images=90,
         num_test_images=70,
+        num_train_unreadable=0,
+        num_test_unreadable=0,
         num_costs=2,
     )
     assert rows['feature4/svm_map'] == dict(

@@ -1,10 +1,13 @@
 """SwAVNeck: what it pools, how it projects."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from swav_plugin.models import SwAVNeck
+from swav_plugin.models.feature_pooling import describe_output
 
 
 def test_it_is_mean_then_mlp_then_unit_norm() -> None:
@@ -43,13 +46,31 @@ def test_class_tokens_pass_as_they_are() -> None:
     assert torch.equal(SwAVNeck(6, 5, 4).pool([tokens]), tokens)
 
 
-@pytest.mark.parametrize('shape', [(2, 7, 6), (2, 9), (2, 9, 3, 3)])
-def test_an_output_that_cannot_be_pooled_is_shown(shape: tuple) -> None:
+@pytest.mark.parametrize('shape', [(2, 9), (2, 9, 3, 3)])
+def test_another_number_of_channels_is_shown(shape: tuple) -> None:
     with pytest.raises(ValueError) as error:
         SwAVNeck(6, 5, 4).pool((torch.zeros(shape),))
-    pooled_shape = shape[:2] if len(shape) == 4 else shape
-    assert str(pooled_shape) in str(error.value)
+    assert str(error.value).startswith(f'the backbone gave [{shape}], but')
     assert '(N, 6)' in str(error.value)
+    assert 'set neck.in_channels=9,' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'outputs',
+    [
+        (torch.zeros(2, 7, 6),),
+        # A Conformer's: of the convolutions and of the transformer.
+        ([torch.zeros(2, 6), torch.zeros(2, 9)],),
+        (torch.zeros(2, 6), torch.zeros(2, 6).long()),
+        {'features': torch.zeros(2, 6)},
+    ],
+)
+def test_an_output_that_cannot_be_pooled_is_shown(outputs: Any) -> None:
+    with pytest.raises(ValueError) as error:
+        SwAVNeck(6, 5, 4).pool(outputs)
+    shown = describe_output(outputs)
+    assert str(error.value).startswith(f'the backbone gave {shown}, which')
+    assert "out_type='cls_token' or 'avg_featmap'" in str(error.value)
 
 
 def test_norms_are_exact_under_autocast() -> None:

@@ -1,6 +1,7 @@
 """Configs of the suite: what is adapted to network, data and options."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from swav_plugin.suite.adapt import (
     make_config,
     set_data,
     set_length,
+    walk,
 )
 from swav_plugin.suite.benchmarks import BENCHMARKS, CONFIGS
 from swav_plugin.suite.data import FoundData, look_at
@@ -223,6 +225,12 @@ def test_config_of_detection(
     )
     assert notes == []
     assert [step.end for step in cfg.param_scheduler] == [125, 3]
+    name = 'faster_rcnn_fpn_1x'
+    boxes = look_at(BENCHMARKS[name].data, root)
+    cfg, notes = make_config(name, network, boxes, options, tmp_path)
+    assert notes == ['80 classes', 'warm-up of 2 iterations']
+    assert cfg.model.roi_head.bbox_head.num_classes == 80
+    assert 'mask_head' not in cfg.model.roi_head
     cfg, _ = make_config('mask_rcnn_c4_1x', network, mini, options, tmp_path)
     assert cfg.model.roi_head.mask_head.in_channels == stages[3]
 
@@ -271,9 +279,6 @@ def test_coco_of_other_classes(tmp_path: Path) -> None:
         'nut',
         'bolt',
     ]
-    names['val'].reverse()
-    with pytest.raises(UsageError, match='in the same order'):
-        stand_in()
 
 
 def test_flat_val_is_read_by_its_list(tmp_path: Path) -> None:
@@ -364,3 +369,40 @@ def test_labels_above_those_of_training(
     )
     assert places['reason'] == reason
     assert f'places205: skipped, {reason}\n' in capsys.readouterr().out
+
+
+def test_unreadable_images_are_left_out_if_asked(
+    run: Callable[..., dict[str, Any]],
+    fake: Fake,
+    data: Path,
+    weights: Path,
+    tmp_path: Path,
+) -> None:
+    root = shutil.copytree(data / 'imagenet', tmp_path / 'own')
+    (root / 'train/a/0.png').write_bytes(b'')
+    given = ('--only', 'knn', '--dataset', f'imagenet={root}')
+    reason = f'{root}/train/a/0.png is empty; 1 of 36 files are missing or'
+    with pytest.raises(UsageError, match='nothing to run'):
+        run(*given)
+    assert look_at(BENCHMARKS['knn'].data, root).problem.startswith(reason)
+    run(*given, '--skip-unreadable')
+    (config,) = tmp_path.glob('out/*/knn-*/config.py')
+    cfg = Config.fromfile(config)
+    for loader in (cfg.test_dataloader, cfg.test_cfg.bank_dataloader):
+        assert loader.dataset.skip_unreadable
+    # The real thing.
+    for name in ('linear', 'svm'):
+        cfg, _ = make_config(
+            name,
+            dict(depth=18, stem_channels=8, base_channels=8),
+            FoundData(BENCHMARKS[name].data, root, None),
+            Options(skip_unreadable=True),
+            tmp_path,
+        )
+        datasets = [
+            node
+            for node in walk(cfg._cfg_dict)
+            if node.get('type') in ('ImageFolder', 'VOC07')
+        ]
+        assert len(datasets) >= 2
+        assert all(dataset.skip_unreadable for dataset in datasets)

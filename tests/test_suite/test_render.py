@@ -1,6 +1,7 @@
 """A report as Markdown, and as HTML that is parsed."""
 
 import base64
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,86 @@ def test_markdown(suite: dict[str, Any]) -> None:
         '| svm_map_best_by_cv | 80.50 | feature4, the best feature\\|by '
         'folds |'
     ) in how
+
+
+HOSTILE = (
+    'a|b`c`<script>alert(1)</script> *bold* _it_ ~~gone~~ [x](y) &lt; \\| '
+    '# no <!-- x --> ``two``'
+)
+
+
+def hostile_suite() -> dict[str, Any]:
+    """A suite whose every name is full of marks and line breaks."""
+    name = HOSTILE + '\nnext line'
+    knn = entry('knn', 'pretrained', {'avgpool/knn10_top1': 61.25})
+    (result,) = knn['results']
+    result.update(protocol=name, fields=dict(feature='avgpool', k=10, top=1))
+    knn.update(
+        data=name,
+        is_stand_in=True,
+        notes=[name],
+        command=f'python {name}',
+        pictures=['a <b>.jpg'],
+    )
+    failed = dict(
+        entry('linear', 'pretrained', {}), status='failed', reason=name
+    )
+    return dict(
+        checkpoint={'Checkpoint': name, name: 'x'},
+        setting=dict(Command=name),
+        subjects=dict(pretrained=name),
+        entries=[knn, failed],
+    )
+
+
+def test_names_stay_names_in_markdown() -> None:
+    """As a reader of CommonMark shows them, which knows none of this code."""
+    markdown_it = pytest.importorskip('markdown_it')
+    reader = markdown_it.MarkdownIt('commonmark')
+    reader.enable(['table', 'strikethrough'])
+    tokens = reader.parse(to_markdown(hostile_suite()))
+    blocks = [token for token in tokens if token.type == 'inline']
+    words = ' '.join((HOSTILE + ' next line').split())
+    shown = []
+    for block in blocks:
+        for token in block.children:
+            # The summary has two lines.
+            assert token.type in (
+                'text',
+                'code_inline',
+                'image',
+                'softbreak',
+            ), token
+        shown.append(''.join(token.content for token in block.children))
+    assert f'Benchmarks of {words}' in shown
+    assert f'Checkpoint: {words}' in shown and f'{words}: x' in shown
+    assert f'{words}, on {words}' in shown  # in a cell of the first table
+    assert f'python {words}' in shown
+    assert f'linear, {words}: failed, {HOSTILE}' in shown
+    assert shown.count(words) == 1  # the protocol, in a cell
+    heads = [token.tag for token in tokens if token.type == 'heading_open']
+    assert heads == ['h1', 'h2', 'h2', 'h3', 'h2']
+    rows = [token for token in tokens if token.type == 'tr_open']
+    cells = [token for token in tokens if token.type in ('td_open', 'th_open')]
+    assert (len(rows), len(cells)) == (3 + 2, 3 * 5 + 2 * 3)
+    (image,) = [
+        token
+        for block in blocks
+        for token in block.children
+        if token.type == 'image'
+    ]
+    assert image.attrs['src'] == 'a%20%3Cb%3E.jpg'
+    assert image.content == r'a \<b\>.jpg'
+    assert not [token for token in tokens if token.type == 'html_block']
+
+
+def test_names_stay_names_in_html(tmp_path: Path) -> None:
+    suite = hostile_suite()
+    suite['entries'][0].pop('pictures')
+    page = parse(to_html(suite, tmp_path))
+    assert 'script' not in page.texts and 'b' in page.texts
+    assert f'{HOSTILE}\nnext line' in page.texts['dd']
+    assert page.texts['h1'] == [f'Benchmarks of {HOSTILE}\nnext line']
 
 
 def test_measured_comes_first_and_the_rest_last(suite: dict[str, Any]) -> None:
@@ -172,7 +253,7 @@ def test_html_has_what_markdown_has(suite: dict[str, Any]) -> None:
         for line in to_markdown(suite).splitlines()
         if line.startswith('| ') and not line.startswith('| ---')
     ]
-    numbers = {cell.replace('\\|', '|') for row in rows for cell in row}
+    numbers = {re.sub(r'\\(.)', r'\1', cell) for row in rows for cell in row}
     shown = {cell for row in page.rows for cell in row}
     # Which are in one column of the HTML.
     apart = {'Table', 'Column', 'ImageNet Nearest-Neighbor Classification'}

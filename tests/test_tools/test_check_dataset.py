@@ -1,9 +1,12 @@
 """tools/check_dataset.py as a user runs it."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from PIL import Image
 
 from tests.conftest import REPO_ROOT
 
@@ -17,6 +20,25 @@ def run(*args: str) -> subprocess.CompletedProcess:
         text=True,
         env={**os.environ, 'PYTHONPATH': '.'},
     )
+
+
+def write_coco(root: Path) -> None:
+    """One box in each split; that of val lacks `iscrowd`."""
+    (root / 'annotations').mkdir(parents=True)
+    box = dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 9, 9], area=81)
+    for split, more in (('train', dict(iscrowd=0)), ('val', {})):
+        (root / f'{split}2017').mkdir()
+        Image.new('RGB', (16, 12)).save(root / f'{split}2017/a.jpg')
+        image = dict(id=1, file_name='a.jpg', height=12, width=16)
+        (root / f'annotations/instances_{split}2017.json').write_text(
+            json.dumps(
+                dict(
+                    images=[image],
+                    categories=[dict(id=1, name='thing')],
+                    annotations=[box | more],
+                )
+            )
+        )
 
 
 def test_report_and_exit_code(tmp_path: Path) -> None:
@@ -35,6 +57,16 @@ def test_report_and_exit_code(tmp_path: Path) -> None:
         f'folder in {tmp_path}\n  all: 2 images of 2 classes, in 2 folders; '
         f'left out: nothing\nProblem: {tmp_path}/cat/1.jpg: not an image of a '
         'format that is read\n',
+    )
+    write_coco(tmp_path / 'coco')
+    done = run('coco_boxes', str(tmp_path / 'coco'), '--any-size')
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (
+        0,
+        [
+            'It can be used, but note:',
+            '  val2017: objects without iscrowd, taken for 0: 1, such as '
+            'annotations[0]',
+        ],
     )
     done = run('imagenet', str(tmp_path), '--any-size')
     assert done.returncode == 1 and "train' is not a folder" in done.stdout

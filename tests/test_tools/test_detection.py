@@ -48,6 +48,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs/benchmarks/mmdetection'
 SCRIPTS = ROOT / 'tools/benchmarks/mmdetection'
 FPN = 'coco/mask-rcnn_r50_fpn_ms-1x_coco.py'
+BOXES = 'coco/faster-rcnn_r50_fpn_ms-1x_coco.py'
 C4 = 'coco/mask-rcnn_r50-c4_ms-1x_coco.py'
 VOC = 'voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py'
 WIDTH = 8  # channels of the first stage, 64 in truth
@@ -77,9 +78,11 @@ model['neck'] = dict(in_channels=[32, 64, 128, 256], out_channels=32)
 model['rpn_head'] = dict(in_channels=32, feat_channels=32)
 model['roi_head'] = dict(
     bbox_roi_extractor=dict(out_channels=32),
-    mask_roi_extractor=dict(out_channels=32),
-    bbox_head=dict(in_channels=32, conv_out_channels=32, fc_out_channels=64),
-    mask_head=dict(in_channels=32, conv_out_channels=32))
+    bbox_head=dict(in_channels=32, conv_out_channels=32, fc_out_channels=64))
+if 'mask_head' in _base_.model.roi_head:
+    model['roi_head'].update(
+        mask_roi_extractor=dict(out_channels=32),
+        mask_head=dict(in_channels=32, conv_out_channels=32))
 # It then finds something after 36 steps.
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=0.002))
 """
@@ -106,7 +109,8 @@ param_scheduler = [
 """
 DRAWN_COCO = """
 for head in 'bbox_head', 'mask_head':
-    model['roi_head'].setdefault(head, dict())['num_classes'] = 2
+    if head in _base_.model.roi_head:
+        model['roi_head'].setdefault(head, dict())['num_classes'] = 2
 for loader in train_dataloader, val_dataloader:
     loader['dataset']['metainfo'] = dict(classes=('person', 'cat'))
 train_cfg = dict(max_epochs=4, val_interval=4)
@@ -236,6 +240,37 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def bare(coco: Path, tmp_path: Path) -> Path:
+    """The same with boxes only, and ids from 0."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        for image in content['images']:
+            del image['height'], image['width']
+        # A crowd is what cannot be known.
+        for number, annotation in enumerate(content['annotations']):
+            del annotation['segmentation'], annotation['area']
+            annotation['id'] = number
+            if not annotation['iscrowd']:
+                del annotation['iscrowd']
+
+    return rewrite(coco, tmp_path / 'bare', spoil)
+
+
+def rewrite(
+    coco: Path, root: Path, change: Callable[[dict[str, Any]], None]
+) -> Path:
+    """Copy a COCO with changed annotations."""
+    (root / 'annotations').mkdir(parents=True)
+    for split in ('train2017', 'val2017'):
+        (root / split).symlink_to(coco / split)
+        name = f'annotations/instances_{split}.json'
+        content = json.loads((coco / name).read_text())
+        change(content)
+        (root / name).write_text(json.dumps(content))
+    return root
+
+
 @pytest.fixture(scope='module')
 def vocdevkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VOC2007 and VOC2012 of two of its classes, a few difficult."""
@@ -278,7 +313,7 @@ def config(coco: Path, vocdevkit: Path, tmp_path: Path) -> Callable[..., str]:
 
     def write(name: str, data: Path | None = None) -> str:
         is_voc = name == VOC
-        text = SMALL + (SMALL_FPN if name == FPN else SMALL_C4)
+        text = SMALL + (SMALL_FPN if 'fpn' in name else SMALL_C4)
         if name == C4:
             text += "model['roi_head']['mask_head'] = dict(in_channels=256)\n"
         text += SMALL_VOC if is_voc else SMALL_COCO
@@ -585,6 +620,147 @@ def test_coco_metrics_of_moved_truth(
     found = metric.evaluate(len(dataset))
     assert 0.2 < found['coco/segm_mAP'] < found['coco/bbox_mAP'] < 0.8
     equal_pycocotools(found, data, tmp_path / 'found')
+
+
+def moved_truth(cfg: Config) -> dict[str, float]:
+    """Evaluate the true boxes, moved by a few pixels."""
+    from mmengine.structures import InstanceData
+
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        metric = METRICS.build(cfg.test_evaluator)
+    metric.dataset_meta = dataset.metainfo
+    for number, item in enumerate(dataset):
+        sample = item['data_samples']
+        truth = sample.gt_instances
+        sample.pred_instances = InstanceData(
+            bboxes=truth.bboxes.tensor + number % 4,
+            labels=truth.labels,
+            scores=torch.linspace(0.5, 0.9, len(truth)),
+        )
+        metric.process({}, [sample.to_dict()])
+    return metric.evaluate(len(dataset))
+
+
+def test_boxes_alone_give_the_numbers_of_whole_annotations(
+    config: Callable[..., str], coco: Path, bare: Path, tmp_path: Path
+) -> None:
+    """In ids from 0, pycocotools takes the first object for none."""
+
+    def areas_of_boxes(content: dict[str, Any]) -> None:
+        for annotation in content['annotations']:
+            del annotation['segmentation']
+
+    whole = rewrite(coco, tmp_path / 'whole', areas_of_boxes)
+    numbers = []
+    for root in (whole, bare):
+        cfg = load_config(config(BOXES))
+        for part in (cfg.test_dataloader.dataset, cfg.test_evaluator):
+            for key in ('data_root', 'ann_file'):
+                if key in part:
+                    part[key] = part[key].replace(str(coco), str(root))
+        numbers.append(moved_truth(cfg))
+    assert 0.3 < numbers[0]['coco/bbox_mAP'] < 0.95
+    assert numbers[0] == numbers[1]
+    assert numbers[0]['coco/bbox_mAP_50'] == 1
+
+
+def test_boxes_alone_are_trained_on(
+    run: Callable[..., str],
+    config: Callable[..., str],
+    pretrained: Path,
+    coco: Path,
+    bare: Path,
+) -> None:
+    path = config(BOXES)
+    Path(path).write_text(Path(path).read_text().replace(str(coco), str(bare)))
+    log = run('train', 'run', path, '--pretrained', pretrained)
+    found = metrics(log)
+    assert {*found} == {
+        f'coco/bbox_mAP{rest}' for rest in ('', '_50', '_75', '_s', '_m', '_l')
+    }
+    assert found['coco/bbox_mAP_50'] > 0.1
+    for split in ('train', 'val'):
+        file = bare / f'annotations/instances_{split}2017.json'
+        assert f'{file}: objects without area, which is computed: ' in log
+
+
+def drop_masks(content: dict[str, Any]) -> None:
+    for annotation in content['annotations']:
+        del annotation['segmentation']
+
+
+def use_corners(content: dict[str, Any]) -> None:
+    for annotation in content['annotations']:
+        x, y, w, h = annotation['bbox']
+        annotation['bbox'] = [x, y, x + w, y + h]
+
+
+def rename(content: dict[str, Any]) -> None:
+    content['categories'][0]['name'] = 'dog'
+
+
+def reverse(content: dict[str, Any]) -> None:
+    content['categories'].reverse()
+
+
+def lose_an_image(content: dict[str, Any]) -> None:
+    content['images'][0]['file_name'] = 'gone.jpg'
+
+
+@pytest.mark.parametrize(
+    'name, change, message',
+    [
+        (FPN, drop_masks, 'objects without segmentation, which Mask R-CNN'),
+        (BOXES, use_corners, 'that look like [x1, y1, x2, y2]'),
+        (BOXES, rename, "['dog', 'cat'], but metainfo.classes of the dataset"),
+        (BOXES, reverse, "['cat', 'person'], but metainfo.classes of the"),
+        (BOXES, lose_an_image, '/train2017/gone.jpg.'),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(
+    run: Callable[..., str],
+    config: Callable[..., str],
+    pretrained: Path,
+    coco: Path,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[dict[str, Any]], None],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In one line, before the first step."""
+    root = rewrite(coco, tmp_path / 'own', change)
+    path = config(name)
+    Path(path).write_text(Path(path).read_text().replace(str(coco), str(root)))
+    with pytest.raises(SystemExit) as exit_info:
+        run('train', 'run', path, '--pretrained', pretrained)
+    assert exit_info.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith('train: error: ') and message in line, line
+
+
+def test_a_head_of_other_classes_is_refused(
+    run: Callable[..., str],
+    config: Callable[..., str],
+    pretrained: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its labels would be above those of the annotations."""
+    with pytest.raises(SystemExit):
+        run(
+            'train',
+            'run',
+            config(BOXES),
+            '--pretrained',
+            pretrained,
+            '--cfg-options',
+            'model.roi_head.bbox_head.num_classes=80',
+        )
+    assert (
+        'have 2 classes, but the head has 80; set '
+        'model.roi_head.bbox_head.num_classes=2'
+    ) in capsys.readouterr().err
 
 
 def equal_pycocotools(

@@ -214,6 +214,8 @@ def test_probe(
         multipliers={},
         num_train_images=24,
         num_test_images=11,
+        num_train_unreadable=0,
+        num_test_unreadable=0,
         batch_size=8,
         num_processes=1,
         unit='epoch',
@@ -367,11 +369,46 @@ def test_fine_tuning_with_a_list(
     assert (fields['length'], fields['reached']) == (2, None)
     assert (fields['num_processes'], fields['num_train_images']) == (None,) * 2
     assert fields['num_test_images'] == 11
+    assert fields['num_train_unreadable'] is None
     assert result['protocol'] == (
         'all weights trained, SGD(lr=0.02, momentum=0.9, weight_decay=0.0), '
         'MultiStepLR(milestones=[12, 16], gamma=0.2, by_epoch=True), head '
         '(lr_mult=250), batch 8 on each GPU, 2 epochs by the config'
     )
+
+
+@pytest.fixture
+def spoiled(images: Path, tmp_path: Path) -> list[str]:
+    """Options that name images, two of which cannot be read."""
+    root = tmp_path / 'spoiled'
+    shutil.copytree(images, root)
+    for name in ('train/class1/1', 'val/class0/3'):
+        path = root / f'{name}.png'
+        path.write_bytes(path.read_bytes()[:200])
+    return [f'train_dataloader.dataset.data_root={root}/train'] + [
+        f'{name}_dataloader.dataset.data_root={root}/val'
+        for name in ('val', 'test')
+    ]
+
+
+def test_unreadable_images_are_left_out_and_counted(
+    weights: Path, spoiled: list[str], tmp_path: Path
+) -> None:
+    skip = [
+        f'{name}_dataloader.dataset.skip_unreadable=True'
+        for name in ('train', 'val', 'test')
+    ]
+    given = ['--cfg-options', *PROBES, *spoiled, *skip]
+    run('train', MHEAD, tmp_path, '--pretrained', str(weights), *given)
+    result = json.loads(next(tmp_path.glob('*/results.json')).read_text())[0]
+    fields = result['fields']
+    assert (fields['num_train_images'], fields['num_test_images']) == (23, 10)
+    assert fields['num_train_unreadable'] == 1
+    assert fields['num_test_unreadable'] == 1
+    assert result['protocol'].endswith(
+        'after epoch 2 of 2, unreadable images left out: 1 training and 1 test'
+    )
+    assert not (tmp_path / 'skipped_images.txt').exists()
 
 
 @pytest.fixture
@@ -390,6 +427,33 @@ def error(
         return last
 
     return run_wrong
+
+
+def test_unreadable_images_are_named_before_training(
+    weights: Path,
+    spoiled: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        run(
+            'train',
+            MHEAD,
+            tmp_path,
+            '--pretrained',
+            str(weights),
+            '--cfg-options',
+            *PROBES,
+            *spoiled,
+        )
+    assert exit_info.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()[-4:]
+    root = tmp_path / 'spoiled'
+    assert lines[0] == 'train.py: error: images that cannot be read:'
+    assert lines[1].startswith(f'train: {root}/train/class1/1.png: ')
+    assert lines[2].startswith(f'val: {root}/val/class0/3.png: ')
+    assert lines[3].startswith('2 of 35 images cannot be read; mend or')
+    assert not [*tmp_path.glob('*.pth')]
 
 
 def test_wrong_weights(

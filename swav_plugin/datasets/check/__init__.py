@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from swav_plugin.compat.moved import moved_names
 
+from ..coco import read_coco
 from ..transforms.loading import UnreadableImage
 from .annotations import (
     read_cityscapes,
-    read_coco,
     read_coco_splits,
     read_voc07,
     read_voc0712,
@@ -50,11 +50,13 @@ class DatasetReport(NamedTuple):
         digest: Hash of the names and sizes of all images and masks, and of
             the contents of annotations and lists; '' if there is a problem.
             A different digest means that the dataset was changed.
+        remarks: What is missing but can be computed, or odd but usable.
     """
 
     lines: list[str]
     problem: str | None
     digest: str = ''
+    remarks: tuple[str, ...] = ()
 
 
 class KnownDataset(NamedTuple):
@@ -77,6 +79,7 @@ def check(
     root: str | os.PathLike,
     any_size: bool = False,
     decode: bool = False,
+    skip_unreadable: bool = False,
 ) -> DatasetReport:
     """Check a dataset for what is missing or wrong.
 
@@ -88,6 +91,8 @@ def check(
         root: Its folder, as in configs, such as data/imagenet.
         any_size: Only report counts, for a part of a published set.
         decode: Read all images and masks, which takes as long as an epoch.
+        skip_unreadable: Accept empty image files, as the datasets' own
+            `skip_unreadable` leaves them out.
 
     Raises:
         ValueError: There is no such name.
@@ -100,14 +105,18 @@ def check(
     known = _SETS[name]
     root = str(Path(os.path.expanduser(root)))
     lines: list[str] = []
+    remarks: list[str] = []
     digest = hashlib.sha256()
     try:
         if not os.path.isdir(root):
             raise FileNotFoundError(f'{root} is not a folder.')
         for split in known.read(Path(root), any_size):
             lines.append(describe_split(split))
-            files = [*split.images, *split.masks, *split.others]
-            for path, size in zip(files, check_files(files)):
+            remarks += [f'{split.name}: {line}' for line in split.remarks]
+            others = [*split.masks, *split.others]
+            sizes = check_files(split.images, may_be_empty=skip_unreadable)
+            sizes += check_files(others)
+            for path, size in zip([*split.images, *others], sizes):
                 line = f'{path.removeprefix(root)} {size}\n'
                 digest.update(line.encode(errors='surrogateescape'))
             for path in split.others:
@@ -119,11 +128,12 @@ def check(
             if decode:
                 check_pixels(split)
     except (OSError, ValueError, UnreadableImage) as error:
-        return DatasetReport(lines, str(error))
-    return DatasetReport(lines, None, digest.hexdigest())
+        return DatasetReport(lines, str(error), remarks=tuple(remarks))
+    return DatasetReport(lines, None, digest.hexdigest(), tuple(remarks))
 
 
 _IMAGENET_VAL = dict(val=50_000)
+_COCO = dict(train2017=118_287, val2017=5_000)
 # Numbers are those that the makers of each set published. The subsets are of
 # SimCLR (arXiv:2002.05709); VOC12Aug is made of VOC2012 and SBD.
 _SETS = dict(
@@ -162,9 +172,8 @@ _SETS = dict(
         },
         20,
     ),
-    coco=KnownDataset(
-        read_coco_splits, dict(train2017=118_287, val2017=5_000), 80
-    ),
+    coco=KnownDataset(partial(read_coco_splits, True), _COCO, 80),
+    coco_boxes=KnownDataset(partial(read_coco_splits, False), _COCO, 80),
     voc12aug=KnownDataset(
         read_voc12aug, dict(train=1_464, aug=9_118, val=1_449), 21
     ),

@@ -3,7 +3,6 @@
 Each function takes the root of a set and says whether it may have any size.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ..coco import complete_coco, read_coco
 from ..list_file import open_text
 from ..voc07 import CLASSES as VOC_CLASSES
 from ..voc07 import VOC07
@@ -106,54 +106,40 @@ def _objects(path: str) -> set[int]:
     return {VOC_CLASSES.index(name) for name in names}
 
 
-def read_coco(path: Path) -> dict:
-    """Read a JSON file in COCO's layout.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is cut off, or lacks images, annotations or categories.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no {path}.')
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f'{path} is not a JSON file: {error}.') from error
-    for key in ('images', 'annotations', 'categories'):
-        if key not in content:
-            raise ValueError(f'{path} has no {key!r}.')
-    return content
-
-
-def read_coco_splits(root: Path, any_size: bool) -> Iterator[DatasetSplit]:
-    """Read instances of train2017 and val2017."""
-    for name in ('train2017', 'val2017'):
-        path = root / f'annotations/instances_{name}.json'
+def read_coco_splits(
+    needs_masks: bool, root: Path, any_size: bool
+) -> Iterator[DatasetSplit]:
+    """Read instances of train2017 and val2017, with masks or boxes only."""
+    names: list[str] = []
+    for split in ('train2017', 'val2017'):
+        path = root / f'annotations/instances_{split}.json'
         content = read_coco(path)
-        index_of = {
-            category['id']: index
-            for index, category in enumerate(content['categories'])
-        }
-        images = {
-            image['id']: image['file_name'] for image in content['images']
-        }
-        for box in content['annotations']:
-            if (
-                box['image_id'] not in images
-                or box['category_id'] not in index_of
-            ):
-                raise ValueError(
-                    f'{path}: annotation {box["id"]} is of image '
-                    f'{box["image_id"]} and category {box["category_id"]}; '
-                    'one of them is not listed in the file.'
-                )
+        try:
+            # The published set is right, and has 118,000 headers to read.
+            notes = complete_coco(
+                content, root / split, needs_masks, checks_sizes=any_size
+            )
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+        categories = content['categories']
+        before, names = names, [category['name'] for category in categories]
+        if before and before != names:
+            raise ValueError(
+                f'{root}: the categories of train2017 and val2017 must be the '
+                f'same, in the same order; they are {before} and {names}'
+            )
+        index_of = {each['id']: i for i, each in enumerate(categories)}
         yield DatasetSplit(
-            name,
-            [str(root / name / file) for file in images.values()],
-            [category['name'] for category in content['categories']],
+            split,
+            [
+                str(root / split / each['file_name'])
+                for each in content['images']
+            ],
+            names,
             {index_of[box['category_id']] for box in content['annotations']},
             others=[str(path)],
             note=f', {len(content["annotations"]):,} objects',
+            remarks=notes,
         )
 
 

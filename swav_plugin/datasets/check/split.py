@@ -25,6 +25,7 @@ class DatasetSplit(NamedTuple):
         others: Annotations and lists, or files that images are packed in.
         packed: How many more images are inside of `others`.
         note: For the report.
+        remarks: What is odd, but usable, a line each.
     """
 
     name: str
@@ -35,6 +36,7 @@ class DatasetSplit(NamedTuple):
     others: Sequence[str] = ()
     packed: int = 0
     note: str = ''
+    remarks: Sequence[str] = ()
 
     @property
     def num_images(self) -> int:
@@ -55,13 +57,18 @@ def describe_split(split: DatasetSplit) -> str:
     return line + split.note
 
 
-def check_files(paths: Sequence[str]) -> list[int]:
-    """Return sizes in bytes; refuse missing and empty files."""
+def check_files(paths: Sequence[str], may_be_empty: bool = False) -> list[int]:
+    """Return sizes in bytes; refuse missing files and, mostly, empty ones."""
     # In blocks: a task for each of a million files would cost half a minute.
     blocks = [paths[i : i + 1000] for i in range(0, len(paths), 1000)]
     # Most of the time is spent waiting for a disk, perhaps over a network.
     with ThreadPoolExecutor(16) as pool:
         found = [each for block in pool.map(_sizes, blocks) for each in block]
+    if not may_be_empty:
+        found = [
+            f'{path} is empty' if size == 0 else size
+            for path, size in zip(paths, found)
+        ]
     faults = [each for each in found if isinstance(each, str)]
     if faults:
         raise ValueError(
@@ -72,11 +79,11 @@ def check_files(paths: Sequence[str]) -> list[int]:
 
 
 def _sizes(paths: Sequence[str]) -> list[int | str]:
-    """Return the size of each file, or what is wrong with it, in words."""
+    """Return the size of each file, or why there is none, in words."""
     found: list[int | str] = []
     for path in paths:
         try:
-            found.append(os.stat(path).st_size or f'{path} is empty')
+            found.append(os.stat(path).st_size)
         except OSError as error:
             found.append(f'{path}: {error.strerror}')
     return found

@@ -13,6 +13,7 @@ from swav_plugin.engine.results import (
     RESULTS,
     Result,
     data_roots,
+    describe_unreadable,
     write_results,
 )
 from swav_plugin.models.linear_probe import LinearProbe
@@ -46,6 +47,9 @@ class TrainingProtocol:
         unit: 'epoch' or 'iteration'.
         length: How many of them the config says.
         reached: How many were done; None in a test.
+        num_train_unreadable: Training images that cannot be read and were
+            left out; None if they were not there.
+        num_test_unreadable: The same of the test images.
     """
 
     classifier: str
@@ -65,6 +69,8 @@ class TrainingProtocol:
     unit: str
     length: int | None
     reached: int | None
+    num_train_unreadable: int | None = 0
+    num_test_unreadable: int = 0
 
     def __str__(self) -> str:
         parts = [self.classifier]
@@ -91,7 +97,9 @@ class TrainingProtocol:
                 f'batch {self.num_processes}x{self.batch_size}',
                 f'after {self.unit} {self.reached} of {self.length}',
             ]
-        return ', '.join(parts)
+        return ', '.join(parts) + describe_unreadable(
+            self.num_train_unreadable, self.num_test_unreadable
+        )
 
 
 @HOOKS.register_module()
@@ -113,7 +121,7 @@ class ResultsHook(ReplaceableHook):
         self._write(
             runner,
             metrics,
-            num_train_images=_num_train_images(runner),
+            **_count_train_images(runner),
             test_loader='val_dataloader',
             num_processes=get_world_size(),
             length=runner.max_iters if is_by_iteration else runner.max_epochs,
@@ -129,6 +137,7 @@ class ResultsHook(ReplaceableHook):
             runner,
             metrics,
             num_train_images=None,
+            num_train_unreadable=None,
             test_loader='test_dataloader',
             # How many GPUs it was trained on is not known here.
             num_processes=None,
@@ -146,11 +155,13 @@ class ResultsHook(ReplaceableHook):
         """Write numbers of the images of one dataloader."""
         if not is_main_process():
             return
+        dataset = getattr(runner, test_loader).dataset
         protocol = TrainingProtocol(
             **describe_training(runner),
             **training,
             test_set=_data_set(runner, test_loader),
-            num_test_images=len(getattr(runner, test_loader).dataset),
+            num_test_images=len(dataset),
+            num_test_unreadable=getattr(dataset, 'num_unreadable', 0),
         )
         runner.logger.info(f'Protocol: {protocol}')
         write_results(
@@ -220,10 +231,16 @@ def _describe_model(model: Any) -> dict[str, Any]:
     )
 
 
-def _num_train_images(runner: Runner) -> int | None:
+def _count_train_images(runner: Runner) -> dict[str, int | None]:
     """Count the training images, unless the Runner only evaluates."""
     loop = runner._train_loop
-    return len(loop.dataloader.dataset) if isinstance(loop, BaseLoop) else None
+    if not isinstance(loop, BaseLoop):
+        return dict(num_train_images=None, num_train_unreadable=None)
+    dataset = loop.dataloader.dataset
+    return dict(
+        num_train_images=len(dataset),
+        num_train_unreadable=getattr(dataset, 'num_unreadable', 0),
+    )
 
 
 def _train_cfg(runner: Runner) -> Mapping[str, Any]:

@@ -13,8 +13,13 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
+# Ours fill in what annotations of one's own lack, or refuse them.
 train_dataloader = dict(
     batch_size=2,  # per GPU
     num_workers=2,
-    dataset=dict(pipeline=train_pipeline),
+    dataset=dict(type='swav_plugin.CocoDataset', pipeline=train_pipeline),
 )
+val_dataloader = dict(dataset=dict(type='swav_plugin.CocoDataset'))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='swav_plugin.CocoMetric')
+test_evaluator = val_evaluator

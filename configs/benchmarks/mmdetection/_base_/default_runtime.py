@@ -4,7 +4,11 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 
 # Registers our classes in commands of others, such as mmdet's own.
 custom_imports = dict(
-    imports=['swav_plugin.engine', 'swav_plugin.models'],
+    imports=[
+        'swav_plugin.engine',
+        'swav_plugin.models',
+        'swav_plugin.evaluation.coco_metric',
+    ],
     allow_failed_imports=False,
 )
 
