@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +122,24 @@ def build() -> Callable[..., tuple[Config, list[str]]]:
     return build_config
 
 
+@pytest.fixture
+def in_float64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Lines for a config that train in float64.
+
+    Processes need `tmp_path` in their PYTHONPATH. Over many steps float32 is
+    off by as much as the processor likes.
+    """
+    (tmp_path / 'in_float64.py').write_text(
+        'import torch\ntorch.set_default_dtype(torch.float64)\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "custom_imports = dict(imports=['in_float64'])\n"
+    torch.set_default_dtype(torch.float32)
+    sys.modules.pop('in_float64', None)
+
+
 def environment(**changes: str) -> dict[str, str]:
     """Environment of a command: this checkout, one thread, loopback."""
     return {
@@ -154,22 +172,12 @@ def test_two_processes_give_the_losses_of_one(
     config: Callable[..., str],
     train_here: Callable[..., str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    in_float64: str,
 ) -> None:
     # Catches a loss, a gradient, a queue or an order of samples that
-    # depends on the split over processes. In float64: over 20 steps float32
-    # is off by as much as the processor likes.
-    (tmp_path / 'in_float64.py').write_text(
-        'import torch\ntorch.set_default_dtype(torch.float64)\n'
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    path = config(
-        epochs=2, more="custom_imports = dict(imports=['in_float64'])"
-    )
-    try:
-        train_here(path, tmp_path / 'one')
-    finally:
-        torch.set_default_dtype(torch.float32)
+    # depends on the split over processes.
+    path = config(epochs=2, more=in_float64)
+    train_here(path, tmp_path / 'one')
     done = subprocess.run(
         [
             ROOT / 'tools/dist_train.sh',
@@ -291,11 +299,14 @@ def test_the_screen_shows_what_matters(
 
 
 def test_resumed_run_equals_uninterrupted(
-    config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    in_float64: str,
 ) -> None:
     # Catches state that the checkpoint lacks: queue, momentum, schedule,
     # the epoch of the views.
-    path, work_dir = config(epochs=3), tmp_path / 'killed'
+    path, work_dir = config(epochs=3, more=in_float64), tmp_path / 'killed'
     train_here(path, tmp_path / 'whole')
     process = subprocess.Popen(
         [
@@ -306,7 +317,7 @@ def test_resumed_run_equals_uninterrupted(
             work_dir,
         ],
         cwd=tmp_path,
-        env=environment(),
+        env=environment(PYTHONPATH=f'{tmp_path}{os.pathsep}{ROOT}'),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -321,7 +332,7 @@ def test_resumed_run_equals_uninterrupted(
     assert re.search(r'--resume: continuing from .*epoch_2\.pth', log)
     whole, resumed = losses(tmp_path / 'whole'), losses(work_dir)
     assert [*whole] == [*resumed] == [*range(1, 31)]
-    assert resumed == pytest.approx(whole, abs=1e-6)
+    assert resumed == pytest.approx(whole, abs=1e-9)
 
 
 def test_pretrained_fills_the_backbone(

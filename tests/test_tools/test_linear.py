@@ -149,7 +149,7 @@ def is_untouched(checkpoint: Path, weights: Path) -> bool:
         if key.startswith('backbone.')
     }
     return before.keys() == after.keys() and all(
-        torch.equal(before[key], after[key]) for key in before
+        torch.equal(before[key].to(after[key]), after[key]) for key in before
     )
 
 
@@ -238,35 +238,42 @@ def test_probe(
     assert results(tmp_path) == found
 
 
-def test_processes_give_the_probe_of_one(
-    trained: Path, weights: Path, sets: list[str], tmp_path: Path
-) -> None:
-    """Eleven test images do not divide evenly by two."""
+def train_processes(
+    number: int, cwd: Path, weights: Path, sets: list[str]
+) -> Path:
+    """Train the probe in float64 in some processes; return the work dir."""
+    (cwd / 'in_float64.py').write_text(
+        'import torch\ntorch.set_default_dtype(torch.float64)\n'
+    )
+    (cwd / 'probe.py').write_text(
+        f"_base_ = '{CONFIGS / MHEAD}'\n"
+        "custom_imports = dict(imports=['in_float64'])\n"
+    )
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = str(probe.getsockname()[1])
     done = subprocess.run(
         [
             ROOT / 'tools/dist_train.sh',
-            CONFIGS / MHEAD,
-            '2',
+            'probe.py',
+            str(number),
             '--work-dir',
-            'two',
+            str(number),
             '--pretrained',
             weights,
             '--cfg-options',
             *PROBES,
             *sets,
-            'train_dataloader.batch_size=4',
+            f'train_dataloader.batch_size={8 // number}',
         ],
-        cwd=tmp_path,
+        cwd=cwd,
         text=True,
         timeout=240,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={
             **os.environ,
-            'PYTHONPATH': str(ROOT),
+            'PYTHONPATH': f'{cwd}{os.pathsep}{ROOT}',
             'PYTHON': sys.executable,
             'OMP_NUM_THREADS': '1',
             'GLOO_SOCKET_IFNAME': 'lo',
@@ -274,13 +281,25 @@ def test_processes_give_the_probe_of_one(
         },
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert is_untouched(tmp_path / 'two/epoch_2.pth', weights)
-    assert results(tmp_path / 'two') == results(trained)
+    return cwd / str(number)
+
+
+def test_processes_give_the_probe_of_one(
+    weights: Path, sets: list[str], tmp_path: Path
+) -> None:
+    """Eleven test images do not divide evenly by two."""
     one, two = [
-        state(folder / 'epoch_2.pth') for folder in (trained, tmp_path / 'two')
+        train_processes(number, tmp_path, weights, sets) for number in (1, 2)
     ]
-    for key in one:
-        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)
+    assert is_untouched(two / 'epoch_2.pth', weights)
+    assert results(two) == results(one)
+    expected, found = [state(each / 'epoch_2.pth') for each in (one, two)]
+    for key in expected:
+        if expected[key].is_floating_point():
+            assert expected[key].dtype == torch.float64
+        torch.testing.assert_close(
+            found[key], expected[key], rtol=0, atol=1e-9
+        )
 
 
 def test_resumed_probe_equals_uninterrupted(
