@@ -165,8 +165,8 @@ def renamed_arguments(
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Let a function take arguments by their old names, with a warning.
 
-    An old name wins over the new one: a config of the last version that
-    changes something in one of ours gives both.
+    An old name wins over the new one, and the warning says so: a config of
+    the last version that changes something in one of ours gives both.
 
     Args:
         new_names: New name of each argument, by its old one.
@@ -186,7 +186,10 @@ def renamed_arguments(
         def renamed(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             for old, new in new_names.items():
                 if old in kwargs:
-                    warn_renamed(f'{name}({old}=...)', f'{new}=...')
+                    now = f'{new}=...'
+                    if new in kwargs:
+                        now += f' (both are given; {old} is used)'
+                    warn_renamed(f'{name}({old}=...)', now)
                     kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
