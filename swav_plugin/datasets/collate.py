@@ -15,11 +15,12 @@ import torch
 from mmengine.dataset import default_collate
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from .transforms.formatting import WholeImage
 from .transforms.loading import EncodedImage
 from .transforms.view_params import SIZE
+from .transforms.worker_memory import new_bytes
+from .view_batch import ViewBatch
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,17 @@ def collate_views(
 
     Args:
         samples: Dicts of 'inputs' and 'data_samples', where the inputs are
-            views or a whole image.
+            views or a whole image; or a `ViewBatch`.
         _scope_: Unused. mmengine passes it if a config inherits from one of
             another package.
 
     Returns:
-        'data_samples', a list of B, and 'inputs': V tensors (B, 3, h, w), or
+        'data_samples', B of them, and 'inputs': V tensors (B, 3, h, w), or
         an `ImageBatch`. In a worker both are written into memory that it
         shares with the main process.
     """
+    if isinstance(samples, ViewBatch):
+        return dict(inputs=samples.inputs, data_samples=samples.data_samples)
     if not isinstance(samples[0]['inputs'], WholeImage):
         return default_collate(samples)
     return dict(
@@ -140,14 +143,7 @@ def _collate_files(files: list[EncodedImage]) -> EncodedImages:
 
 def _join(blocks: list[np.ndarray]) -> Tensor:
     """Join (n,) uint8 arrays into one tensor."""
-    num_bytes = sum(len(block) for block in blocks)
-    if get_worker_info() is None:
-        joined = torch.empty(num_bytes, dtype=torch.uint8)
-    else:
-        # In a worker: into shared memory, from which the main process takes
-        # it without a copy, as torch's own default_collate does.
-        storage = torch.UntypedStorage._new_shared(num_bytes)
-        joined = torch.empty(0, dtype=torch.uint8).set_(storage)
+    joined = new_bytes(sum(len(block) for block in blocks))
     if blocks:
         np.concatenate(blocks, out=joined.numpy())
     return joined

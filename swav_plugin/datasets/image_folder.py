@@ -19,6 +19,7 @@ from .transforms.loading import LoadImage, UnreadableImage
 from .transforms.pillow_files import ValueRange
 from .transforms.randomness import sample_rng
 from .unreadable import leave_out_unreadable
+from .view_batch import BatchesFromMemory
 
 __all__ = ['ImageFolder', 'NoReadableImage', 'find_images']
 
@@ -40,7 +41,7 @@ class NoReadableImage(RuntimeError):
 
 
 @DATASETS.register_module()
-class ImageFolder(BaseDataset):
+class ImageFolder(BatchesFromMemory, BaseDataset):
     """All images under one or several folders, or those of list files.
 
     **Folders.** Images are found at any depth by extension (any case, of any
@@ -272,7 +273,7 @@ class ImageFolder(BaseDataset):
         for candidate in self._candidates(idx):
             info = dict(self.get_data_info(candidate), skipped=skipped)
             try:
-                if self.in_memory:
+                if self.memory is not None:
                     info['img'] = self.memory[info.pop('slot')]
                     info['channel_order'] = 'rgb'
                 return self.pipeline(info)

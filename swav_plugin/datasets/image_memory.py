@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
+from .transforms.cpu_ops import read_only
 from .transforms.loading import UnreadableImage, read_rgb
 from .transforms.pillow_files import ValueRange, open_image, stored_shape
 
@@ -34,19 +35,37 @@ class ImageMemory:
         self, paths: Sequence[str], value_range: ValueRange | None = None
     ) -> None:
         self.value_range = value_range
+        self.errors: dict[int, UnreadableImage] = {}
         num_ranks = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
         num_threads = max(1, (os.cpu_count() or 1) // num_ranks)
         with ThreadPoolExecutor(num_threads) as pool:
-            self.shapes = np.array(
-                list(pool.map(_header_shape, paths)), dtype=np.int64
-            )
-            self.ends = np.cumsum(3 * self.shapes.prod(axis=1))
-            num_bytes = int(self.ends[-1])
-            check_room(num_bytes, num_ranks)
-            # A tensor: for spawned workers it is moved to shared memory.
-            self.block = torch.empty(num_bytes, dtype=torch.uint8)
-            self.errors: dict[int, UnreadableImage] = {}
+            self._allocate(list(pool.map(_header_shape, paths)), num_ranks)
             self._decode_all(paths, pool)
+
+    @classmethod
+    def of_arrays(cls, images: Sequence[np.ndarray]) -> 'ImageMemory':
+        """Copy N images that are decoded, (H, W, 3) uint8 RGB."""
+        memory = cls.__new__(cls)
+        memory.value_range = None
+        memory.errors = {}
+        num_ranks = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        memory._allocate([img.shape[:2] for img in images], num_ranks)
+        for slot, img in enumerate(images):
+            memory._pixels(slot)[:] = img
+        return memory
+
+    def _allocate(
+        self, shapes: Sequence[tuple[int, ...]], num_ranks: int
+    ) -> None:
+        """Make room for images of these heights and widths."""
+        self.shapes = np.array(shapes, dtype=np.int64)
+        self.ends = np.cumsum(3 * self.shapes.prod(axis=1))
+        # Of each image: where it ends in the block, height and width.
+        self.spans = np.column_stack([self.ends, self.shapes])
+        num_bytes = int(self.ends[-1])
+        check_room(num_bytes, num_ranks)
+        # A tensor: for spawned workers it is moved to shared memory.
+        self.block = torch.empty(num_bytes, dtype=torch.uint8)
 
     def _decode_all(
         self, paths: Sequence[str], pool: ThreadPoolExecutor
@@ -90,6 +109,10 @@ class ImageMemory:
         pixels = self.block.numpy()[end - 3 * height * width : end]
         return pixels.reshape(height, width, 3)
 
+    def flat(self) -> np.ndarray:
+        """Return all pixels, (n,) uint8, read-only; see `spans`."""
+        return read_only(self.block.numpy())
+
     def __getitem__(self, slot: int) -> np.ndarray:
         """Return image `slot`, (H, W, 3) uint8 RGB, read-only.
 
@@ -99,9 +122,7 @@ class ImageMemory:
         if slot in self.errors:
             error = self.errors[slot]
             raise UnreadableImage(error.path, error.reason)
-        img = self._pixels(slot)
-        img.flags.writeable = False
-        return img
+        return read_only(self._pixels(slot))
 
     def __deepcopy__(self, memo: dict) -> 'ImageMemory':
         """Share the block with copies of the dataset."""

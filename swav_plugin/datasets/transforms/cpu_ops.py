@@ -38,12 +38,16 @@ from .view_params import (
     HEIGHT,
     HUE,
     LEFT,
+    NUM_NUMBERS,
+    NUM_PARAMS,
     ORDER,
     SATURATION,
     SIGMA,
     SIZE,
     TOP,
     WIDTH,
+    Recipe,
+    fill_view_params,
 )
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     'adjust_hue',
     'adjust_saturation',
     'crop_and_resize',
+    'cut_batch',
     'cut_views',
     'gaussian_blur',
     'jitter_colors',
@@ -70,9 +75,7 @@ def cut_views(img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
         V arrays (size, size, 3). They share no memory with the image, and
         are planar: transposing one to (3, size, size) needs no copy.
     """
-    # One type of array for numba: another would be compiled again.
-    img = np.ascontiguousarray(img).view()
-    img.flags.writeable = False
+    img = read_only(np.ascontiguousarray(img))
     sizes = params[:, SIZE].astype(int)
     ends = np.cumsum(3 * sizes**2)
     memory = np.empty(ends[-1], np.uint8)
@@ -83,6 +86,16 @@ def cut_views(img: np.ndarray, params: np.ndarray) -> list[np.ndarray]:
     ]
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view that cannot be written to.
+
+    numba would compile everything again for an array of another type.
+    """
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
 @jit
 def _cut_views(img: np.ndarray, params: np.ndarray, out: np.ndarray) -> None:
     """Fill flat memory with the views (3, size, size), one after another."""
@@ -90,21 +103,64 @@ def _cut_views(img: np.ndarray, params: np.ndarray, out: np.ndarray) -> None:
     for row in params:
         size = int(row[SIZE])
         start, end = end, end + 3 * size * size
-        view = out[start:end].reshape(3, size, size)
-        crop_and_resize(
-            img,
-            int(row[TOP]),
-            int(row[LEFT]),
-            int(row[HEIGHT]),
-            int(row[WIDTH]),
-            row[FLIP] != 0,
-            view,
-        )
-        jitter_colors(view, row)
-        if row[GRAYSCALE] != 0:
-            to_grayscale(view)
-        if row[SIGMA] > 0:
-            gaussian_blur(view, row[SIGMA])
+        _cut_view(img, row, out[start:end].reshape(3, size, size))
+
+
+@jit
+def _cut_view(img: np.ndarray, row: np.ndarray, view: np.ndarray) -> None:
+    """Fill a view by a row of parameters."""
+    crop_and_resize(
+        img,
+        int(row[TOP]),
+        int(row[LEFT]),
+        int(row[HEIGHT]),
+        int(row[WIDTH]),
+        row[FLIP] != 0,
+        view,
+    )
+    jitter_colors(view, row)
+    if row[GRAYSCALE] != 0:
+        to_grayscale(view)
+    if row[SIGMA] > 0:
+        gaussian_blur(view, row[SIGMA])
+
+
+@jit
+def cut_batch(
+    memory: np.ndarray,
+    spans: np.ndarray,
+    keys: np.ndarray,
+    recipe: Recipe,
+    out: np.ndarray,
+) -> None:
+    """Draw the parameters of B images and cut their views.
+
+    Args:
+        memory: (n,) uint8, read-only: images (H, W, 3), somewhere in it.
+        spans: (B, 3) int64: where each image ends, its height and width.
+        keys: (B, 3) int64: index, epoch and seed of each.
+        recipe: What is drawn, with V views.
+        out: Flat uint8, filled with (B, 3, size, size) for each view.
+    """
+    num_images, num_views = len(keys), len(recipe.sizes)
+    params = np.empty((num_views, NUM_PARAMS))
+    numbers = np.empty((num_views, NUM_NUMBERS))
+    for i in range(num_images):
+        end, height, width = spans[i]
+        img = memory[end - 3 * height * width : end]
+        img = img.reshape(height, width, 3)
+        fill_view_params(params, numbers, keys[i], height, width, recipe)
+        first = 0
+        for view in range(num_views):
+            size = recipe.sizes[view]
+            num = 3 * size * size
+            start = first + i * num
+            first += num_images * num
+            _cut_view(
+                img,
+                params[view],
+                out[start : start + num].reshape(3, size, size),
+            )
 
 
 @jit

@@ -15,7 +15,8 @@ import numpy as np
 
 from swav_plugin.compat.jit import jit
 
-# Rows to resize horizontally at a time: few enough to stay in the cache.
+# Rows to resize horizontally at a time, at most: few enough to stay in the
+# cache.
 _STRIP = 64
 
 
@@ -106,17 +107,18 @@ def _resize_columns(
     """
     size = len(across[0])
     pitch = _multiple_of_8(size)
-    planes = np.empty((height + _STRIP, 3 * pitch), np.uint8)
-    strip = np.zeros((_STRIP, _multiple_of_8(3 * width)), np.uint8)
-    columns = np.empty((strip.shape[1], _STRIP), np.uint8)
+    num_rows = min(_STRIP, _multiple_of_8(height))
+    planes = np.empty((height + num_rows, 3 * pitch), np.uint8)
+    strip = np.zeros((num_rows, _multiple_of_8(3 * width)), np.uint8)
+    columns = np.empty((strip.shape[1], num_rows), np.uint8)
     # The transposed strip once more, one row for each pixel: its red bytes,
     # then green, then blue. What follows is a weighted sum of such rows.
-    pixels = columns[: 3 * width].reshape(width, 3 * _STRIP)
-    mixed = np.zeros((pitch, 3 * _STRIP), np.uint8)
+    pixels = columns[: 3 * width].reshape(width, 3 * num_rows)
+    mixed = np.zeros((pitch, 3 * num_rows), np.uint8)
     strip_words, columns_words = strip.view(np.uint64), columns.view(np.uint64)
     mixed_words, planes_words = mixed.view(np.uint64), planes.view(np.uint64)
-    for start in range(0, height, _STRIP):
-        for y in range(min(_STRIP, height - start)):
+    for start in range(0, height, num_rows):
+        for y in range(min(num_rows, height - start)):
             row = rows[top + start + y]
             copy_bytes(row[left : left + 3 * width], strip[y])
         _transpose_blocks(strip_words)
@@ -125,10 +127,10 @@ def _resize_columns(
         # Back again, each channel to its own part of the row.
         _transpose_blocks(mixed_words)
         for channel in range(3):
-            source = channel * _STRIP // 8
+            source = channel * num_rows // 8
             target = channel * pitch // 8
             _move_blocks(
-                mixed_words[:, source : source + _STRIP // 8],
+                mixed_words[:, source : source + num_rows // 8],
                 planes_words[start:, target : target + pitch // 8],
             )
     return planes

@@ -43,16 +43,21 @@ class PackViews(BaseTransform):
             inputs = [_view_to_tensor(view) for view in img]
         else:
             inputs = torch.from_numpy(img.transpose(2, 0, 1).copy())
-        data_sample = DataSample(
-            metainfo=dict(
-                img_path=results.get('img_path'),
-                sample_idx=results.get('sample_idx'),
-                skipped=results.get('skipped', []),
-            )
+        return dict(inputs=inputs, data_samples=make_data_sample(results))
+
+
+def make_data_sample(results: dict) -> DataSample:
+    """Return the DataSample that `PackViews` gives."""
+    data_sample = DataSample(
+        metainfo=dict(
+            img_path=results.get('img_path'),
+            sample_idx=results.get('sample_idx'),
+            skipped=results.get('skipped', []),
         )
-        if results.get('gt_label') is not None:
-            data_sample.set_gt_label(results['gt_label'])
-        return dict(inputs=inputs, data_samples=data_sample)
+    )
+    if results.get('gt_label') is not None:
+        data_sample.set_gt_label(results['gt_label'])
+    return data_sample
 
 
 def _view_to_tensor(view: np.ndarray) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
+from torch import Tensor
 
 from swav_plugin.compat import jit
 from swav_plugin.compat.moved import renamed_arguments
@@ -21,6 +22,7 @@ from .loading import check_rgb
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import sample_key
 from .view_params import Recipe, draw_view_params
+from .worker_memory import new_bytes
 
 
 @TRANSFORMS.register_module()
@@ -130,6 +132,11 @@ class MultiCrop(BaseTransform):
         params = draw_view_params(SampleKey(0, 0, 0), 8, 8, self.recipe)
         if not self.on_device:
             self.cut(img, params)
+            self.cut_batch(
+                cpu_ops.read_only(img.reshape(-1)),
+                np.array([[img.size, 8, 8]]),
+                np.zeros((1, 3), np.int64),
+            )
         seconds = time.process_time() - start
         if jit.NO_CACHE is not None:
             _warn_once(
@@ -176,6 +183,30 @@ class MultiCrop(BaseTransform):
         if jit.NO_NUMBA is not None:
             return pillow_ops.cut_views(img, params)
         return cpu_ops.cut_views(img, params)
+
+    def cut_batch(
+        self, memory: np.ndarray, spans: np.ndarray, keys: np.ndarray
+    ) -> list[Tensor]:
+        """Cut the V views of B images at once, in one compiled loop.
+
+        Args:
+            memory: (n,) uint8: images (H, W, 3), somewhere in it.
+            spans: (B, 3) int64: where each image ends, its height and width.
+            keys: (B, 3) int64: index, epoch and seed of each `SampleKey`.
+
+        Returns:
+            V tensors (B, 3, size, size), the views of `transform`. In a worker
+            they are in memory that it shares with the main process.
+        """
+        nums = len(keys) * 3 * self.recipe.sizes**2
+        out = new_bytes(int(nums.sum()))
+        cpu_ops.cut_batch(memory, spans, keys, self.recipe, out.numpy())
+        return [
+            views.view(len(keys), 3, size, size)
+            for views, size in zip(
+                out.split(nums.tolist()), self.recipe.sizes.tolist()
+            )
+        ]
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.recipe})'

@@ -48,6 +48,7 @@ _STREAMS = (
 )
 _KINDS = np.array([kind_number(name) for name, _ in _STREAMS])
 _ENDS = np.cumsum([num for _, num in _STREAMS])
+NUM_NUMBERS = int(_ENDS[-1])  # that a view is drawn from
 _CROP, _FLIP, _JITTER, _GRAYSCALE, _BLUR = (
     int(end - num) for end, (_, num) in zip(_ENDS, _STREAMS)
 )
@@ -83,7 +84,7 @@ def draw_view_params(
     """
     num_views = len(recipe.sizes)
     params = np.empty((num_views, NUM_PARAMS))
-    numbers = np.empty((num_views, _ENDS[-1]))
+    numbers = np.empty((num_views, NUM_NUMBERS))
     if compat_jit.NO_NUMBA is None:
         _fill_numbers(numbers, key.seed, key.epoch, int(key))
     else:
@@ -94,6 +95,29 @@ def draw_view_params(
                 numbers[view, end - num : end] = streams.next(name).random(num)
     _fill_rows(params, numbers, height, width, recipe)
     return params
+
+
+@jit
+def fill_view_params(
+    params: np.ndarray,
+    numbers: np.ndarray,
+    key: np.ndarray,
+    height: int,
+    width: int,
+    recipe: Recipe,
+) -> None:
+    """Fill the rows of `draw_view_params`, where numba is installed.
+
+    Args:
+        params: (V, NUM_PARAMS) float64, filled.
+        numbers: (V, NUM_NUMBERS) float64, overwritten.
+        key: (3,) int64: index, epoch, seed.
+        height: Of the image.
+        width: Of the image.
+        recipe: The distributions.
+    """
+    _fill_numbers(numbers, key[2], key[1], key[0])
+    _fill_rows(params, numbers, height, width, recipe)
 
 
 def choose_box(

@@ -1,6 +1,6 @@
 """Tell the user which images could not be read, and stop if they are many."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from mmengine.dist import all_gather_object, barrier, is_main_process
 from mmengine.runner import Runner
 
 from swav_plugin.datasets.image_folder import NoReadableImage
+from swav_plugin.datasets.view_batch import LazyDataSamples
 from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
@@ -54,8 +55,7 @@ class SkippedImagesHook(ReplaceableHook):
         outputs: dict | None = None,
     ) -> None:
         """Collect this batch; report when all data have been seen once."""
-        for sample in _data_samples(data_batch):
-            self._own += sample.get('skipped') or []
+        self._own += _skipped(data_batch)
         self._num_iters += 1
         if self.every_n_train_iters(runner, len(runner.train_dataloader)):
             self._merge(runner)
@@ -176,8 +176,17 @@ def _num_images(loader: Any) -> int:
     return len(dataset)
 
 
-def _data_samples(data_batch: Any) -> Sequence:
-    """Return the data samples of a collated batch, if it has any."""
-    if isinstance(data_batch, dict):
-        return data_batch.get('data_samples') or ()
-    return ()
+def _skipped(data_batch: Any) -> list[str]:
+    """Return what the pipeline skipped for a collated batch."""
+    samples = (
+        data_batch.get('data_samples')
+        if isinstance(data_batch, dict)
+        else None
+    )
+    if isinstance(samples, LazyDataSamples):
+        return samples.skipped
+    return [
+        entry
+        for sample in samples or ()
+        for entry in sample.get('skipped') or ()
+    ]
