@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .coco_masks import THIN, area_of, box_of, find_fault, is_numbers
+from .transforms.pillow_files import open_image
 
 _EXIF_ORIENTATION = 0x0112
 # COCO itself has a few such cases among 860,000 objects.
@@ -386,7 +386,7 @@ def picture_size(path: Path) -> dict[str, int] | None:
     As mmdet loads the picture: turned upright by its EXIF orientation.
     """
     try:
-        with Image.open(path) as img:
+        with open_image(path) as img:
             width, height = img.size
             if img.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
                 width, height = height, width
