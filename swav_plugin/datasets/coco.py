@@ -158,6 +158,16 @@ class _Completion:
 
     def _by_id(self, key: str, text: str) -> dict[Any, dict]:
         found: dict[Any, dict] = {}
+        kinds = {type(entry.get('id')) for entry in self.content[key]}
+        if {int, str} <= kinds:
+            self.problems.add(
+                f'{key} whose ids are text beside others that are numbers',
+                next(
+                    f'id {entry["id"]!r}'
+                    for entry in self.content[key]
+                    if isinstance(entry.get('id'), str)
+                ),
+            )
         for number, entry in enumerate(self.content[key]):
             case = f'{key}[{number}]'
             if not isinstance(entry.get('id'), (int, str)):
@@ -330,7 +340,8 @@ class _Completion:
             )
             self._add_boxes(
                 self.notes,
-                'boxes smaller than a pixel, which training leaves out',
+                'boxes smaller than a pixel, which training leaves out and '
+                'evaluation counts as missed',
                 is_small,
             )
 
