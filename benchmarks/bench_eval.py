@@ -56,8 +56,7 @@ def bench_knn(args: argparse.Namespace, folder: Path) -> dict:
     for start in range(0, args.bank, len(part)):
         rows = part[: args.bank - start].roll(start // len(part), dims=1)
         writer.write(rows)
-    writer.close()
-    write_meta(folder, args.bank, {})
+    write_meta(folder, args.bank, writer.close(), {})
     bank, queries = open_rows(folder), features(1, args.queries, args.width)
     with profile(activities=[ProfilerActivity.CPU]) as events:
         start_s = time.perf_counter()
@@ -147,10 +146,11 @@ def _through_files(batches: tuple[Tensor, ...], folder: Path) -> Tensor:
     writer = ShardWriter(folder, sum(map(len, batches)), 'float32')
     for batch in batches:
         writer.write(batch)
-    writer.close()
-    dist.barrier()
+    checksums: list = [None, None]
+    dist.all_gather_object(checksums, writer.close())
     if rank == 0:
-        write_meta(folder, 2 * sum(map(len, batches)), {})
+        num_rows = 2 * sum(map(len, batches))
+        write_meta(folder, num_rows, checksums[0] | checksums[1], {})
     dist.barrier()
     return open_rows(folder)[:]
 

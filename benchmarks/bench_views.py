@@ -276,7 +276,7 @@ def ours(cut: dict, loads: bool = True, numba: bool = True) -> Pipeline:
         if not loads:
             if path not in decoded:  # in a warm-up round
                 decoded[path] = read_rgb(path)
-            sample['img'] = decoded[path]
+            sample.update(img=decoded[path], channel_order='rgb')
         with (
             nullcontext()
             if numba

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 # Before mmcv: brings those of its operators that are not compiled.
 import swav_plugin  # noqa: F401
@@ -17,6 +18,15 @@ REPO_ROOT = Path(__file__).resolve().parents[1]
 # each other. One thread also keeps sums in the same order on every machine.
 torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'
+
+
+@pytest.fixture(autouse=True)
+def fresh_loggers() -> Iterator[None]:
+    """Forget the loggers of a test: pytest closes the screen they write to."""
+    before = dict(MMLogger._instance_dict)
+    yield
+    MMLogger._instance_dict.clear()
+    MMLogger._instance_dict.update(before)
 
 
 @pytest.fixture(scope='session')

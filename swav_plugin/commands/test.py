@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.compat.wrappers import unwrap
-from swav_plugin.engine.checks import check_images, check_labels
+from swav_plugin.engine.checks import check_images, check_labels, check_samples
 from swav_plugin.engine.config import load_config
 from swav_plugin.engine.launch import (
     UsageError,
@@ -122,6 +122,7 @@ def test(args: argparse.Namespace) -> None:
         runner.test_loop  # built here, with the checks of evaluators
         check_labels(runner, 'test')
         check_images(runner, 'test')
+        check_samples(runner, 'test')
         check_shared_memory(runner, 'test')
         log_summary(runner, 'test')
     with too_little_in_one_line():

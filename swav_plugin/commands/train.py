@@ -22,6 +22,7 @@ from swav_plugin.engine.checks import (
     check_load_from,
     check_ranks,
     check_resume,
+    check_samples,
     check_weights,
 )
 from swav_plugin.engine.config import load_config, set_mixed_precision
@@ -209,6 +210,7 @@ def train(args: argparse.Namespace) -> None:
         check_batches(runner)
         check_labels(runner, 'train', 'val')
         check_images(runner, 'train', 'val')
+        check_samples(runner, 'train', 'val')
         check_shared_memory(runner, 'train')
         log_summary(runner, 'train', 'val')
     with too_little_in_one_line(), skipped_images_stored(runner):

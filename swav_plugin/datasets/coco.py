@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .coco_masks import THIN, area_of, box_of, find_fault, is_numbers
+from .transforms.pillow_files import open_image
 
 _EXIF_ORIENTATION = 0x0112
 # COCO itself has a few such cases among 860,000 objects.
@@ -158,6 +158,16 @@ class _Completion:
 
     def _by_id(self, key: str, text: str) -> dict[Any, dict]:
         found: dict[Any, dict] = {}
+        kinds = {type(entry.get('id')) for entry in self.content[key]}
+        if {int, str} <= kinds:
+            self.problems.add(
+                f'{key} whose ids are text beside others that are numbers',
+                next(
+                    f'id {entry["id"]!r}'
+                    for entry in self.content[key]
+                    if isinstance(entry.get('id'), str)
+                ),
+            )
         for number, entry in enumerate(self.content[key]):
             case = f'{key}[{number}]'
             if not isinstance(entry.get('id'), (int, str)):
@@ -330,7 +340,8 @@ class _Completion:
             )
             self._add_boxes(
                 self.notes,
-                'boxes smaller than a pixel, which training leaves out',
+                'boxes smaller than a pixel, which training leaves out and '
+                'evaluation counts as missed',
                 is_small,
             )
 
@@ -386,7 +397,7 @@ def picture_size(path: Path) -> dict[str, int] | None:
     As mmdet loads the picture: turned upright by its EXIF orientation.
     """
     try:
-        with Image.open(path) as img:
+        with open_image(path) as img:
             width, height = img.size
             if img.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
                 width, height = height, width

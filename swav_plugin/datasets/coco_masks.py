@@ -33,6 +33,8 @@ def find_fault(mask: Any, size: Sequence[int] | None) -> str | None:
             return 'without size or counts'
         if size is not None and [*own] != [*size]:
             return 'of another size than its image'
+        if not _fills(mask['counts'], own):
+            return 'whose runs do not add up to its size'
         return None
     if is_numbers(mask):
         return 'of one polygon [x1, y1, ...] (COCO has [[x1, y1, ...], ...])'
@@ -41,6 +43,36 @@ def find_fault(mask: Any, size: Sequence[int] | None) -> str | None:
     if any(len(polygon) < 6 or len(polygon) % 2 for polygon in mask):
         return THIN
     return None
+
+
+def _fills(counts: list | str, size: Sequence[int]) -> bool:
+    """Check that the runs of a code add up to height times width."""
+    runs = counts if isinstance(counts, list) else _runs(counts)
+    return is_numbers(runs) and sum(runs) == size[0] * size[1]
+
+
+def _runs(text: str) -> list[int]:
+    """Read COCO's compressed form.
+
+    Five bits of a number in each character, lowest first; the sixth says that
+    more follow. From the fourth on, a number is what its run has more than
+    the last but one.
+
+    Source: pycocotools, maskApi.c, the format only.
+    """
+    runs: list[int] = []
+    number, shift = 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        number |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            number -= 1 << shift
+        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+        number, shift = 0, 0
+    return runs
 
 
 def area_of(mask: list | dict) -> float:

@@ -15,10 +15,15 @@ _SYSTEM_NAMES = frozenset(
     (
         '#recycle',  # Synology
         '#snapshot',
+        '@apphome',
+        '@appstore',
+        '@database',
         '@eadir',
         '@recently-snapshot',  # QNAP
         '@recycle',
+        '@sharebin',
         '@tmp',
+        '@transcode',
         '~snapshot',  # NetApp
         'network recycle bin',  # Netgear
         'network trash folder',  # Apple
@@ -29,6 +34,7 @@ _SYSTEM_NAMES = frozenset(
         'recycler',
         'system volume information',
         'thumbs.db',
+        '_gsdata_',  # GoodSync
         '_vti_cnf',  # FrontPage
         '__pycache__',
         'found.000',  # what repairing a disk brings up

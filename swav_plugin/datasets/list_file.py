@@ -36,12 +36,15 @@ def read_list(list_file: str) -> list[tuple[str, int | None]]:
         ValueError: The file is empty, or has a bad line, which is named.
     """
     if not os.path.isfile(list_file):
+        fault = (
+            'is not a file' if os.path.exists(list_file) else 'does not exist'
+        )
         raise FileNotFoundError(
-            f'ImageFolder: list file {list_file} does not exist; ann_file is '
+            f'ImageFolder: list file {list_file} {fault}; ann_file is '
             'absolute or relative to data_root.'
         )
     images: list[tuple[str, int | None]] = []
-    seen: set[str] = set()
+    seen: dict[str, int] = {}  # index of each path, however it is written
     for number, line in _numbered_lines(list_file):
         try:
             image = _parse_line(line)
@@ -53,14 +56,15 @@ def read_list(list_file: str) -> list[tuple[str, int | None]]:
                 'expected "path" on all lines or "path label" on all, '
                 'with labels 0, 1, 2, ...'
             ) from None
-        if image[0] in seen:
-            first = [file for file, _ in images].index(image[0])
+        same = normal(os.path.normpath(image[0]))
+        if same in seen:
+            first = seen[same]
             raise ValueError(
                 f'{list_file}, line {number}: {image[0]} is already on line '
                 f'{line_number(list_file, first)}; each image may be listed '
                 'once.'
             )
-        seen.add(image[0])
+        seen[same] = len(images)
         images.append(image)
     if not images:
         raise ValueError(f'ImageFolder: list file {list_file} has no lines.')

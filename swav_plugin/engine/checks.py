@@ -6,6 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.runner import Runner
@@ -15,6 +16,10 @@ from swav_plugin.checkpoints import read_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.compat.wrappers import unwrap
+from swav_plugin.datasets import SampleKey
+from swav_plugin.datasets.image_folder import NoReadableImage
+from swav_plugin.datasets.transforms.loading import UnreadableImage
+from swav_plugin.datasets.transforms.randomness import global_generators_from
 from swav_plugin.datasets.unreadable import refuse_unreadable
 
 from .errors import UsageError
@@ -37,6 +42,29 @@ def check_batches(runner: Runner) -> None:
             'processes, since drop_last drops incomplete ones; set '
             'train_dataloader.batch_size lower.'
         )
+
+
+def check_samples(runner: Runner, *names: str) -> None:
+    """Load one sample of each set.
+
+    A mistake in a pipeline is then found here, in this process, and not in a
+    worker after the start. Random numbers stay as they were.
+
+    Args:
+        runner: The Runner.
+        names: 'train', 'val' or 'test'; those that the config has.
+    """
+    with global_generators_from(np.random.default_rng(0)):
+        for name in names:
+            loader = runner.cfg.get(f'{name}_dataloader') and getattr(
+                runner, f'{name}_dataloader'
+            )
+            if loader is None:
+                continue
+            try:
+                loader.dataset[SampleKey(0, 0, 0)]
+            except (UnreadableImage, NoReadableImage):
+                pass  # others see to that
 
 
 def check_ranks(runner: Runner) -> None:
@@ -102,7 +130,8 @@ def check_resume(runner: Runner) -> None:
 
     Raises:
         UsageError: It holds weights only, or belongs to a training from
-            different weights, with another model or another optimizer.
+            different weights, with another model or another optimizer, or to
+            one that is longer than the config's.
         CheckpointError: It is not a good checkpoint, or not finite.
     """
     if not runner.cfg.get('resume'):
@@ -122,6 +151,13 @@ def check_resume(runner: Runner) -> None:
             'the state of a training; to start from them give --pretrained '
             f'{source}'
         )
+    for unit in ('epoch', 'iter'):
+        total = (runner.cfg.get('train_cfg') or {}).get(f'max_{unit}s')
+        if isinstance(total, int) and meta[unit] > total:
+            raise UsageError(
+                f'--resume: {source} has {meta[unit]} {unit}s, but '
+                f'train_cfg.max_{unit}s={total}; give as many or more'
+            )
     own = unwrap(runner.model).state_dict()
     check_finite(state['state_dict'], source, own)
     check_finite({'optimizer': state['optimizer']}, source)

@@ -124,10 +124,12 @@ def change_config(
             changes[new] = value
         cfg.merge_from_dict(changes)
         check_keys(cfg)
-        check_channels(cfg)
     except UsageError as error:
+        if 'hooks' not in str(error):
+            raise
         # What was moved may be why the option does not fit.
         raise UsageError(' -- '.join([str(error), *notes])) from error
+    check_channels(cfg)
     notes += renamed
     cfg.setdefault('default_scope', 'swav_plugin')
     for name, hook in [*(cfg.get('default_hooks') or {}).items()]:

@@ -35,17 +35,45 @@ def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
         if isinstance(error, UsageError) or cfg.get('log_level') == 'DEBUG':
             raise
         hint = ' (log_level=DEBUG shows where)'
+        built = _what_was_built(error.__traceback__)
         if isinstance(
             error, (ValueError, OSError, ImportError, AssertionError)
         ):
             if not str(error):
                 raise
-            raise UsageError(f'{error}{hint}') from error
-        built = _what_was_built(error.__traceback__)
+            # Our own classes name themselves.
+            name = getattr(built and built['cls'], '__name__', None)
+            if name is None or name in str(error):
+                raise UsageError(f'{error}{hint}') from error
         if built is None:
             raise
         message = _explain(error, cfg, **built)
         raise UsageError(f'{message}{hint}') from error
+
+
+def check_type(cfg: Config, part: Mapping, registry: Registry) -> None:
+    """Check that there is something of the type of a part of a config.
+
+    Raises:
+        UsageError: There is not; says where that is, and what is similar.
+    """
+    name = part.get('type')
+    if isinstance(name, str) and registry.get(name) is None:
+        raise UsageError(_no_such_type(cfg, part, name, registry))
+
+
+def _no_such_type(
+    cfg: Config, part: Mapping, name: str, registry: Registry
+) -> str:
+    """Say that there is nothing of this name."""
+    where = (
+        _find_part(cfg._cfg_dict, part)
+        or _find_part(cfg._cfg_dict, dict(type=name))
+        or 'the config'
+    )
+    return (
+        f"{where}: there is no '{name}'{_did_you_mean(name, _names(registry))}"
+    )
 
 
 def _what_was_built(traceback: TracebackType | None) -> dict | None:
@@ -74,10 +102,10 @@ def _explain(
     path = _find_part(cfg._cfg_dict, part) if name else ''
     where = path or 'the config'
     if cls is None:
-        return (
-            f"{where}: there is no '{name}'"
-            f'{_did_you_mean(str(name), _names(registry))}'
-        )
+        return _no_such_type(cfg, part, str(name), registry)
+    layer = _layer_that_is_not_there(error)
+    if layer is not None:
+        return _no_such_type(cfg, *layer)
     name = getattr(cls, '__name__', name)
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if isinstance(error, TypeError) and unknown:
@@ -87,6 +115,26 @@ def _explain(
         )
     text = str(error.args[0] if error.args else error)
     return f'{where}: {name}: {text or type(error).__name__}'
+
+
+def _layer_that_is_not_there(
+    error: Exception,
+) -> tuple[dict, str, Registry] | None:
+    """Return the config, type and registry of a layer that mmcv looked for.
+
+    For norm_cfg, conv_cfg, act_cfg and their like: mmcv's message does not
+    say which name it looked for.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or 'Cannot find None' not in str(error):
+        return None
+    names = traceback.tb_frame.f_locals
+    for name, value in names.items():
+        if name.endswith('_type') and isinstance(value, str):
+            return dict(type=value), value, names['registry']
+    return None
 
 
 def arguments_of(cls: Any) -> set[str]:
@@ -102,14 +150,12 @@ def arguments_of(cls: Any) -> set[str]:
 def _find_part(node: Any, part: Mapping, above: str = '') -> str:
     """Return the dotted path of a part of a config; '' if it is not there.
 
-    The part may have been given more arguments since.
+    The part may have been given more arguments since, or none but its type.
     """
     if isinstance(node, Mapping):
-        if node.get('type') == part.get('type') and {*node} <= {
-            *part,
-            '_scope_',
-            '_delete_',
-        }:
+        if node.get('type') == part.get('type') and (
+            {*part} == {'type'} or {*node} <= {*part, '_scope_', '_delete_'}
+        ):
             return above.rstrip('.')
         items = [*node.items()]
     elif isinstance(node, (list, tuple)):

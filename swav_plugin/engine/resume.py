@@ -204,23 +204,22 @@ class Settings:
         ]
         self._schedulers = [s.state_dict() for s in _schedulers(runner)]
 
-    def restore(self, runner: Runner, iters_ratio: float = 1.0) -> None:
+    def restore(self, runner: Runner) -> None:
         """Give a resumed Runner these settings, as if it had run with them.
 
         Args:
-            runner: After `Runner.resume`.
-            iters_ratio: Iterations of an epoch now / before.
+            runner: After `Runner.resume`, with its epoch and iteration.
         """
         schedulers = _schedulers(runner)
-        counts = [
-            count if scheduler.by_epoch else round(count * iters_ratio)
-            for scheduler in schedulers
-            for count in [scheduler._global_step]
-        ]
         for group, settings in zip(_groups(runner), self._groups):
             group.update(settings)
         for scheduler, state in zip(schedulers, self._schedulers):
             scheduler.load_state_dict(state)
+        # Not the counts of the checkpoint: its schedulers may be others.
+        counts = [
+            runner.epoch if scheduler.by_epoch else runner.iter
+            for scheduler in schedulers
+        ]
         # Step by step and in the order of a training: each scheduler goes on
         # from the value that the others have left.
         per_epoch = len(runner.train_dataloader)

@@ -1,15 +1,17 @@
 """mmengine's Runner as our commands use it."""
 
 import logging
+from collections.abc import Mapping
 from io import TextIOWrapper
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
+from mmengine.registry import FUNCTIONS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from .errors import UsageError, mistakes_in_one_line
+from .errors import UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
 from .resume import (
     Settings,
@@ -44,6 +46,21 @@ class CommandRunner(Runner):
         with mistakes_in_one_line(self.cfg):
             return super().build_param_scheduler(scheduler)
 
+    def build_dataloader(
+        self, dataloader: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Build a loader; say so if there is no such function to collate."""
+        is_config = isinstance(dataloader, Mapping)
+        collate = dataloader.get('collate_fn') if is_config else None
+        if isinstance(collate, Mapping):
+            check_type(self.cfg, collate, FUNCTIONS)
+        return super().build_dataloader(dataloader, *args, **kwargs)
+
+    def _init_model_weights(self) -> None:
+        """Initialize the model; say what is wrong with its init_cfg."""
+        with mistakes_in_one_line(self.cfg):
+            super()._init_model_weights()
+
     def train(self) -> Any:
         """Train, as long as losses and weights are finite."""
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
@@ -77,23 +94,32 @@ class CommandRunner(Runner):
         """
         settings = Settings(self)
         super().resume(filename, *args, **kwargs)
-        meta = self._loaded_meta
-        changes, ratio = self._find_changes(meta)
-        if ratio != 1.0:
-            self.train_loop._iter = self.epoch * len(self.train_dataloader)
+        changes = self._find_changes(self._loaded_meta)
+        self._say_if_complete(filename)
         if not changes:
             return
-        settings.restore(self, ratio)
+        settings.restore(self)
         self.logger.warning(
             f'--resume: the training goes on from {filename} with other '
             f'settings: {"; ".join(changes)}'
         )
 
-    def _find_changes(self, meta: dict[str, Any]) -> tuple[list[str], float]:
+    def _say_if_complete(self, filename: str) -> None:
+        """Warn if nothing is left to train."""
+        by_epoch = isinstance(self.train_loop, EpochBasedTrainLoop)
+        unit = 'epochs' if by_epoch else 'iters'
+        done = self.epoch if by_epoch else self.iter
+        if done >= getattr(self.train_loop, f'max_{unit}'):
+            self.logger.warning(
+                f'--resume: {filename} has all {done} {unit}: nothing is '
+                f'left to train. To go on, give more train_cfg.max_{unit}.'
+            )
+
+    def _find_changes(self, meta: dict[str, Any]) -> list[str]:
         """List what a resumed training does differently.
 
-        Returns:
-            The list, and the iterations of an epoch now / before.
+        If an epoch has another number of iterations now, they are counted
+        anew.
         """
         changes = []
         try:
@@ -104,10 +130,10 @@ class CommandRunner(Runner):
         except ValueError as error:
             changes.append(f'unknown, as the checkpoint has {error}')
         if not isinstance(self.train_loop, EpochBasedTrainLoop):
-            return changes, 1.0
+            return changes
         before, now = iters_before(meta), len(self.train_dataloader)
         if before is None or before == now:
-            return changes, 1.0
+            return changes
         if self.iter % before:
             raise UsageError(
                 f'--resume: the checkpoint is from the middle of an epoch of '
@@ -115,4 +141,5 @@ class CommandRunner(Runner):
                 'images and total batch, or resume the end of an epoch'
             )
         changes.append(f'iterations of an epoch: {before} -> {now}')
-        return changes, now / before
+        self.train_loop._iter = self.epoch * now
+        return changes

@@ -454,6 +454,27 @@ def test_mixed_precision_on_cpu(
             'CosineAnnealingLR',
         ),
         (
+            "model['backbone']['norm_cfg'] = dict(type='BNN')",
+            "model.backbone.norm_cfg: there is no 'BNN'; did you mean BN",
+        ),
+        (
+            "model['init_cfg'] = dict(type='Kaimingg', layer='Linear')",
+            "model.init_cfg: there is no 'Kaimingg'; did you mean Kaiming",
+        ),
+        (
+            "train_dataloader['collate_fn'] = dict(type='colate_views')",
+            "train_dataloader.collate_fn: there is no 'colate_views'; did you "
+            'mean collate_views',
+        ),
+        (
+            "optim_wrapper = dict(type='OptimWraper')",
+            "optim_wrapper: there is no 'OptimWraper'; did you mean Opt",
+        ),
+        (
+            "train_cfg = dict(max_epochs='ten')",
+            'train_cfg: EpochBasedTrainLoop: invalid literal for int()',
+        ),
+        (
             "optim_wrapper = dict(optimizer=dict(type='LARS', lr=1, decay=1))",
             "optim_wrapper.optimizer: LARS has no argument 'decay'",
         ),
@@ -475,6 +496,38 @@ def test_misspelt_types_and_arguments_are_one_line(
         if line.startswith('train.py: error: ')
     ]
     assert message in line
+
+
+def test_a_pipeline_that_cannot_work_is_one_line(
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    # It is found here and not in a worker, which would print a traceback.
+    (tmp_path / 'own_loader.py').write_text(
+        'import numpy as np\n'
+        'from swav_plugin.registry import TRANSFORMS\n'
+        '@TRANSFORMS.register_module()\n'
+        'def OwnLoader(order):\n'
+        '    def load(results):\n'
+        '        img = np.zeros((9, 9, 3), np.uint8)\n'
+        '        return results | dict(img=img, channel_order=order)\n'
+        '    return load\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = config(
+        more="custom_imports = dict(imports=['own_loader'])\n"
+        "views[0] = dict(type='OwnLoader', order='bgr')\n"
+        'train_dataloader.update(num_workers=1)\n'
+    )
+    with pytest.raises(SystemExit) as ended:
+        train_here(path, tmp_path / 'w')
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert 'train.py: error: MultiCrop takes RGB images' in printed
+    assert "says 'bgr'" in printed and 'Traceback' not in printed
 
 
 def test_a_training_that_diverges_stops_and_keeps_what_is_good(

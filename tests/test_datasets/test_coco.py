@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from swav_plugin.datasets.coco import complete_coco, read_coco
+from swav_plugin.datasets.coco_masks import find_fault
 
 BOX = [10, 20, 30, 40]
 SQUARE = [[10, 20, 40, 20, 40, 60, 10, 60]]
@@ -190,6 +191,9 @@ def test_crowds() -> None:
         (dict(counts=[3]), 'without size or counts'),
         (dict(size=[120, 160]), 'without size or counts'),
         (dict(size=[160, 120], counts='a'), 'of another size than its image'),
+        (dict(size=[120, 160], counts=[0, 100]), 'whose runs do not add up'),
+        (dict(size=[120, 160], counts='PPYo1'), 'whose runs do not add up'),
+        (dict(size=[120, 160], counts=[None]), 'whose runs do not add up'),
     ],
 )
 def test_masks(segmentation: Any, fault: str) -> None:
@@ -203,6 +207,17 @@ def test_masks(segmentation: Any, fault: str) -> None:
         'without a bbox of four numbers: 1, such as annotations[0], None'
         in (refused(content))
     )
+
+
+def test_compressed_masks_are_read_as_pycocotools_writes_them() -> None:
+    coder = pytest.importorskip('pycocotools.mask')
+    rng = np.random.default_rng(0)
+    for share in (0, 0.001, 0.3, 0.999, 1):
+        mask = rng.random((120, 160)) < share
+        code = coder.encode(np.asfortranarray(mask.astype(np.uint8)))
+        counts = code['counts'].decode()
+        assert find_fault(dict(code, counts=counts), (120, 160)) is None
+        assert find_fault(dict(code, counts=counts[:-1]), (120, 160))
 
 
 @pytest.mark.parametrize(
@@ -240,8 +255,9 @@ def test_boxes_that_can_be_used() -> None:
     assert complete_coco(content) == [
         'boxes that reach over the edge of their image: 1, such as '
         'annotations[0], [150, 100, 30, 10] in an image of 160x120',
-        'boxes smaller than a pixel, which training leaves out: 1, such as '
-        'annotations[1], [5, 5, 0, 9] in an image of 160x120',
+        'boxes smaller than a pixel, which training leaves out and '
+        'evaluation counts as missed: 1, such as annotations[1], '
+        '[5, 5, 0, 9] in an image of 160x120',
     ]
     # Rounding is no fault.
     content = without('bbox', [0.4, 0.4, 160, 120], [-0.5, 0, 9, 9])
@@ -275,6 +291,12 @@ def test_a_few_strange_cases_do_not_stop_thousands() -> None:
             'images',
             dict(id=9),
             'images with the same id: 1, such as images[1]',
+        ),
+        (
+            'images',
+            dict(id='4'),
+            'images whose ids are text beside others that are numbers: 1, '
+            "such as id '4'",
         ),
         ('images', dict(file_name=''), 'images without file_name: 1'),
         ('images', dict(file_name=3), 'images without file_name: 1'),

@@ -58,6 +58,8 @@ def test_comma_before_the_label(tmp_path: Path, separator: str) -> None:
             'line 4: a.jpg is already on line 1;',
         ),
         ('b.jpg\n\na.jpg\n a.jpg\n', 'line 4: a.jpg is already on line 3;'),
+        ('a/b.jpg\na/./c/../b.jpg\n', 'line 2: .* is already on line 1;'),
+        ('caf\u00e9.jpg\ncafe\u0301.jpg\n', 'line 2: .* already on line 1;'),
         ('a.jpg 0\nb.jpg 4294967296\n', 'line 2: .*4294967296 looks like an '),
         (f'a.jpg {"9" * 5000}\n', 'line 1: .*expected .path. on all lines'),
         ('a\0.\0j\0p\0g\0', 'zero byte; save the list in UTF-8'),

@@ -115,13 +115,19 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
         {'conv1.weight': torch.zeros(1)},
         dict(state_dict={}, meta=dict(epoch=1)),
         dict(optimizer={}, meta=None),
+        dict(state_dict={}, optimizer={}, meta=dict(epoch=1, iter=5)),
     ):
         torch.save(weights, path)
         with pytest.raises(
             UsageError, match='weights, but not the state of a tr'
         ):
             check_resume(runner)
-    checkpoint = dict(meta=dict(epoch=1, iter=5), optimizer={}, state_dict={})
+    checkpoint = dict(
+        meta=dict(epoch=1, iter=5),
+        optimizer={},
+        state_dict={},
+        message_hub={},
+    )
     hook.origin = dict(name='random', sha256='')
     hook.before_save_checkpoint(None, checkpoint)
     torch.save(checkpoint, path)

@@ -116,6 +116,51 @@ def test_rates_are_those_of_one_go(
     assert f'with other settings: {key}: ' in log
 
 
+def test_rates_of_another_kind_of_schedule(
+    run: Callable[..., tuple], tmp_path: Path
+) -> None:
+    run('resumed')
+    keep_first_epochs(tmp_path / 'resumed', 2)
+    config = tmp_path / 'config.py'
+    text = config.read_text().partition('param_scheduler = [')
+    rest = text[2].partition(']\ntrain_cfg')[2]
+    # One scheduler less in place of the cosine, and one more at the end.
+    config.write_text(
+        text[0]
+        + """param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=3),
+    dict(type='MultiStepLR', milestones=[1, 3], gamma=0.5),
+    dict(type='StepLR', by_epoch=False, step_size=5, gamma=0.9),
+    dict(type='ExponentialLR', gamma=0.8)]
+train_cfg"""
+        + rest
+    )
+    found, _ = run('resumed', '--resume')
+    wanted, _ = run('whole')
+    assert len(found) == len(wanted) // 2
+    assert found == {step: wanted[step] for step in found}
+
+
+@pytest.mark.parametrize('num_epochs', [1, 2])
+def test_nothing_is_left_to_train(
+    run: Callable[..., tuple],
+    capsys: pytest.CaptureFixture,
+    num_epochs: int,
+) -> None:
+    run('w', options=('train_cfg.max_epochs=2',))
+    options = (f'train_cfg.max_epochs={num_epochs}',)
+    if num_epochs == 2:
+        _, log = run('w', '--resume', options=options)
+        assert 'has all 2 epochs: nothing is left to train.' in log
+        return
+    with pytest.raises(SystemExit) as ended:
+        run('w', '--resume', options=options)
+    assert ended.value.code == 2
+    assert (
+        'has 2 epochs, but train_cfg.max_epochs=1' in capsys.readouterr().err
+    )
+
+
 def test_other_weight_decay_and_momentum_count(
     run: Callable[..., tuple], tmp_path: Path
 ) -> None:

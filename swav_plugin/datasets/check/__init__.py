@@ -114,7 +114,7 @@ def check(
             lines.append(describe_split(split))
             remarks += [f'{split.name}: {line}' for line in split.remarks]
             others = [*split.masks, *split.others]
-            sizes = check_files(split.images, may_be_empty=skip_unreadable)
+            sizes = check_files(split.images, may_be_bad=skip_unreadable)
             sizes += check_files(others)
             for path, size in zip([*split.images, *others], sizes):
                 line = f'{path.removeprefix(root)} {size}\n'

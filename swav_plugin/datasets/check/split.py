@@ -57,23 +57,36 @@ def describe_split(split: DatasetSplit) -> str:
     return line + split.note
 
 
-def check_files(paths: Sequence[str], may_be_empty: bool = False) -> list[int]:
-    """Return sizes in bytes; refuse missing files and, mostly, empty ones."""
+_MOST_FAULTS = 100  # that are named
+
+
+def check_files(paths: Sequence[str], may_be_bad: bool = False) -> list[int]:
+    """Return sizes in bytes; refuse files that are missing or empty.
+
+    Args:
+        paths: The files.
+        may_be_bad: Take them all the same; a missing one has size 0.
+    """
     # In blocks: a task for each of a million files would cost half a minute.
     blocks = [paths[i : i + 1000] for i in range(0, len(paths), 1000)]
     # Most of the time is spent waiting for a disk, perhaps over a network.
     with ThreadPoolExecutor(16) as pool:
         found = [each for block in pool.map(_sizes, blocks) for each in block]
-    if not may_be_empty:
-        found = [
-            f'{path} is empty' if size == 0 else size
-            for path, size in zip(paths, found)
-        ]
+    if may_be_bad:
+        return [each if isinstance(each, int) else 0 for each in found]
+    found = [
+        f'{path} is empty' if size == 0 else size
+        for path, size in zip(paths, found)
+    ]
     faults = [each for each in found if isinstance(each, str)]
     if faults:
+        shown = '; '.join(faults[:_MOST_FAULTS])
+        more = len(faults) - _MOST_FAULTS
         raise ValueError(
-            f'{faults[0]}; {len(faults):,} of {len(paths):,} files are '
-            'missing or empty.'
+            shown
+            + f'; and {more:,} more' * (more > 0)
+            + f'; {len(faults):,} of {len(paths):,} files are missing or '
+            'empty.'
         )
     return [each for each in found if isinstance(each, int)]
 

@@ -225,10 +225,17 @@ class LoadImage(BaseTransform):
         value_range: ValueRange | None = None,
     ) -> None:
         if value_range is not None:
-            low, high = value_range
-            if not -math.inf < low < high < math.inf:
+            is_pair = (
+                isinstance(value_range, (list, tuple))
+                and len(value_range) == 2
+                and all(isinstance(end, (int, float)) for end in value_range)
+            )
+            if not (
+                is_pair
+                and -math.inf < value_range[0] < value_range[1] < math.inf
+            ):
                 raise ValueError(
-                    f'LoadImage got value_range={value_range}; give the '
+                    f'LoadImage got value_range={value_range!r}; give the '
                     'lowest and the highest value, such as (0, 4095).'
                 )
         self.decode_on_device = decode_on_device

@@ -37,6 +37,7 @@ _GIVE_RANGE = 'give LoadImage their range, such as value_range=(0, 4095)'
 _DIM = 64
 
 # Tags of TIFF, and what some of them may say.
+_SUBFILE, _REDUCED = 254, 1
 _WIDTH, _HEIGHT, _BITS = 256, 257, 258
 _PHOTOMETRIC, _WHITE_IS_0, _RGB = 262, 0, 2
 _NUM_COLORS = {_RGB: 3, 5: 4, 6: 3, 8: 3}  # else 1
@@ -197,6 +198,8 @@ def _check_tiff(img: Image.Image) -> None:
             f'{num_bands} bands, but only {num_colors} of them are colors; '
             'write those that are to be used as gray or RGB'
         )
+    if tags.get(_SUBFILE, 0) & _REDUCED:
+        raise ValueError('its first image is a thumbnail; save the full one')
     bits = max(tags.get(_BITS, (1,)))
     if bits == 8 and _is_signed(tags):
         raise ValueError('8-bit values with a sign')

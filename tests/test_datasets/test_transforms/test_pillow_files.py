@@ -225,8 +225,10 @@ def test_32_bit_values(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_rgb(path, (0, 255)), gray(ramp()))
 
 
-@pytest.mark.parametrize('value_range', [(1, 1), (5, 2), (0, np.inf)])
-def test_value_range_must_be_one(value_range: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    'value_range', [(1, 1), (5, 2), (0, np.inf), 4095, [0], '09', [0, '9'], {}]
+)
+def test_value_range_must_be_one(value_range: Any) -> None:
     with pytest.raises(ValueError, match='the lowest and the highest value'):
         LoadImage(value_range=value_range)
 
@@ -337,6 +339,17 @@ def test_five_bands_of_ink_are_refused(tmp_path: Path) -> None:
         read_rgb(path)
     path = write_tiff(tmp_path / 'b.tif', 255 - bands[..., :4], CMYK)
     assert read_rgb(path).shape == (16, 18, 3)
+
+
+def test_a_thumbnail_is_not_taken_for_the_image(tmp_path: Path) -> None:
+    big = Image.fromarray(colors()).resize((64, 64))
+    small = big.resize((8, 8))
+    path = tmp_path / 'a.tif'
+    small.save(path, save_all=True, append_images=[big], tiffinfo={254: 1})
+    with pytest.raises(UnreadableImage, match='first image is a thumbnail'):
+        read_rgb(path)
+    big.save(path, save_all=True, append_images=[small])
+    assert read_rgb(path).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize('extra', [(), (1,), (2,)])
