@@ -1,10 +1,11 @@
 """CIFAR-10 and CIFAR-100 for pretraining: mmpretrain's, cut in batches."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import mmpretrain.datasets
 
-from swav_plugin.registry import DATASETS
+from swav_plugin.registry import DATASETS, build_transforms
 
 from .image_memory import ImageMemory
 from .view_batch import BatchesFromMemory
@@ -14,6 +15,14 @@ class _InMemory(BatchesFromMemory):
     """Keep the images of an mmpretrain dataset in one block of memory."""
 
     data_list: list[dict]
+
+    def __init__(
+        self, *args: Any, pipeline: Sequence[Any] = (), **kwargs: Any
+    ) -> None:
+        transforms = build_transforms(pipeline)
+        super().__init__(  # type: ignore[call-arg]
+            *args, pipeline=transforms, **kwargs
+        )
 
     def filter_data(self) -> list[dict]:
         """Move the images out of the list."""

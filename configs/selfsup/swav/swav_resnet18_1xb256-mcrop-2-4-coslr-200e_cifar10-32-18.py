@@ -46,7 +46,7 @@ train_dataloader = dict(
     sampler=dict(type='KeyedSampler', shuffle=True),
     collate_fn=dict(type='collate_views'),
     dataset=dict(
-        type='CIFAR10',  # mmpretrain's: RGB arrays, no file to load
+        type='CIFAR10',  # mmpretrain's, cut in batches
         data_root='data/cifar10',
         split='train',
         download=False,
