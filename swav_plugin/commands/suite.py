@@ -12,10 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
-from swav_plugin.engine.launch import run_command
+from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.suite.adapt import Options
 from swav_plugin.suite.benchmarks import BENCHMARKS, known_data
-from swav_plugin.suite.data import named_path
 from swav_plugin.suite.runs import run_suite
 
 

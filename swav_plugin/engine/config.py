@@ -132,6 +132,9 @@ def change_config(
     check_channels(cfg)
     notes += renamed
     cfg.setdefault('default_scope', 'swav_plugin')
+    if 'val_cfg' in cfg and cfg.val_cfg is None:
+        # One key turns validation off; the Runner wants all three.
+        cfg.val_dataloader = cfg.val_evaluator = None
     for name, hook in [*(cfg.get('default_hooks') or {}).items()]:
         if hook is None and name not in MMENGINE_HOOKS:
             del cfg.default_hooks[name]  # mmengine only lets its own be None

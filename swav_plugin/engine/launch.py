@@ -26,6 +26,7 @@ __all__ = [
     'find_checkpoint',
     'find_weights',
     'mistakes_in_one_line',
+    'named_path',
     'run_command',
     'set_common',
 ]
@@ -79,7 +80,7 @@ def set_common(cfg: Config, args: argparse.Namespace) -> None:
         UsageError: As `processes.set_launcher`.
     """
     if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
+        cfg.work_dir = named_path('--work-dir', args.work_dir)
     elif cfg.get('work_dir') is None:
         folders = [Path(args.config).stem]
         if getattr(args, 'pretrained', None) is not None:
@@ -89,6 +90,24 @@ def set_common(cfg: Config, args: argparse.Namespace) -> None:
     if args.local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     processes.set_launcher(cfg, args.launcher)
+
+
+def named_path(option: str, path: str) -> str:
+    """Return the path that an option gives; ~ is the home of a user.
+
+    Raises:
+        UsageError: The name is empty, or not UTF-8, as configs are.
+    """
+    if not path:
+        raise UsageError(f'{option} is empty; give a path')
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f'{option} {path!a}: the name is not UTF-8, as configs are; '
+            'rename it, or give a link to it'
+        ) from None
+    return os.path.expanduser(path)
 
 
 def run_command(

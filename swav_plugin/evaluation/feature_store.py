@@ -362,7 +362,7 @@ def find_fault(folder: Path, num_rows: int, dtype: str) -> str | None:
         return 'files are missing'
     # Anything, on files that something else has written.
     except Exception as error:
-        return f'{type(error).__name__}: {error}'
+        return f'they cannot be read ({type(error).__name__})'
     for name, shard in zip(sorted(checksums), rows.shards):
         if shard.dtype != getattr(torch, dtype) or shard.dim() != 2:
             return f'{name} has {shard.dtype} {tuple(shard.shape)}'

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from swav_plugin.datasets.check import check
 from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import named_path
 
 
 class DataSet(NamedTuple):
@@ -81,24 +82,6 @@ def parse_paths(
                 'give one of them'
             )
     return paths
-
-
-def named_path(option: str, path: str) -> str:
-    """Return the path that an option gives; ~ is the home of a user.
-
-    Raises:
-        UsageError: The name is empty, or not UTF-8, as configs are.
-    """
-    if not path:
-        raise UsageError(f'{option} is empty; give a path')
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            f'{option} {path!a}: the name is not UTF-8, as configs are; '
-            'rename it, or give a link to it'
-        ) from None
-    return os.path.expanduser(path)
 
 
 def find_data(

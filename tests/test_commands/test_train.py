@@ -18,6 +18,7 @@ from mmengine.runner import CheckpointLoader
 from PIL import Image
 
 from swav_plugin.commands import train
+from swav_plugin.engine.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 BASES = ROOT / 'configs/selfsup/_base_'
@@ -592,6 +593,11 @@ def test_work_dir(
     with_own = config(more="work_dir = 'own'")
     assert build(with_own)[0].work_dir == 'own'
     assert build(with_own, '--work-dir', 'd')[0].work_dir == 'd'
+    # bash leaves the ~ of --work-dir=~/d.
+    home = os.path.expanduser('~')
+    assert build(with_own, '--work-dir=~/d')[0].work_dir == f'{home}/d'
+    with pytest.raises(UsageError, match='the name is not UTF-8'):
+        build(with_own, '--work-dir', os.fsdecode(b'caf\xe9'))
     # Benchmarks of two checkpoints have a folder each.
     (tmp_path / 'mine').mkdir()
     weights = tmp_path / 'mine/epoch_8.pth'

@@ -21,10 +21,12 @@ train_dataloader = dict(
                 crop_ratio_ranges=[(0.14, 1.0), (0.05, 0.14)],
                 aspect_ratio_range=(3 / 4, 4 / 3),
                 flip_prob=0.5,
-                brightness=0.8,
-                contrast=0.8,
-                saturation=0.8,
-                hue=0.2,
+                # Half of SwAV's strength on ImageNet: see lightly, and the
+                # author's advice in facebookresearch/swav#23.
+                brightness=0.4,
+                contrast=0.4,
+                saturation=0.4,
+                hue=0.1,
                 jitter_prob=0.8,
                 grayscale_prob=0.2,
                 sigma_range=(0.1, 2.0),

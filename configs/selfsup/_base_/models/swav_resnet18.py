@@ -8,8 +8,8 @@ model = dict(
     data_preprocessor=dict(
         type='MultiViewPreprocessor',
         mean=[123.675, 116.28, 103.53],
-        std=[58.14, 57.12, 57.375],
-    ),  # as for ResNet-50: .228, not .229
+        std=[58.395, 57.12, 57.375],
+    ),
     backbone=dict(
         type='ResNet',
         depth=18,
@@ -25,9 +25,9 @@ model = dict(
     ),
     head=dict(
         type='SwAVHead',
-        num_prototypes=100,
+        num_prototypes=3000,
         queue_length=0,
-        epsilon=0.03,
+        epsilon=0.05,
         num_iters=3,
         temperature=0.1,
         hard_assignment=False,
