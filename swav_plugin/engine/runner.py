@@ -11,6 +11,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from swav_plugin.models.feature_pooling import UnfitOutput
+
 from .errors import UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
 from .resume import (
@@ -62,10 +64,18 @@ class CommandRunner(Runner):
             super()._init_model_weights()
 
     def train(self) -> Any:
-        """Train, as long as losses and weights are finite."""
+        """Train, as long as losses and weights are finite.
+
+        Raises:
+            UsageError: They are not, or the backbone and the rest of the
+                model do not fit together.
+        """
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
             self.register_hook(FiniteHook())
-        return super().train()
+        try:
+            return super().train()
+        except UnfitOutput as error:
+            raise UsageError(str(error)) from error
 
     def save_checkpoint(
         self, *args: Any, meta: dict | None = None, **kwargs: Any

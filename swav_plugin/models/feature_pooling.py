@@ -31,6 +31,10 @@ MMSELFSUP_WINDOWS = {
 GRIDS = dict(feature1=12, feature2=6, feature3=4, feature4=3, feature5=2)
 
 
+class UnfitOutput(ValueError):
+    """A backbone gave something that the config cannot use."""
+
+
 def pool_output(outputs: Any, backbone: Any = None) -> Tensor:
     """Reduce the output of any backbone to one vector for each image.
 
@@ -51,7 +55,7 @@ def pool_output(outputs: Any, backbone: Any = None) -> Tensor:
         (N, C).
 
     Raises:
-        ValueError: The output is none of these.
+        UnfitOutput: The output is none of these.
 
     >>> import torch
     >>> pool_output([torch.zeros(2, 8, 7, 7), torch.zeros(2, 16, 4, 4)]).shape
@@ -71,7 +75,7 @@ def pool_output(outputs: Any, backbone: Any = None) -> Tensor:
         if last.dim() == 3 and getattr(backbone, 'out_type', None) == 'raw':
             has_class_token = getattr(backbone, 'cls_token', None) is not None
             return last[:, 0] if has_class_token else last.mean(1)
-    raise ValueError(
+    raise UnfitOutput(
         f'the backbone gave {describe_output(outputs)}, which cannot be '
         'pooled; expected (N, C, h, w) maps or (N, C) vectors. For a '
         "transformer set out_type='cls_token' or 'avg_featmap'."

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from swav_plugin.registry import MODELS
 
-from .feature_pooling import describe_output, pool_output
+from .feature_pooling import UnfitOutput, describe_output, pool_output
 from .swav_loss import at_least_float32
 
 
@@ -62,12 +62,12 @@ class SwAVNeck(BaseModule):
             (N, C).
 
         Raises:
-            ValueError: The output cannot be pooled, or C is not
+            UnfitOutput: The output cannot be pooled, or C is not
                 `in_channels`.
         """
         pooled = pool_output(features)
         if pooled.shape[1] != self.in_channels:
-            raise ValueError(
+            raise UnfitOutput(
                 f'the backbone gave {describe_output(features)}, but SwAVNeck '
                 f'expects (N, {self.in_channels}, h, w) or '
                 f'(N, {self.in_channels}); set neck.in_channels='

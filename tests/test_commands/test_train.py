@@ -531,6 +531,22 @@ def test_a_pipeline_that_cannot_work_is_one_line(
     assert "says 'bgr'" in printed and 'Traceback' not in printed
 
 
+def test_a_backbone_that_does_not_fit_is_one_line(
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    path = config(more="model['neck']['in_channels'] = 63\n")
+    with pytest.raises(SystemExit) as ended:
+        train_here(path, tmp_path / 'w')
+    assert ended.value.code == 2
+    assert (
+        'train.py: error: the backbone gave [(16, 64, 2, 2)], but SwAVNeck '
+        'expects (N, 63' in capsys.readouterr().err
+    )
+
+
 def test_a_training_that_diverges_stops_and_keeps_what_is_good(
     config: Callable[..., str],
     train_here: Callable[..., str],
