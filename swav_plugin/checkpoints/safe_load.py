@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .digests import find_change
 from .download import download
 from .file_kind import (
     CheckpointError,
@@ -73,6 +74,7 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
     """
     if not hasattr(file, 'read'):
         with open(file, 'rb') as opened:
+            _check_digest(opened)
             return safe_load(opened, map_location)
     _check_bytes(file)
     try:
@@ -104,6 +106,7 @@ def check_bytes(path: Path) -> None:
         CheckpointError: As `safe_load`.
     """
     with open(path, 'rb') as file:
+        _check_digest(file)
         _check_bytes(file)
         if not has_checksums(file):
             safe_load(file, 'cpu')
@@ -117,6 +120,13 @@ def _check_bytes(file: Any) -> None:
     damage = find_damage(file)
     if damage is not None:
         raise _damaged(file, damage)
+
+
+def _check_digest(file: Any) -> None:
+    """Compare a file of ours with what was noted when it was saved."""
+    change = find_change(Path(file.name))
+    if change is not None:
+        raise _damaged(file, change)
 
 
 def _damaged(file: Any, reason: str) -> CheckpointError:

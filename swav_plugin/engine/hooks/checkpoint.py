@@ -2,7 +2,7 @@
 
 import os.path as osp
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from swav_plugin.checkpoints.digests import note_digest
 from swav_plugin.checkpoints.rebuild import to_plain
 from swav_plugin.registry import HOOKS
 
@@ -139,16 +140,23 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
-        """Save, then delete what is too old."""
+        """Save, note the digest, then delete what is too old."""
         super()._save_checkpoint_with_step(runner, step, meta)
-        self._delete_old()
+        self._note_and_delete([self.last_ckpt])
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Save if it is the best, then delete the one that was."""
+        """Save if it is the best, note it, then delete the one that was."""
+        before = {path for _, path in self._best()}
         super()._save_best_checkpoint(runner, metrics)
-        self._delete_old()
+        now = {path for _, path in self._best()}
+        self._note_and_delete(now - before)
 
-    def _delete_old(self) -> None:
-        if is_main_process():
-            best = {path for _, path in self._best()}
-            self.file_backend.delete(best | {self.last_ckpt})
+    def _note_and_delete(self, written: Iterable[str]) -> None:
+        """Note digests of new files; delete those that they replace."""
+        if not is_main_process():
+            return
+        for path in written:
+            if osp.isfile(path):  # and not on a server
+                note_digest(Path(path))
+        best = {path for _, path in self._best()}
+        self.file_backend.delete(best | {self.last_ckpt})

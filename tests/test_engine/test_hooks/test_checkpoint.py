@@ -328,7 +328,8 @@ def test_out_dir(train: Train, tmp_path: Path) -> None:
     out = str(tmp_path / 'out')
     options = dict(interval=1, max_keep_ckpts=1, out_dir=out)
     assert train(epochs=2, **options) == set()
-    assert os.listdir(tmp_path / 'out/w') == ['epoch_2.pth']
+    note = 'checkpoint_digests.json'
+    assert {*os.listdir(tmp_path / 'out/w')} == {'epoch_2.pth', note}
     newest = str(tmp_path / 'out/w/epoch_2.pth')
     train(epochs=3, resume=newest, **options)
-    assert os.listdir(tmp_path / 'out/w') == ['epoch_3.pth']
+    assert {*os.listdir(tmp_path / 'out/w')} == {'epoch_3.pth', note}
