@@ -21,7 +21,7 @@ from filelock import FileLock
 from mmengine.logging import print_log
 
 from .atomic import write_atomic
-from .file_kind import describe_other
+from .file_kind import describe_other, find_damage
 
 _ATTEMPTS = 5
 _PAUSE_S = 1.0  # before the second attempt, then twice as long each time
@@ -205,11 +205,15 @@ class _Part:
         """
         with open(self.path, 'rb') as file:
             what = describe_other(file)
-        if what is not None:
+            damage = None if what else find_damage(file)
+        if what is not None or damage is not None:
             self.remove()
+            fault = f'it is not a checkpoint but {what}'
+            if damage is not None:
+                # A server that does not say how long a file is.
+                fault = f'it is cut off or damaged ({damage}); try again'
             raise ValueError(
-                f'{self.url} was downloaded and thrown away: it is not a '
-                f'checkpoint but {what}.'
+                f'{self.url} was downloaded and thrown away: {fault}.'
             )
         found = hash_file(self.path)
         if not found.startswith(sha256):

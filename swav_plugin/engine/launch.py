@@ -4,8 +4,10 @@ Configs are read in `config`, what was built from them is checked in `checks`.
 """
 
 import argparse
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,10 +121,21 @@ def run_command(
         with quiet_dependencies():
             run(args)
     except (UsageError, CheckpointError) as error:
-        if getattr(args, 'launcher', 'none') == 'pytorch':
-            raise  # for torchrun's summary, see @record
+        _tell_torchrun(str(error))
         print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
         sys.exit(2)
+
+
+def _tell_torchrun(message: str) -> None:
+    """Let the summary of torchrun show a message in place of a traceback.
+
+    It reads a file that it names to each process, as @record writes it.
+    """
+    path = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if path:
+        extra = dict(timestamp=str(int(time.time())))
+        content = dict(message=dict(message=message, extraInfo=extra))
+        Path(path).write_text(json.dumps(content), encoding='utf-8')
 
 
 def find_weights(source: str) -> str:

@@ -22,6 +22,7 @@ class Server:
         self.breaks: list[int] = []  # bytes sent before each break
         self.errors: list[int] = []  # statuses of the first answers
         self.has_ranges = True
+        self.has_length = True
         self.has_tag = True
         self.modified = ''  # the Last-Modified of all files
         self.checks_version = True  # False: sends the rest of any file
@@ -56,7 +57,8 @@ class Server:
                 if first:
                     span = f'{first}-{len(body) - 1}/{len(body)}'
                     self.send_header('Content-Range', f'bytes {span}')
-                self.send_header('Content-Length', str(len(body) - first))
+                if server.has_length:
+                    self.send_header('Content-Length', str(len(body) - first))
                 if server.has_tag:
                     self.send_header('ETag', version)
                 elif server.modified:

@@ -1,6 +1,7 @@
 """Downloads from a server on loopback: once, whole, and the right file."""
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from swav_plugin.checkpoints import download as module
 from swav_plugin.checkpoints.download import download
@@ -218,6 +220,20 @@ def test_what_is_not_a_checkpoint_is_not_kept(
     assert cached(tmp_path) == []
     server.files = {'/w.pth': BODY}
     assert download(f'{server.url}/w.pth').read_bytes() == BODY
+
+
+def test_a_cut_file_of_unknown_length_is_not_kept(
+    server: Server, tmp_path: Path
+) -> None:
+    whole = io.BytesIO()
+    torch.save(dict(weight=torch.zeros(1000)), whole)
+    server.has_length = False
+    server.files = {'/w.pth': whole.getvalue()[:-100]}
+    with pytest.raises(ValueError, match='thrown away: it is cut off or dam'):
+        download(f'{server.url}/w.pth')
+    assert cached(tmp_path) == []
+    server.files = {'/w.pth': whole.getvalue()}
+    assert download(f'{server.url}/w.pth').read_bytes() == whole.getvalue()
 
 
 def test_a_web_page_that_was_kept_is_replaced(

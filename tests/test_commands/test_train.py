@@ -597,7 +597,10 @@ def test_torchrun_ends_with_the_error(tmp_path: Path) -> None:
     assert done.returncode == 1
     # The summary closes with a line of signs.
     *_, last, _ = [line for line in done.stderr.splitlines() if line.strip()]
-    assert last.endswith('UsageError: there is no config nowhere.py')
+    assert last.endswith('there is no config nowhere.py')
+    assert 'swav_plugin/' not in done.stderr  # no traceback of ours
+    line = 'train.py: error: there is no config nowhere.py'
+    assert done.stderr.count(line) == 2  # of each process
 
 
 def test_work_dir(

@@ -1,6 +1,9 @@
 """What all commands share."""
 
 import argparse
+import json
+import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ def test_a_mistake_ends_in_one_line(
     kind: type[Exception],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def run(args: argparse.Namespace) -> None:
         raise kind('no such thing')
@@ -23,5 +27,10 @@ def test_a_mistake_ends_in_one_line(
         run_command(run, argparse.Namespace())
     assert exit_info.value.code == 2
     assert capsys.readouterr().err == 'train.py: error: no such thing\n'
-    with pytest.raises(kind):  # torchrun's summary has it
+    # What torchrun's summary shows.
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error'))
+    with pytest.raises(SystemExit):
         run_command(run, argparse.Namespace(launcher='pytorch'))
+    told = json.loads((tmp_path / 'error').read_text())['message']
+    assert told['message'] == 'no such thing'
+    assert abs(time.time() - int(told['extraInfo']['timestamp'])) < 600
