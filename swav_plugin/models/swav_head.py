@@ -62,14 +62,17 @@ class SwAVHead(BaseModule):
             min(num_prototypes, default=0) < 1
             or queue_length < 0
             or num_assign_views < 1
-            or temperature <= 0
+            or not temperature > 0
+            or not epsilon > 0
+            or num_iters < 1
         ):
             raise ValueError(
                 f'SwAVHead got num_prototypes={num_prototypes}, queue_length='
-                f'{queue_length}, num_assign_views={num_assign_views} and '
-                f'temperature={temperature}; it needs at least one prototype '
-                'in each set, one assigned view, a queue of 0 or more and a '
-                'temperature > 0.'
+                f'{queue_length}, num_assign_views={num_assign_views}, '
+                f'num_iters={num_iters}, epsilon={epsilon} and temperature='
+                f'{temperature}; it needs at least one prototype in each '
+                'set, one assigned view, one iteration, a queue of 0 or more '
+                'and epsilon and temperature > 0.'
             )
         self.num_prototypes = list(num_prototypes)
         self.prototypes = nn.ModuleList(

@@ -189,6 +189,9 @@ def test_half_precision_embeddings_get_full_precision_codes(
         dict(queue_length=-8),
         dict(num_assign_views=0),
         dict(temperature=0),
+        dict(epsilon=0),
+        dict(epsilon=float('nan')),
+        dict(num_iters=0),
     ],
 )
 def test_arguments_out_of_range_are_shown(argument: dict) -> None:
