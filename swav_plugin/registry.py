@@ -30,7 +30,11 @@ def _child(parent: Registry, *locations: str) -> Registry:
 
 
 MODELS = _child(mmpretrain.registry.MODELS, 'swav_plugin.models')
-DATASETS = _child(mmpretrain.registry.DATASETS, 'swav_plugin.datasets')
+DATASETS = _child(
+    mmpretrain.registry.DATASETS,
+    'swav_plugin.datasets',
+    'swav_plugin.datasets.cifar',  # imports mmpretrain's, which takes long
+)
 TRANSFORMS = _child(mmpretrain.registry.TRANSFORMS, 'swav_plugin.datasets')
 DATA_SAMPLERS = _child(
     mmpretrain.registry.DATA_SAMPLERS, 'swav_plugin.datasets'

@@ -370,8 +370,9 @@ def test_pretrained_weights_are_read_once(
     weights = str(tmp_path / 'first/epoch_1.pth')
     opened.clear()
     log = train_here(config(), tmp_path / 'second', '--pretrained', weights)
-    # Once for the weights, and once for the hash that checkpoints keep.
-    assert opened.count(weights) == 2
+    # Once for the weights, once to compare them with the digest beside them,
+    # and once for the hash that checkpoints keep.
+    assert opened.count(weights) == 3
     assert log.count('backbone tensors from') == 1
     newest = str(tmp_path / 'second/epoch_1.pth')
     opened.clear()
@@ -383,9 +384,10 @@ def test_pretrained_weights_are_read_once(
         weights,
     )
     assert opened.count(weights) == 1  # the hash
-    # Once each by the search for a good one, which compares checksums; by
-    # the check before images are looked for; and by the Runner.
-    assert opened.count(newest) == 3
+    # Once each, and once for its digest, by the search for a good one, which
+    # compares checksums; by the check before images are looked for; and by
+    # the Runner.
+    assert opened.count(newest) == 6
 
 
 def test_broken_image_is_counted_in_the_log(

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 
 from swav_plugin.compat import jit
 from swav_plugin.datasets import (
-    CIFAR10,
     ImageFolder,
     KeyedSampler,
     SampleKey,
     collate_views,
 )
+from swav_plugin.datasets.cifar import CIFAR10
 from swav_plugin.datasets.view_batch import ViewBatch
 
 pytestmark = pytest.mark.skipif(
