@@ -294,7 +294,7 @@ def test_languages_have_the_same_sections(
 ) -> None:
     levels = [level for level, _ in headings(english)]
     assert levels == [level for level, _ in headings(chinese)]
-    assert len(levels) > 5
+    assert len(levels) > 3
 
 
 @every_translation
@@ -316,7 +316,7 @@ def test_languages_have_the_same_code(english: Path, chinese: Path) -> None:
 
 
 def test_every_translation_has_an_original() -> None:
-    assert len(TRANSLATED) == 3
+    assert len(TRANSLATED) == 4
     assert all(english.is_file() for english, _ in TRANSLATED)
 
 
