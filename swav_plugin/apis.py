@@ -216,7 +216,12 @@ def _as_sample(image: ImageSource, index: int) -> dict[str, Any]:
             f'image {index} is a {type(image).__name__}; extract_features '
             'takes file names, PIL images and (H, W, 3) uint8 arrays.'
         )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if (
+        image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or not image.size
+    ):
         raise ValueError(
             f'image {index} is an array of shape {image.shape} and type '
             f'{image.dtype}; expected (H, W, 3) and uint8, in RGB order.'

@@ -17,6 +17,10 @@ usage() {
 # dist GPUS TOOL ARGUMENTS...: GPUS (or CPU processes) of each of NNODES.
 dist() {
     local port=${PORT:-29500}
+    if ! [[ $port =~ ^[0-9]+$ && $port -ge 1 && $port -le 65535 ]]; then
+        echo "PORT=$port is not a port: give a number up to 65535" >&2
+        exit 2
+    fi
     if [[ $1 -gt 1 ]]; then
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # torchrun's, but silent
     fi

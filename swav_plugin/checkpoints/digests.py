@@ -33,6 +33,16 @@ def note_digest(path: Path) -> None:
     write_atomic(path.parent / NOTE, json.dumps(known, indent=1) + '\n')
 
 
+def noted_files(folder: Path) -> list[Path]:
+    """Return the files of a folder whose digests were noted."""
+    return [folder / name for name in _read_note(folder) if _is_name(name)]
+
+
+def _is_name(name: str) -> bool:
+    """Check that it is a name, and nothing that leads elsewhere."""
+    return Path(name).name == name
+
+
 def find_change(path: Path) -> str | None:
     """Say how a file differs from what was noted of it; None if it does not.
 

@@ -176,9 +176,13 @@ class _Part:
                     return '', 'the server sent another part than asked for'
                 self._start(new, file)
                 done, version = 0, new
+            reason = _copy(response, file, self.url, _end(response, done))
             length = response.headers.get('Content-Length')
-            end = None if length is None else done + int(length)
-            return version, _copy(response, file, self.url, end)
+            if reason and length == str(file.tell() - done):
+                # All that was announced, and too little: not the rest.
+                self._start('', file)
+                return '', reason
+            return version, reason
 
     def _read_version(self) -> str:
         """Return the server's version of what is in the file, or ''."""
@@ -278,6 +282,15 @@ def _is_rest(response: HTTPResponse, done: int, version: str) -> bool:
         and content_range.startswith(f'bytes {done}-')
         and _version(response) in (version, '')
     )
+
+
+def _end(response: HTTPResponse, done: int) -> int | None:
+    """Return how long a file should be; None if the server does not say."""
+    whole = (response.headers.get('Content-Range') or '').rpartition('/')[2]
+    if whole.isdigit():
+        return int(whole)
+    length = response.headers.get('Content-Length')
+    return None if length is None else done + int(length)
 
 
 def _version(response: HTTPResponse) -> str:

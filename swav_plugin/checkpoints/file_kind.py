@@ -161,6 +161,7 @@ def find_damage(file: IO[bytes]) -> str | None:
         zlib.error,
         EOFError,
         NotImplementedError,
+        OSError,
         RuntimeError,
         ValueError,
     ) as error:

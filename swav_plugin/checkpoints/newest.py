@@ -26,11 +26,14 @@ def find_checkpoint(
         CheckpointError: There are checkpoints, and all are damaged.
     """
     reasons = []
-    for path in _newest_first(Path(work_dir)):
+    for path in _newest_first(Path(work_dir), notes):
         try:
             check_bytes(path)
-        except (CheckpointError, OSError) as error:
+        except CheckpointError as error:
             reasons.append(str(error))
+            continue
+        except OSError as error:
+            reasons.append(f'{path} cannot be read: {error.strerror}.')
             continue
         if notes is not None:
             notes += [f'{reason} Going back to {path}.' for reason in reasons]
@@ -45,14 +48,21 @@ def find_checkpoint(
     return None
 
 
-def _newest_first(folder: Path) -> list[Path]:
+def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
     """Return the checkpoints of a training, newest first."""
     noted = _read_note(folder)
-    saved = _list_saved(folder, noted)
+    saved = list_saved(folder, noted)
     if noted is None:
         return saved
-    # CheckpointHook(out_dir=...) keeps them elsewhere.
-    saved = saved or _list_saved(noted.parent, noted)
+    if not saved and noted.parent.name == folder.resolve().name:
+        # CheckpointHook(out_dir=...) keeps them elsewhere, in a folder that
+        # is called like the work dir.
+        saved = list_saved(noted.parent, noted)
+    elif not saved and notes is not None:
+        notes.append(
+            f'{folder / "last_checkpoint"} names {noted}, which is of another '
+            'work dir and not used; to go on from it give --resume with it.'
+        )
     last = _number(noted)
 
     def is_later(path: Path) -> tuple[bool, bool]:
@@ -62,8 +72,10 @@ def _newest_first(folder: Path) -> list[Path]:
     return sorted(saved, key=is_later)
 
 
-def _list_saved(folder: Path, noted: Path | None) -> list[Path]:
+def list_saved(folder: Path, noted: Path | None = None) -> list[Path]:
     """List the files that CheckpointHook wrote into a folder, newest first.
+
+    Only such as it names itself: `epoch_2 (copy).pth` is somebody's own.
 
     Args:
         folder: It need not exist.
@@ -77,13 +89,13 @@ def _list_saved(folder: Path, noted: Path | None) -> list[Path]:
         {
             path
             for path in folder.glob('*')
-            if re.fullmatch(pattern, path.name) and path.is_file()
+            if re.fullmatch(pattern, path.name) and not path.is_dir()
         }
         for pattern in patterns
     ]
     saved = set().union(*kinds)
     if kinds[0] and kinds[1]:  # epochs beside iterations
-        return sorted(saved, key=lambda path: -path.stat().st_mtime)
+        return sorted(saved, key=lambda path: -path.lstat().st_mtime)
     # Not by time, which is not kept where a folder is copied.
     return sorted(saved, key=_number, reverse=True)
 

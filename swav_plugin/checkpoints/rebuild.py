@@ -225,5 +225,7 @@ def to_history(value: Any) -> HistoryBuffer | None:
         return None
     if not all(isinstance(value[key], Tensor) for key in ('values', 'counts')):
         return None
-    values, counts = (value[key].cpu().numpy() for key in ('values', 'counts'))
+    values, counts = (
+        value[key].detach().cpu().numpy() for key in ('values', 'counts')
+    )
     return _make_history(values, counts, value['max_length'])

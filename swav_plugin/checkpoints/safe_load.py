@@ -23,7 +23,7 @@ from .file_kind import (
     has_checksums,
 )
 from .rebuild import REBUILT, make_rebuilt
-from .training_state import keep_data
+from .training_state import check_storage, keep_data
 
 OVERRIDE = 'SWAV_ALLOW_UNSAFE_CHECKPOINTS'
 
@@ -80,7 +80,11 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
     try:
         if os.environ.get(OVERRIDE) == '1':
             return torch.load(file, map_location, weights_only=False)
-        return make_rebuilt(_load(file, map_location))
+        loaded = make_rebuilt(_load(file, map_location))
+        check_storage(loaded, _name(file))
+        return loaded
+    except CheckpointError:
+        raise
     except (OSError, MemoryError, torch.cuda.OutOfMemoryError):
         raise  # not the fault of the file
     except Exception as error:  # whatever damaged bytes lead to

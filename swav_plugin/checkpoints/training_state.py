@@ -6,7 +6,8 @@ from numbers import Number
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from torch import Tensor
 
 from .file_kind import CheckpointError
@@ -23,6 +24,10 @@ _SET_ANEW = (
     'loop_stage',
     'mmengine_version',
 )
+
+
+# Repeated values up to this size are taken as they are.
+_LARGE = 2**30
 
 
 def keep_data(checkpoint: Any, source: object) -> Any:
@@ -51,8 +56,8 @@ def keep_data(checkpoint: Any, source: object) -> Any:
         checkpoint['message_hub'] = hub
         if left_out:
             print_log(
-                f'{source}: text in its message hub is not used: '
-                f'{", ".join(left_out)}. Only numbers are.',
+                f'{source}: what is no number in its message hub is not used: '
+                f'{", ".join(left_out)}.',
                 'current',
                 level=logging.WARNING,
             )
@@ -65,7 +70,7 @@ def _keep_numbers(hub: Any) -> tuple[dict[str, dict], list[str]]:
         _dict(_dict(hub).get(name))
         for name in ('log_scalars', 'runtime_info', 'resumed_keys')
     )
-    histories = {name: to_history(value) for name, value in scalars.items()}
+    histories = {name: _history(value) for name, value in scalars.items()}
     kept: dict[str, dict] = dict(
         log_scalars={
             name: value
@@ -83,9 +88,19 @@ def _keep_numbers(hub: Any) -> tuple[dict[str, dict], list[str]]:
         name: True for name in resumed if name in names and resumed[name]
     }
     left_out = [
-        name for name in info if name not in names and not _is_set_anew(name)
+        name
+        for name in {**scalars, **info}
+        if name not in names and not _is_set_anew(name)
     ]
     return kept, [str(name) for name in left_out]
+
+
+def _history(value: Any) -> HistoryBuffer | None:
+    """Return a history of numbers; None for anything else."""
+    try:
+        return to_history(value)
+    except Exception:  # whatever is in place of the numbers
+        return None
 
 
 def _dict(value: Any) -> dict:
@@ -128,6 +143,90 @@ def check_finite(
             f'{tensor.numel()} values are infinite or not a number. The '
             'training that wrote it had diverged; give an earlier checkpoint.'
         )
+
+
+def check_storage(tensors: Any, source: object) -> None:
+    """Check that tensors have the bytes of their values.
+
+    Args:
+        tensors: A tensor, or dicts and lists of them and of plain values.
+        source: Where they are from, for the message.
+
+    Raises:
+        CheckpointError: One has none, or is larger than it by far, so that
+            using it would fill the memory.
+    """
+    for name, tensor in _named_tensors(tensors):
+        if tensor.layout is not torch.strided:
+            continue
+        num_bytes = tensor.numel() * tensor.element_size()
+        if tensor.is_meta:
+            fault = 'has no values'
+        elif num_bytes > max(_LARGE, tensor.untyped_storage().nbytes()):
+            fault = f'repeats few values up to {num_bytes / 2**30:.1f} GiB'
+        else:
+            continue
+        raise CheckpointError(
+            f'{source}: {name} {fault}; no training writes such a tensor: '
+            'give another file.'
+        )
+
+
+def check_parts(state: Any, source: object) -> None:
+    """Check that a file holds all that a training goes on from.
+
+    Args:
+        state: What was read from it.
+        source: For the message.
+
+    Raises:
+        CheckpointError: It holds no weights, weights alone, or counts that
+            no training has.
+    """
+    state = state if isinstance(state, Mapping) else {}
+    weights = state.get('state_dict', state)
+    if not isinstance(weights, Mapping) or not any(
+        isinstance(value, Tensor) for value in weights.values()
+    ):
+        raise CheckpointError(
+            f'{source} cannot be resumed: it holds no weights; give a file '
+            'that a training saved'
+        )
+    meta = _dict(state.get('meta'))
+    epoch, num_iters = meta.get('epoch'), meta.get('iter')
+    if not (
+        isinstance(state.get('optimizer'), Mapping)
+        and {'state_dict', 'message_hub'} <= state.keys()
+        and isinstance(epoch, int)
+        and isinstance(num_iters, int)
+    ):
+        raise CheckpointError(
+            f'{source} cannot be resumed: the file holds weights, but not '
+            'the state of a training; to start from them give --pretrained '
+            f'{source}'
+        )
+    if epoch < 0 or num_iters < 0:
+        raise CheckpointError(
+            f'{source} cannot be resumed: it says epoch {epoch}, '
+            f'iteration {num_iters}; give an earlier checkpoint'
+        )
+    for name in _names_in(state.get('param_schedulers')):
+        # A scheduler takes up what it finds, also in place of a method.
+        if callable(getattr(_ParamScheduler, name, None)):
+            raise CheckpointError(
+                f'{source} cannot be resumed: a scheduler in it has {name!r}, '
+                'which is no state; give another checkpoint'
+            )
+
+
+def _names_in(node: Any) -> Iterator[str]:
+    """Yield the names in dicts and in lists of dicts."""
+    if isinstance(node, Mapping):
+        yield from map(str, node)
+    for child in (
+        node if isinstance(node, (list, tuple)) else _dict(node).values()
+    ):
+        yield from _names_in(child)
 
 
 def _named_tensors(node: Any, name: str = '') -> Iterator[tuple[str, Tensor]]:

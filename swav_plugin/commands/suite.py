@@ -161,11 +161,11 @@ def main() -> None:
     """Run the suite; a mistake of the user ends in one line."""
     # Slurm sends SIGTERM when the time is over: end the run under way.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        run_command(lambda args: sys.exit(run(args) > 0), parse_args())
-    except KeyboardInterrupt:
-        print('stopped; the same command continues here', file=sys.stderr)
-        sys.exit(130)
+    run_command(
+        lambda args: sys.exit(run(args) > 0),
+        parse_args(),
+        interrupted='stopped; the same command continues here',
+    )
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.checks import check_images, check_labels, check_samples
-from swav_plugin.engine.config import load_config
+from swav_plugin.engine.config import check_has, load_config
 from swav_plugin.engine.launch import (
     UsageError,
     add_common_arguments,
@@ -73,6 +73,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
             'test_evaluator: it does not say what to measure; see '
             'configs/benchmarks'
         )
+    check_has(cfg, 'model', 'test_dataloader')
     if args.checkpoint != RANDOM:
         args.checkpoint = find_weights(args.checkpoint)
     set_common(cfg, args)

@@ -25,7 +25,11 @@ from swav_plugin.engine.checks import (
     check_samples,
     check_weights,
 )
-from swav_plugin.engine.config import load_config, set_mixed_precision
+from swav_plugin.engine.config import (
+    check_has,
+    load_config,
+    set_mixed_precision,
+)
 from swav_plugin.engine.default_hooks import hook_class
 from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from swav_plugin.engine.launch import (
@@ -102,6 +106,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """
     notes: list[str] = []
     cfg = load_config(args.config, args.cfg_options, notes)
+    check_has(cfg, 'model', 'train_cfg', 'train_dataloader', 'optim_wrapper')
     set_common(cfg, args)
     wrapper = cfg.get('optim_wrapper') or {}
     is_amp = wrapper.get('type') == 'AmpOptimWrapper'
@@ -221,7 +226,11 @@ def train(args: argparse.Namespace) -> None:
 @record  # torchrun's summary, its last lines, then holds the error
 def main() -> None:
     """Train; a mistake of the user ends in one line."""
-    run_command(train, parse_args())
+    run_command(
+        train,
+        parse_args(),
+        interrupted='interrupted; --resume goes on from the last checkpoint',
+    )
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ def read_coco(
         raise FileNotFoundError(f'there is no {path}.')
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is not a JSON file: {error}.') from error
     for key in keys:
         if not isinstance(content, dict) or key not in content:
@@ -195,8 +195,11 @@ class _Completion:
             sizes = list(pool.map(picture_size, paths))
         for image, path, size in zip(wanted, paths, sizes):
             if size is None and _has_size(image):
-                continue  # who reads the pixels will say
-            if size is None:
+                if path.is_file():  # else it is missing, which others say
+                    self.problems.add(
+                        'pictures that cannot be read', str(path)
+                    )
+            elif size is None:
                 self.problems.add(
                     'images without height and width whose pictures cannot '
                     'be read either',

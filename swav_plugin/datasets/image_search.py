@@ -160,7 +160,7 @@ def _walk(
             yield from _walk(
                 entry.path, name + os.sep, ancestors | {identity}, found
             )
-        elif _is(entry.is_file) or entry.is_symlink():
+        elif _is(entry.is_file) or not os.path.exists(entry.path):
             # Also a link to nowhere: that image is missing, not left out.
             yield name
         else:  # reading a pipe would wait for ever

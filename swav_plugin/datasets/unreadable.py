@@ -15,7 +15,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.logging import print_log
 
 from .transforms.loading import LoadImage, UnreadableImage, read_rgb
-from .transforms.pillow_files import open_image
+from .transforms.pillow_files import open_file, open_image
 
 # Modes whose values `read_rgb` need not look at to know their range.
 _PLAIN_MODES = {'1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'YCbCr'}
@@ -68,7 +68,7 @@ def find_unreadable(
 def _looks_whole(path: str) -> bool:
     """Check that a JPEG or PNG file has a sound header and a proper end."""
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             with open_image(file, ['JPEG', 'PNG']) as img:
                 kind, mode = img.format, img.mode
                 if kind == 'PNG':

@@ -29,7 +29,7 @@ def check_channels(cfg: Config) -> None:
         model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     )
     in_channels = (model.get('backbone') or {}).get('in_channels', 3)
-    for pipeline in _find_pipelines(cfg._cfg_dict):
+    for where, pipeline in _find_pipelines(cfg._cfg_dict):
         names = [_type_name(transform) for transform in pipeline]
         ours = _THREE_CHANNELS.intersection(names)
         if ours and in_channels != 3:
@@ -49,9 +49,9 @@ def check_channels(cfg: Config) -> None:
                 "RGB; use dict(type='LoadImage') instead"
             )
         if 'LoadImage' in names:
-            _refuse_swap('model.data_preprocessor', preprocessor)
+            _refuse_swap('model.data_preprocessor', preprocessor, where)
             for transform in pipeline:
-                _refuse_swap(_type_name(transform), transform)
+                _refuse_swap(_type_name(transform), transform, where)
         mean = preprocessor.get('mean') or ()
         if bgr and not _swap(preprocessor) and mean[:1] > mean[2:3]:
             raise UsageError(
@@ -61,17 +61,20 @@ def check_channels(cfg: Config) -> None:
             )
 
 
-def _find_pipelines(node: Any) -> Iterator[list[Mapping]]:
-    """Yield the transforms of every data set in a config."""
+def _find_pipelines(
+    node: Any, above: str = ''
+) -> Iterator[tuple[str, list[Mapping]]]:
+    """Yield the transforms of every data set in a config, and their key."""
     if isinstance(node, Mapping):
         pipeline = node.get('pipeline')
         if isinstance(pipeline, (list, tuple)):
-            yield [each for each in pipeline if isinstance(each, Mapping)]
-        for child in node.values():
-            yield from _find_pipelines(child)
+            parts = [each for each in pipeline if isinstance(each, Mapping)]
+            yield f'{above}pipeline', parts
+        for key, child in node.items():
+            yield from _find_pipelines(child, f'{above}{key}.')
     elif isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _find_pipelines(child)
+        for i, child in enumerate(node):
+            yield from _find_pipelines(child, f'{above}{i}.')
 
 
 def _type_name(config: Mapping) -> str:
@@ -85,11 +88,11 @@ def _swap(config: Mapping) -> str | None:
     return next((name for name in _SWAPS if config.get(name)), None)
 
 
-def _refuse_swap(name: str, config: Mapping) -> None:
+def _refuse_swap(name: str, config: Mapping, where: str) -> None:
     """Raise if RGB images would become BGR."""
     option = _swap(config)
     if option is not None:
         raise UsageError(
-            f'LoadImage gives RGB images, but {name}.{option}=True would swap '
-            'red and blue; set it to False'
+            f'LoadImage, in {where}, gives RGB images, but {name}.{option}='
+            'True would swap red and blue; set it to False'
         )

@@ -1,20 +1,20 @@
 """Check a Runner that was built, before it starts something slow."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.runner import Runner
 
 from swav_plugin import __version__
 from swav_plugin.checkpoints import read_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
-from swav_plugin.checkpoints.training_state import check_finite
+from swav_plugin.checkpoints.training_state import check_finite, check_parts
 from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.image_folder import NoReadableImage
@@ -25,7 +25,7 @@ from swav_plugin.datasets.unreadable import refuse_unreadable
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
 from .launch import find_checkpoint
-from .resume import check_state
+from .resume import check_state, first_difference
 
 
 def check_batches(runner: Runner) -> None:
@@ -83,8 +83,8 @@ def check_ranks(runner: Runner) -> None:
                 continue
             one, other = value, there[name]
             if name == 'config':
-                pairs = zip_longest(one.split('\n'), other.split('\n'))
-                one, other = next((a, b) for a, b in pairs if a != b)
+                key, one, other = first_difference(one, other)
+                name = f'the config, {key}'
             raise UsageError(
                 f'rank 0 and rank {rank} differ in {name}: {one} and {other}; '
                 'start all ranks with the same files and arguments'
@@ -102,7 +102,7 @@ def _describe_rank(runner: Runner) -> dict[str, Any]:
         'the version of swav_plugin': __version__,
         'the code of swav_plugin': code.hexdigest()[:12],
         'the version of torch': torch.__version__,
-        'config': runner.cfg.pretty_text,
+        'config': Config(runner.cfg._cfg_dict).pretty_text,
         'the seed': runner.seed,
         'the number of training images': len(dataset),
     }
@@ -139,18 +139,9 @@ def check_resume(runner: Runner) -> None:
     source = runner.cfg.get('load_from') or find_checkpoint(runner.work_dir)
     if source is None or '://' in source:
         return
-    checkpoint = load_from_local(source, 'cpu')
-    state = checkpoint if isinstance(checkpoint, Mapping) else {}
-    meta = state.get('meta') or {}
-    if not (
-        {'state_dict', 'optimizer', 'message_hub'} <= state.keys()
-        and all(type(meta.get(key)) is int for key in ('epoch', 'iter'))
-    ):
-        raise UsageError(
-            f'{source} cannot be resumed: the file holds weights, but not '
-            'the state of a training; to start from them give --pretrained '
-            f'{source}'
-        )
+    state = load_from_local(source, 'cpu')
+    check_parts(state, source)
+    meta = state['meta']
     for unit in ('epoch', 'iter'):
         total = (runner.cfg.get('train_cfg') or {}).get(f'max_{unit}s')
         if isinstance(total, int) and meta[unit] > total:

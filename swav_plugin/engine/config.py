@@ -68,6 +68,9 @@ _KNOWN_KEYS: dict[str, Collection[str]] = {
     ),
 }
 
+# What AmpOptimWrapper takes.
+_DTYPES = (None, 'float16', 'bfloat16', 'float32', 'float64')
+
 # Of the dicts above, those in which any unknown key is an error.
 _CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
 
@@ -146,6 +149,21 @@ def change_config(
             loader.pop('prefetch_factor', None)
 
 
+def check_has(cfg: Config, *keys: str) -> None:
+    """Check that a config has the dicts that a command needs.
+
+    Raises:
+        UsageError: Names the first one that is missing.
+    """
+    for key in keys:
+        if not isinstance(cfg.get(key), Mapping):
+            what = f'{key}={cfg[key]!r}' if cfg.get(key) else f'no {key}'
+            raise UsageError(
+                f'{cfg.filename} has {what}; this command needs a dict '
+                f'{key} with what to build'
+            )
+
+
 def _read_file(path: str) -> Config:
     """Read a config file; say what is wrong if that fails."""
     if not Path(path).is_file():
@@ -159,8 +177,6 @@ def _read_file(path: str) -> Config:
         return Config.fromfile(path)
     except FileNotFoundError as error:
         raise UsageError(f'{path} builds on a missing config: {error}')
-    except (AssertionError, ValueError) as error:
-        raise UsageError(f'{path} cannot be read: {error!r}') from error
     except yaml.YAMLError as error:
         reason = ' '.join(str(error).split())
         raise UsageError(
@@ -171,6 +187,8 @@ def _read_file(path: str) -> Config:
             f'{path} builds on a package that is not installed: {error}; for '
             f'mmdet and mmseg: {downstream_hint()}'
         )
+    except Exception as error:  # a config is code: anything may go wrong
+        raise UsageError(f'{path} cannot be read: {error!r}') from error
 
 
 def _missing_config(path: str) -> str:
@@ -379,6 +397,11 @@ def set_mixed_precision(cfg: Config) -> str:
         raise UsageError(
             "--amp replaces optim_wrapper.type 'OptimWrapper', but the "
             f"config has '{kind}'; choose its precision in the config"
+        )
+    if wrapper.get('dtype') not in _DTYPES:
+        raise UsageError(
+            f'--amp: optim_wrapper.dtype={wrapper.dtype!r} is none of '
+            f'{", ".join(map(str, _DTYPES))}'
         )
     if get_device() == 'cpu':
         for key in ('loss_scale', 'dtype', 'use_fsdp'):

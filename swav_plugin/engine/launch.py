@@ -113,13 +113,25 @@ def named_path(option: str, path: str) -> str:
 
 
 def run_command(
-    run: Callable[[argparse.Namespace], None], args: argparse.Namespace
+    run: Callable[[argparse.Namespace], None],
+    args: argparse.Namespace,
+    interrupted: str = 'interrupted',
 ) -> None:
-    """Run a command; a mistake of the user ends in one line."""
+    """Run a command; a mistake of the user ends in one line.
+
+    Args:
+        run: The command.
+        args: Its arguments.
+        interrupted: What to say after Ctrl-C.
+    """
     processes.end_children_with_us()
     try:
+        processes.end_with_launcher()
         with quiet_dependencies():
             run(args)
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        sys.exit(130)
     except (UsageError, CheckpointError) as error:
         _tell_torchrun(str(error))
         print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)

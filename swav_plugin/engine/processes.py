@@ -6,8 +6,10 @@ import functools
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -34,21 +36,18 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         UsageError: The launcher did not start this process, needs GPUs, or
             has started more processes than this machine has GPUs.
     """
-    launcher = find_launcher() if launcher == 'none' else launcher
+    is_given = launcher != 'none'
+    launcher = launcher if is_given else find_launcher()
     cfg.launcher = launcher
     if launcher == 'none':
         return
-    end_with_parent()
-    if launcher == 'pytorch' and 'RANK' not in os.environ:
-        raise UsageError(
-            '--launcher pytorch is for processes that torchrun '
-            'starts: use tools/dist_train.sh CONFIG GPUS'
-        )
+    _check_environment(launcher)
     if get_device() == 'cpu':
         if launcher != 'pytorch':
+            said = '' if is_given else ', which the environment tells of,'
             raise UsageError(
-                f'--launcher {launcher} needs GPUs and none is visible; on '
-                'CPU use tools/dist_train.sh CONFIG PROCESSES'
+                f'--launcher {launcher}{said} needs GPUs and none is visible; '
+                'on CPU use tools/dist_train.sh CONFIG PROCESSES'
             )
         wrapper = dict(
             find_unused_parameters=cfg.get('find_unused_parameters', False)
@@ -63,7 +62,7 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         slurm='SLURM_NTASKS_PER_NODE',
         mpi='OMPI_COMM_WORLD_LOCAL_SIZE',
     )[launcher]
-    num_processes = int(os.environ.get(per_node, 1))
+    num_processes = _number(per_node, 1)
     num_gpus = torch.cuda.device_count()
     if get_device() == 'cuda' and num_processes > num_gpus:
         raise UsageError(
@@ -79,15 +78,61 @@ def find_launcher() -> str:
     of several tasks, is a process of its own.
     """
     env = os.environ
-    if 'RANK' in env and int(env.get('WORLD_SIZE', 1)) > 1:
+    if 'RANK' in env and _number('WORLD_SIZE', 1) > 1:
         return 'pytorch'
     is_step = 'SLURM_STEP_ID' in env or env.get('SLURM_PROCID', '0') != '0'
-    num_tasks = env.get('SLURM_STEP_NUM_TASKS', env.get('SLURM_NTASKS', 1))
-    if is_step and int(num_tasks) > 1:
+    num_tasks = _number('SLURM_STEP_NUM_TASKS', _number('SLURM_NTASKS', 1))
+    if is_step and num_tasks > 1:
         return 'slurm'
-    if int(env.get('OMPI_COMM_WORLD_SIZE', 1)) > 1:
+    if _number('OMPI_COMM_WORLD_SIZE', 1) > 1:
         return 'mpi'
     return 'none'
+
+
+def _number(variable: str, default: int) -> int:
+    """Return a number of the environment that a launcher sets.
+
+    Raises:
+        UsageError: It is none.
+    """
+    text = os.environ.get(variable, str(default))
+    # Slurm writes 2(x3) for three machines with two tasks.
+    match = re.fullmatch(r'(\d+)(\(x\d+\))?', text)
+    if match is None:
+        raise UsageError(
+            f'the environment variable {variable} is {text!r}, not a number '
+            'as the launchers of several processes set it; unset it to train '
+            'in one process'
+        )
+    return int(match[1])
+
+
+def _check_environment(launcher: str) -> None:
+    """Check what a launcher tells its processes.
+
+    Raises:
+        UsageError: Something is missing, and they would not find each other.
+    """
+    if launcher != 'pytorch':
+        return
+    start = 'torchrun sets it: use tools/dist_train.sh CONFIG GPUS'
+    for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
+        if not os.environ.get(name):
+            raise UsageError(
+                'one of several processes needs the environment variable '
+                f'{name}; {start}'
+            )
+    rank, num_ranks = _number('RANK', 0), _number('WORLD_SIZE', 1)
+    if rank >= num_ranks:
+        raise UsageError(
+            f'RANK={rank}, but WORLD_SIZE={num_ranks}: ranks are 0 to '
+            f'{num_ranks - 1}; {start}'
+        )
+    if not 0 < _number('MASTER_PORT', 0) < 2**16:
+        raise UsageError(
+            f'MASTER_PORT={os.environ["MASTER_PORT"]} is not a port; give '
+            'PORT=1024 to 65535'
+        )
 
 
 def rank_before_init(launcher: str) -> int:
@@ -95,7 +140,7 @@ def rank_before_init(launcher: str) -> int:
     variable = dict(
         pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
     )
-    return int(os.environ.get(variable.get(launcher, ''), 0))
+    return _number(variable.get(launcher, ''), 0)
 
 
 def prepare_processes(cfg: Config) -> None:
@@ -135,14 +180,34 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def end_with_parent() -> None:
-    """Make this process end when the one that started it does, on Linux.
+def end_with_launcher() -> None:
+    """Make a rank end with the launcher that started it, on Linux.
 
-    A rank whose launcher is gone would go on for ever, and beside the next
-    run into its work dir.
+    It would go on for ever, and beside the next run into its work dir. Ranks
+    that a shell starts are left alone: the shell may go before them.
     """
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if 'TORCHELASTIC_RUN_ID' in os.environ or (
+        find_launcher() in ('slurm', 'mpi')
+    ):
+        end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Make this process end when the one that started it does, on Linux."""
+    if sys.platform != 'linux':
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It may be gone since before: then init has taken its place, which in a
+    # container may be the launcher itself.
+    parent = os.getppid()
+    try:
+        command = Path(f'/proc/{parent}/cmdline').read_bytes()
+    except OSError:
+        return
+    if re.match(rb'\S*/(systemd|init)\b', command) or (
+        parent == 1 and not re.search(rb'torch|python|mpi|slurm', command)
+    ):
+        os._exit(1)
 
 
 @functools.cache

@@ -6,12 +6,14 @@ from the checkpoint.
 """
 
 import ast
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import Tensor
 
 from swav_plugin.compat.wrappers import unwrap
 
@@ -46,6 +48,10 @@ _INDIFFERENT = (
     'init_cfg',
     '_scope_',
 )
+# What optimizers keep with the shape of a parameter.
+_PER_VALUE = frozenset(
+    ('momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq')
+)
 # Part of an optimizer's groups that is state; all others are settings.
 _GROUP_STATE = ('params', 'step')
 
@@ -68,7 +74,8 @@ def read_config_text(text: str) -> dict[str, Any]:
             statement.targets[0].id: _literal(statement.value)  # type: ignore
             for statement in ast.parse(text).body
         }
-    except (AttributeError, SyntaxError, RecursionError) as error:
+    # Whatever a text leads to that is not one.
+    except Exception as error:
         raise ValueError(f'not the text of a config: {error}') from None
 
 
@@ -112,6 +119,26 @@ def compare_configs(
     return changes
 
 
+def first_difference(one: str, other: str) -> tuple[str, Any, Any]:
+    """Return the first key of two different configs, and both values.
+
+    Args:
+        one: Text for `read_config_text`.
+        other: The same.
+
+    >>> first_difference('a = dict(b=1, c=2)', 'a = dict(b=1)')
+    ('a.c', 2, 'not set')
+    """
+    flat_one, flat_other = (
+        _flatten(read_config_text(text)) for text in (one, other)
+    )
+    for key in dict.fromkeys([*flat_one, *flat_other]):
+        pair = [flat.get(key, 'not set') for flat in (flat_one, flat_other)]
+        if pair[0] != pair[1]:
+            return key, pair[0], pair[1]
+    return 'the order of its keys', '', ''
+
+
 def _flatten(node: Any, above: str = '') -> dict[str, Any]:
     """Return the leaves of a config by their dotted paths."""
     if isinstance(node, Mapping):
@@ -137,10 +164,13 @@ def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:
     wanted = unwrap(runner.model).state_dict()
     for key, value in wanted.items():
         shape = tuple(value.shape)
-        if key not in found:
+        other = found.get(key)
+        if not isinstance(other, Tensor):
             what = f'has no {key}'
-        elif tuple(found[key].shape) != shape:
-            what = f'has {key} of {tuple(found[key].shape)}, not {shape}'
+        elif tuple(other.shape) != shape:
+            what = f'has {key} of {tuple(other.shape)}, not {shape}'
+        elif other.is_complex() and not value.is_complex():
+            what = f'has complex numbers in {key}'
         else:
             continue
         raise UsageError(
@@ -182,11 +212,37 @@ def _check_optimizer(
                 f"config's {type(wrapper.optimizer).__name__} (it differs in "
                 f'{", ".join(sorted(different))}): {advice}'
             )
+        for key, value in other.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(
+                    f'--resume: the optimizer of {source} has {key}={value}; '
+                    'give an earlier checkpoint'
+                )
     if hasattr(wrapper, 'loss_scaler') and 'loss_scaler' not in state:
         raise UsageError(
             f'--resume: {source} was trained without a loss scale, so it '
             'cannot go on in mixed precision; leave out --amp'
         )
+
+
+def check_momenta(runner: Runner, source: str) -> None:
+    """Check that what a resumed optimizer keeps fits its parameters.
+
+    Raises:
+        UsageError: It does not: the first step would stop.
+    """
+    wrapper = runner.optim_wrapper
+    if not isinstance(wrapper, OptimWrapper):
+        return
+    for parameter, state in wrapper.optimizer.state.items():
+        for key in _PER_VALUE.intersection(state):
+            shape, own = getattr(state[key], 'shape', None), parameter.shape
+            if state[key] is not None and shape != own:
+                raise UsageError(
+                    f'--resume: the optimizer of {source} has a {key} of '
+                    f'{shape and tuple(shape)} for a parameter of '
+                    f'{tuple(own)}; give another checkpoint'
+                )
 
 
 class Settings:
@@ -264,7 +320,7 @@ def _schedulers(runner: Runner) -> list[Any]:
 
 def iters_before(meta: Mapping[str, Any]) -> int | None:
     """Return how many iterations an epoch had; None if that is not known."""
-    if 'iters_per_epoch' in meta:
-        return int(meta['iters_per_epoch'])
+    if type(meta.get('iters_per_epoch')) is int:
+        return meta['iters_per_epoch']
     epoch, num_iters = meta.get('epoch', 0), meta.get('iter', 0)
     return num_iters // epoch if epoch and num_iters % epoch == 0 else None

@@ -11,17 +11,30 @@ from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.models.feature_pooling import UnfitOutput
 
 from .errors import UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
 from .resume import (
     Settings,
+    check_momenta,
     compare_configs,
     iters_before,
     read_config_text,
 )
 from .screen import is_for_screen
+
+# What mmengine and torch raise for a state that is not one.
+_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class CommandRunner(Runner):
@@ -80,14 +93,30 @@ class CommandRunner(Runner):
     def save_checkpoint(
         self, *args: Any, meta: dict | None = None, **kwargs: Any
     ) -> None:
-        """Save, with what a resume in other settings has to know."""
+        """Save, with what a resume in other settings has to know.
+
+        Raises:
+            UsageError: There is no room, or no permission.
+        """
         known = dict(
             num_processes=get_world_size(),
             iters_per_epoch=len(self.train_dataloader),
         )
-        super().save_checkpoint(
-            *args, meta={**known, **(meta or {})}, **kwargs
-        )
+        try:
+            super().save_checkpoint(
+                *args, meta={**known, **(meta or {})}, **kwargs
+            )
+        except OSError as error:
+            newest = find_checkpoint(self.work_dir)
+            raise UsageError(
+                f'no checkpoint can be saved: {error}; make room or give '
+                'another --work-dir. '
+                + (
+                    f'The newest good one is {newest}'
+                    if newest
+                    else 'None has been saved yet'
+                )
+            ) from error
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
         """Load, and keep what the checkpoint says of its training."""
@@ -103,7 +132,16 @@ class CommandRunner(Runner):
                 checkpoint is from the middle of one.
         """
         settings = Settings(self)
-        super().resume(filename, *args, **kwargs)
+        try:
+            super().resume(filename, *args, **kwargs)
+        except (UsageError, CheckpointError):
+            raise
+        except _FAULTS as error:  # of what is inside of a state
+            raise UsageError(
+                f'--resume: {filename} holds what no training writes '
+                f'({type(error).__name__}: {error}); give another checkpoint'
+            ) from error
+        check_momenta(self, filename)
         changes = self._find_changes(self._loaded_meta)
         self._say_if_complete(filename)
         if not changes:

@@ -1,9 +1,13 @@
 """Keep a work dir for one training: a lock, and no other's checkpoints."""
 
+import errno
 import os
 import socket
 from pathlib import Path
 from typing import IO
+
+from swav_plugin.checkpoints.digests import noted_files
+from swav_plugin.checkpoints.newest import list_saved
 
 from .errors import UsageError
 
@@ -32,13 +36,13 @@ def own_work_dir(
 
     Raises:
         UsageError: Another process trains there, or a new training finds the
-            checkpoints of another one.
+            checkpoints of another one; or the folder cannot be used.
     """
     folder = Path(work_dir)
     notes = []
     if rank == 0:
+        _make(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             _lock(folder)
         except UsageError:
             raise
@@ -47,16 +51,18 @@ def own_work_dir(
                 f'{folder} cannot be locked ({error}): take care that only '
                 'one training uses it.'
             )
-    saved = sorted(
-        [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')],
-        key=lambda path: path.stat().st_mtime,
-    )
+    saved = list_saved(folder)
+    saved += [
+        path
+        for path in noted_files(folder)
+        if path.name.startswith('best_') and path.is_file()
+    ]
     if not is_new or not saved or (overwrite and rank > 0):
         return notes
     if not overwrite:
         raise UsageError(
-            f'{folder} has checkpoints of an earlier training, the newest is '
-            f'{saved[-1].name}; go on with it by --resume, train in another '
+            f'{folder} has checkpoints of an earlier training, such as '
+            f'{saved[0].name}; go on with it by --resume, train in another '
             '--work-dir, or remove them with --overwrite'
         )
     for path in (*saved, folder / 'last_checkpoint'):
@@ -67,14 +73,41 @@ def own_work_dir(
     return notes
 
 
+def _make(folder: Path) -> None:
+    """Make a folder, and check that a training can write its notes there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(
+            f'--work-dir {folder} is not a folder; give another one'
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f'--work-dir {folder} cannot be made: {error.strerror}; give '
+            'another one'
+        ) from None
+    note = folder / 'last_checkpoint'
+    if note.is_dir():
+        raise UsageError(
+            f'{note} is a folder, where a training keeps a file; move it away'
+        )
+
+
 def _lock(folder: Path) -> None:
     """Lock a folder, or raise a UsageError that names who holds it."""
     import fcntl  # not on Windows
 
-    path = str((folder / LOCK).resolve())
+    path = str(folder.resolve() / LOCK)
     if path in _locks:
         return
-    file = open(path, 'a+')
+    try:
+        # A link is not followed: it would be written where it leads.
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise UsageError(f'{path} is a link; remove it') from None
+    file = open(number, 'r+')
     try:
         # POSIX locks: unlike those of flock, data workers do not inherit
         # them, and NFS has them.

@@ -26,6 +26,7 @@ class Server:
         self.has_tag = True
         self.modified = ''  # the Last-Modified of all files
         self.checks_version = True  # False: sends the rest of any file
+        self.omitted = 0  # leaves out so many bytes before the rest
         self.shift = 0  # sends the rest from so many bytes too early
         self.stalls = False  # waits where it would break
         self.go_on = threading.Event()
@@ -57,6 +58,7 @@ class Server:
                 if first:
                     span = f'{first}-{len(body) - 1}/{len(body)}'
                     self.send_header('Content-Range', f'bytes {span}')
+                    first += server.omitted
                 if server.has_length:
                     self.send_header('Content-Length', str(len(body) - first))
                 if server.has_tag:

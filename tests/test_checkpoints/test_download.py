@@ -106,6 +106,15 @@ def test_another_part_than_asked_for_is_not_used(server: Server) -> None:
     assert server.requests == [None, 'bytes=1000-', None]
 
 
+def test_a_rest_that_is_too_short_is_not_used(server: Server) -> None:
+    """A server may say that it sends the rest, and send less."""
+    server.files = {'/w.pth': BODY}
+    server.breaks = [1000]
+    server.omitted = 7
+    assert download(f'{server.url}/w.pth').read_bytes() == BODY
+    assert server.requests == [None, 'bytes=1000-', None]
+
+
 def test_a_file_that_does_not_arrive(server: Server, tmp_path: Path) -> None:
     server.files = {'/w.pth': BODY}
     server.breaks = [1000] * 5

@@ -128,6 +128,30 @@ def test_a_damaged_file_is_passed_over(
     assert len(notes) == 2
 
 
+def test_a_link_to_nothing_is_passed_over(tmp_path: Path) -> None:
+    save(tmp_path, 'epoch_1.pth')
+    (tmp_path / 'epoch_2.pth').symlink_to(tmp_path / 'gone')
+    notes: list[str] = []
+    path = str(tmp_path / 'epoch_1.pth')
+    assert find_checkpoint(str(tmp_path), notes) == path
+    assert notes == [
+        f'{tmp_path}/epoch_2.pth cannot be read: No such file or directory. '
+        f'Going back to {path}.'
+    ]
+
+
+def test_a_file_of_another_work_dir_is_not_used(tmp_path: Path) -> None:
+    other, own = tmp_path / 'other', tmp_path / 'own'
+    save(other, 'epoch_1.pth')
+    own.mkdir()
+    (own / 'last_checkpoint').write_text(str(other / 'epoch_1.pth'))
+    notes: list[str] = []
+    assert find_checkpoint(str(own), notes) is None
+    (line,) = notes
+    assert line.startswith(f'{own}/last_checkpoint names {other}/epoch_1.pth')
+    assert 'give --resume' in line
+
+
 def test_all_are_damaged(tmp_path: Path) -> None:
     save(tmp_path, 'epoch_1.pth', 'epoch_2.pth')
     for path in tmp_path.iterdir():

@@ -14,7 +14,12 @@ from mmengine.runner import CheckpointLoader
 from swav_plugin.checkpoints import load_backbone, training_state
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.rebuild import to_plain
-from swav_plugin.checkpoints.training_state import check_finite, keep_data
+from swav_plugin.checkpoints.safe_load import safe_load
+from swav_plugin.checkpoints.training_state import (
+    check_finite,
+    check_parts,
+    keep_data,
+)
 
 
 def _state(**info: Any) -> dict[str, Any]:
@@ -77,12 +82,86 @@ def test_unknown_text_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         training_state, 'print_log', lambda text, *_, **__: logged.append(text)
     )
-    keep_data(_state(cfg='x', last_ckpt='y', best_ckpt_acc='z'), 'w.pth')
+    state = _state(cfg='x', last_ckpt='y', best_ckpt_acc='z')
+    del state['message_hub']['log_scalars']['other']
+    keep_data(state, 'w.pth')
     assert logged == []
     keep_data(_state(phase='warm', cfg='x', last_ckpt='y'), 'w.pth')
     assert logged == [
-        'w.pth: text in its message hub is not used: phase. Only numbers are.'
+        'w.pth: what is no number in its message hub is not used: other, '
+        'phase.'
     ]
+
+
+@pytest.mark.parametrize(
+    'history',
+    [
+        dict(values=torch.ones(2, 2), counts=torch.ones(2, 2), max_length=9),
+        dict(values=torch.ones(2), counts=torch.ones(3), max_length=9),
+        dict(values=torch.ones(2), counts=torch.ones(2), max_length=-1),
+        dict(
+            values=torch.ones(2, dtype=torch.bfloat16),
+            counts=torch.ones(2),
+            max_length=9,
+        ),
+        dict(
+            values=torch.ones(2, device='meta'),
+            counts=torch.ones(2),
+            max_length=9,
+        ),
+        'text',
+    ],
+)
+def test_a_history_that_is_none_is_left_out(history: Any) -> None:
+    hub = dict(log_scalars=dict(good=HistoryBuffer([1.0], [1]), bad=history))
+    kept = keep_data(dict(message_hub=hub), 'w.pth')['message_hub']
+    assert [*kept['log_scalars']] == ['good']
+
+
+def test_tensors_have_the_bytes_of_their_values(tmp_path: Path) -> None:
+    path = tmp_path / 'w.pth'
+    for tensor, message in (
+        (torch.zeros(3, device='meta'), 'layer.weight has no values'),
+        (
+            torch.zeros(1).as_strided((10**6, 10**5), (0, 0)),
+            r'layer.weight repeats few values up to 372.5 GiB',
+        ),
+    ):
+        torch.save({'layer.weight': tensor}, path)
+        with pytest.raises(CheckpointError, match=message):
+            safe_load(path)
+    repeated = torch.zeros(1, 3).expand(1000, 3)
+    torch.save({'weight': repeated}, path)
+    assert safe_load(path)['weight'].equal(repeated)
+
+
+def _resumable(**parts: Any) -> dict[str, Any]:
+    return {**_state(), 'optimizer': {'state': {}}, **parts}
+
+
+@pytest.mark.parametrize(
+    'state, message',
+    [
+        ([1, 2], 'it holds no weights'),
+        ({}, 'it holds no weights'),
+        (_resumable(state_dict=None), 'it holds no weights'),
+        ({'fc.weight': torch.ones(2)}, 'but not the state of a training'),
+        (_resumable(optimizer='SGD'), 'but not the state of a training'),
+        (_resumable(meta=None), 'but not the state of a training'),
+        (_resumable(meta=dict(epoch='3', iter=9)), 'but not the state of'),
+        (_resumable(meta=dict(epoch=-5, iter=9)), 'epoch -5, iteration 9'),
+        (_resumable(param_schedulers=[dict(step=5)]), "has 'step', which is"),
+        (
+            _resumable(param_schedulers=dict(all=[dict(_get_value=5)])),
+            "has '_get_value', which is no state",
+        ),
+    ],
+)
+def test_what_no_training_goes_on_from(state: Any, message: str) -> None:
+    check_parts(_resumable(param_schedulers=[dict(last_step=5)]), 'w.pth')
+    with pytest.raises(CheckpointError, match=message) as refused:
+        check_parts(state, 'w.pth')
+    assert str(refused.value).startswith('w.pth cannot be resumed: ')
 
 
 @pytest.mark.parametrize(

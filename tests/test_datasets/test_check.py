@@ -222,8 +222,8 @@ def test_empty_broken_and_dangling_files(imagenet: Path) -> None:
     (imagenet / 'train/n02/a.jpg').unlink()
     (imagenet / 'train/n02/a.jpg').symlink_to(imagenet / 'gone')
     assert problem('imagenet', imagenet) == (
-        f'{imagenet}/train/n01/b.jpg is empty; 2 of 3 files are missing or '
-        'empty.'
+        f'{imagenet}/train/n01/b.jpg is empty; {imagenet}/train/n02/a.jpg: '
+        'No such file or directory; 2 of 3 files are missing or empty.'
     )
 
 

@@ -358,6 +358,11 @@ def test_sizes_come_from_the_pictures(given: Any, tmp_path: Path) -> None:
         'images without height and width whose pictures cannot be read '
         f'either: 1, such as {tmp_path}/4.png.'
     )
+    content['images'][0].update(height=120, width=160)
+    complete_coco(content, tmp_path)  # which need not look at it
+    assert refused(content, image_root=tmp_path, checks_sizes=True) == (
+        f'pictures that cannot be read: 1, such as {tmp_path}/4.png.'
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,6 +370,7 @@ def test_sizes_come_from_the_pictures(given: Any, tmp_path: Path) -> None:
     [
         ('', 'is not a JSON file'),
         ('{"images": [', 'is not a JSON file'),
+        ('[' * 200_000, 'is not a JSON file'),
         ('[]', "has no 'images'"),
         ('3', "has no 'images'"),
         ('{"images": [], "annotations": []}', "has no 'categories'"),

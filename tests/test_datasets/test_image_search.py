@@ -137,10 +137,14 @@ def test_pipes_and_sockets_are_not_read(
     monkeypatch.chdir(tmp_path)  # the name of a socket has to be short
     with socket.socket(socket.AF_UNIX) as end:
         end.bind('socket.png')
+        # A link is what it leads to; reading /dev/zero never ends.
+        (tmp_path / 'link.jpg').symlink_to(tmp_path / 'pipe.jpg')
+        (tmp_path / 'zero.jpg').symlink_to('/dev/zero')
         found = search_images(root)
     assert found.files == ['1.jpg']
     assert found.describe_left_out() == (
-        '2 neither files nor folders (pipe.jpg, socket.png)'
+        '4 neither files nor folders (link.jpg, pipe.jpg, socket.png, '
+        'zero.jpg)'
     )
 
 

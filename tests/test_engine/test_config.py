@@ -12,6 +12,7 @@ from mmengine.config import Config
 from swav_plugin.compat import stack
 from swav_plugin.engine import config
 from swav_plugin.engine.config import (
+    check_has,
     check_keys,
     load_config,
     parse_options,
@@ -152,6 +153,40 @@ def test_missing_base_names_both_files(path: str) -> None:
     Path(path).write_text("_base_ = 'mmnowhere::a/x.py'")
     with pytest.raises(UsageError, match='cannot be read: .*mmnowhere'):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    'name, text',
+    [
+        ('config.py', 'a = ('),
+        ('config.py', 'a = b'),
+        ('config.py', 'a = [][1]'),
+        ('config.yaml', '- a\n- b\n'),
+        ('config.yaml', 'a: &x [*x]\n'),
+        ('config.json', '[1]'),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_line(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(
+        UsageError, match=f'{name} cannot be read: '
+    ) as refused:
+        load_config(str(path))
+    assert '\n' not in str(refused.value)
+
+
+def test_a_config_has_what_a_command_needs(path: str) -> None:
+    cfg = load_config(path)
+    check_has(cfg, 'model', 'train_dataloader')
+    cfg.model = None
+    with pytest.raises(UsageError, match='has no model; this command needs'):
+        check_has(cfg, 'train_dataloader', 'model')
+    cfg.model = [1]
+    with pytest.raises(UsageError, match=r'has model=\[1\]; this command'):
+        check_has(cfg, 'model')
 
 
 @pytest.mark.parametrize(
@@ -427,6 +462,16 @@ def test_mixed_precision(
     cfg = Config(dict(optim_wrapper=given))
     assert note in set_mixed_precision(cfg)
     assert cfg.optim_wrapper == expected
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_mixed_precision_of_unknown_dtype(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(config, 'get_device', lambda: device)
+    cfg = Config(dict(optim_wrapper=dict(dtype='bfloat8')))
+    with pytest.raises(UsageError, match="dtype='bfloat8' is none of None, f"):
+        set_mixed_precision(cfg)
 
 
 def test_mixed_precision_of_another_wrapper() -> None:

@@ -14,10 +14,26 @@ from swav_plugin.engine import processes
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import find_launcher, set_launcher
 
+TORCHRUN = dict(
+    RANK='1', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT='29500'
+)
 
-def test_launcher_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without anything of a launcher."""
+    names = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+    for name in [*os.environ]:
+        if name.startswith(('SLURM_', 'OMPI_')) or name in names:
+            monkeypatch.delenv(name)
+
+
+def test_launcher_on_cpu(
+    no_launcher: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, 'get_device', lambda: 'cpu')
-    monkeypatch.setenv('RANK', '0')
+    for name, value in (TORCHRUN | dict(RANK='0', WORLD_SIZE='1')).items():
+        monkeypatch.setenv(name, value)
     cfg = Config(
         dict(
             find_unused_parameters=True,
@@ -60,14 +76,11 @@ def test_launcher_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_launcher_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], launcher: str
+    no_launcher: None,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    launcher: str,
 ) -> None:
-    for name in [*os.environ]:
-        if name.startswith(('SLURM_', 'OMPI_')) or name in (
-            'RANK',
-            'WORLD_SIZE',
-        ):
-            monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert find_launcher() == launcher
@@ -109,17 +122,55 @@ def test_a_rank_ends_with_its_launcher() -> None:
     raise AssertionError(f'{rank} lives on')
 
 
-def test_launcher_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv('RANK', raising=False)
+def test_launcher_without_torchrun(no_launcher: None) -> None:
     with pytest.raises(UsageError, match='use tools/dist_train.sh CONFIG'):
         set_launcher(Config(), 'pytorch')
+
+
+@pytest.mark.parametrize(
+    'variables, message',
+    [
+        (dict(WORLD_SIZE='x'), "WORLD_SIZE is 'x', not a number"),
+        (dict(RANK='a'), "RANK is 'a', not a number"),
+        (dict(MASTER_ADDR=''), 'needs the environment variable MASTER_ADDR'),
+        (dict(MASTER_PORT=''), 'needs the environment variable MASTER_PORT'),
+        (dict(MASTER_PORT='99999'), 'MASTER_PORT=99999 is not a port'),
+        (dict(RANK='5'), 'RANK=5, but WORLD_SIZE=2: ranks are 0 to 1'),
+        (
+            dict(RANK='', SLURM_STEP_ID='0', SLURM_NTASKS='two'),
+            "SLURM_NTASKS is 'two', not a number",
+        ),
+    ],
+)
+def test_a_broken_environment_is_one_line(
+    no_launcher: None,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    message: str,
+) -> None:
+    for name, value in (TORCHRUN | variables).items():
+        if name == 'RANK' and not value:
+            continue
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=message):
+        set_launcher(Config(), 'none')
+
+
+def test_what_was_not_given_is_not_blamed(
+    no_launcher: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, 'get_device', lambda: 'cpu')
+    monkeypatch.setenv('SLURM_STEP_ID', '0')
+    monkeypatch.setenv('SLURM_NTASKS', '2(x3)')
+    with pytest.raises(UsageError, match='slurm, which the environment tells'):
+        set_launcher(Config(), 'none')
 
 
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, 'get_device', lambda: 'cuda')
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    monkeypatch.setenv('RANK', '0')
-    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
+    for name, value in (TORCHRUN | dict(LOCAL_WORLD_SIZE='2')).items():
+        monkeypatch.setenv(name, value)
     cfg = Config()
     set_launcher(cfg, 'pytorch')
     assert 'model_wrapper_cfg' not in cfg

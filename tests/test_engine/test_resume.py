@@ -1,6 +1,8 @@
 """Resume in settings that may differ; rates as if there had been no break."""
 
 import json
+import math
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -203,6 +205,89 @@ def test_what_cannot_go_on_is_one_line(
             if 'base' in change else (change,))  # fmt: skip
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def _other_shape(state: dict) -> None:
+    momenta = state['optimizer']['state']
+    momenta[0]['momentum_buffer'] = momenta[0]['momentum_buffer'][:1]
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda s: s.update(optimizer=None), 'but not the state of a train'),
+        (lambda s: s['meta'].update(epoch=-2), 'it says epoch -2'),
+        (
+            lambda s: s['optimizer']['param_groups'][0].update(lr=math.nan),
+            'has lr=nan; give an earlier checkpoint',
+        ),
+        (_other_shape, 'has a momentum_buffer of (1, '),
+        (
+            lambda s: s['optimizer'].update(state=3),
+            'holds what no training writes (',
+        ),
+        (
+            lambda s: s.update(param_schedulers='x'),
+            'holds what no training writes (',
+        ),
+        (
+            lambda s: s['state_dict'].update(
+                {'head.prototypes.0.weight': torch.ones(4, 8).cfloat()}
+            ),
+            'has complex numbers in head.prototypes.0.weight',
+        ),
+    ],
+)
+def test_a_state_that_no_training_writes_is_one_line(
+    run: Callable[..., tuple],
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    change: Callable[[dict], None],
+    message: str,
+) -> None:
+    run('w', options=('train_cfg.max_epochs=2',))
+    path = tmp_path / 'w/epoch_2.pth'
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+    with pytest.raises(SystemExit) as ended:
+        run('w', '--resume', options=('train_cfg.max_epochs=3',))
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'text', ['', 'a=' + '-' * 100_000 + '1', 'a={[1]:2}', '7', 'a=(', '[1]']
+)
+def test_a_config_that_is_none_is_told(
+    run: Callable[..., tuple], tmp_path: Path, text: str
+) -> None:
+    run('w', options=('train_cfg.max_epochs=2',))
+    path = tmp_path / 'w/epoch_2.pth'
+    state = torch.load(path, weights_only=True)
+    state['meta'].update(cfg=text, iters_per_epoch='many')
+    torch.save(state, path)
+    _, log = run('w', '--resume', options=('train_cfg.max_epochs=3',))
+    assert 'with other settings: ' in log
+
+
+def test_a_full_disk_is_one_line(
+    run: Callable[..., tuple], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    run('w', options=('train_cfg.max_epochs=2',))
+    size = (tmp_path / 'w/epoch_2.pth').stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run('w', '--resume', options=('train_cfg.max_epochs=3',))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert 'no checkpoint can be saved: ' in error and 'File too' in error
+    assert error.endswith(f'The newest good one is {tmp_path}/w/epoch_2.pth')
+    assert not (tmp_path / 'w/epoch_3.pth').exists()
 
 
 def test_same_settings_are_not_listed(run: Callable[..., tuple]) -> None:

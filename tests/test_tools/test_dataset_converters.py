@@ -423,6 +423,17 @@ def test_voc12aug(tmp_path: Path, run: Run, refuse: Run) -> None:
     assert '4.mat has uint8 of shape (4, 5) up to 21' in refuse(
         'voc12aug', voc, sbd
     )
+    for content in (
+        b'',
+        b'not a mask',
+        (sbd / 'cls/3.mat').read_bytes()[:150],
+    ):
+        (sbd / 'cls/4.mat').write_bytes(content)
+        assert '4.mat is not a mask of SBD, or damaged' in refuse(
+            'voc12aug', voc, sbd
+        )
+    (sbd / 'cls/4.mat').unlink()
+    assert "No such file or directory: '" in refuse('voc12aug', voc, sbd)
     assert not folder.exists()
 
 

@@ -18,10 +18,23 @@ from swav_plugin.datasets.list_file import open_text, path_inside
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Read a mask of SBD: (H, W) uint8, 0 for background, classes 1 to 20."""
+    """Read a mask of SBD: (H, W) uint8, 0 for background, classes 1 to 20.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It holds no such mask.
+    """
     from scipy.io import loadmat
 
-    mask = loadmat(path, squeeze_me=True)['GTcls']['Segmentation'].item()
+    with open(path, 'rb') as file:
+        try:
+            content = loadmat(file, squeeze_me=True)
+            mask = content['GTcls']['Segmentation'].item()
+        except Exception as error:  # anything, on damaged files
+            raise ValueError(
+                f'{path} is not a mask of SBD, or damaged ({error}); '
+                'unpack the archive again.'
+            ) from error
     if mask.dtype != np.uint8 or mask.ndim != 2 or mask.max() > 20:
         raise ValueError(
             f'{path} has {mask.dtype} of shape {mask.shape} up to '

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from swav_plugin.registry import TRANSFORMS
 
-from .pillow_files import ValueRange, open_image, to_rgb
+from .pillow_files import ValueRange, open_file, open_image, to_rgb
 
 # A segment of a JPEG file: marker and length and, if it is a frame header,
 # bits, height, width and number of components.
@@ -64,7 +64,7 @@ def read_rgb(
             colors, or is of a kind that Pillow misreads.
     """
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             data = file.read()
         pixels = _decode_jpeg(data)
         if pixels is not None:
@@ -174,7 +174,7 @@ def read_encoded(path: str | os.PathLike) -> EncodedImage | None:
     end, not a JPEG file, not there.
     """
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             data = file.read()
         with open_image(io.BytesIO(data), ['JPEG']) as img:
             if not data.endswith(b'\xff\xd9') or not _has_usual_colors(img):

@@ -11,9 +11,11 @@ which way up they are. What cannot be read right is an error, not a guess.
 - Bands: gray, RGB or CMYK, with or without transparency, which is dropped.
 """
 
+import errno
 import functools
 import logging
 import os
+import stat
 import threading
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -118,6 +120,8 @@ def open_image(
         file: A path or a binary file.
         formats: Pillow's names, to accept nothing else.
     """
+    if isinstance(file, (str, os.PathLike)):
+        check_is_file(file)
     formats = tuple(formats or readable_formats())
     img = Image.open(file, formats=formats)
     if _is_misread(img):
@@ -128,6 +132,23 @@ def open_image(
             finally:
                 TiffImagePlugin.READ_LIBTIFF = False
     return img
+
+
+def open_file(path: str | os.PathLike) -> IO[bytes]:
+    """Open an image file to read its bytes; raises as `check_is_file`."""
+    check_is_file(path)
+    return open(path, 'rb')
+
+
+def check_is_file(path: str | os.PathLike) -> None:
+    """Refuse what never ends, such as a link to /dev/zero, and pipes.
+
+    Raises:
+        OSError: There is nothing at this path, or neither file nor folder.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, 'a pipe, socket or device, not a file')
 
 
 def stored_shape(img: Image.Image) -> tuple[int, int]:

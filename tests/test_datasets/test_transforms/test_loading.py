@@ -4,6 +4,7 @@ And which files the device may decode.
 """
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from swav_plugin.datasets.transforms import (
 )
 from swav_plugin.datasets.transforms.formatting import whole_image
 from swav_plugin.datasets.transforms.loading import EncodedImage, read_encoded
+from swav_plugin.datasets.transforms.pillow_files import open_image
 from swav_plugin.datasets.transforms.view_params import (
     HEIGHT,
     NUM_PARAMS,
@@ -299,6 +301,10 @@ def broken_file(folder: Path, kind: str) -> Path:
         path.touch()
     elif kind == 'folder':
         path.mkdir()
+    elif kind == 'pipe':
+        os.mkfifo(path)
+    elif kind == 'device':
+        path.symlink_to('/dev/zero')
     elif kind == 'float':
         Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(path, 'TIFF')
     elif kind == 'integers':
@@ -318,6 +324,8 @@ def broken_file(folder: Path, kind: str) -> Path:
         ('empty', 'the file is empty'),
         ('missing', 'No such file or directory'),
         ('folder', 'Is a directory'),
+        ('pipe', 'a pipe, socket or device, not a file'),
+        ('device', 'a pipe, socket or device, not a file'),
         (
             'float',
             r'floating-point values have no known range.*value_range=\(0, 4',
@@ -332,6 +340,10 @@ def test_broken_files(tmp_path: Path, kind: str, reason: str) -> None:
     path = broken_file(tmp_path, kind)
     with pytest.raises(UnreadableImage, match=reason) as caught:
         read_rgb(path)
+    assert read_encoded(path) is None
+    if kind in ('pipe', 'device'):
+        with pytest.raises(OSError, match=reason):
+            open_image(path)
     assert caught.value.path == str(path)
     assert str(caught.value) == f'{path}: {caught.value.reason}'
 
