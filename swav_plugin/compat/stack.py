@@ -109,7 +109,12 @@ def setup_loaders() -> None:
         sys.meta_path.insert(0, LoaderFinder())
 
 
-class _PlainLoader(yaml.SafeLoader):
+# The one in C is ten times as fast: for each `mmdet::` base of a config
+# mmengine reads the hundred metafiles of mmdet.
+_SafeLoader: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
+
+class _PlainLoader(_SafeLoader):
     """Reads YAML into plain values, and the tuples that mmengine writes."""
 
     def read_tuple(self, node: yaml.SequenceNode) -> tuple:
