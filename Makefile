@@ -15,9 +15,10 @@ INSTALLED = $(VENV)/installed
 demo: venv
 	$(PYTHON) tools/demo.py $(if $(DATA),--data "$(DATA)") $(if $(DATASET),--dataset $(DATASET))
 
-# One file per worker: tests of a file share what it builds.
+# Neighbors stay together as long as both workers have some: they share what
+# their file builds.
 test: lint
-	$(PYTHON) -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(PYTHON) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: venv
 	$(PYTHON) -m ruff check

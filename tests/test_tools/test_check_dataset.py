@@ -2,10 +2,13 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.conftest import REPO_ROOT
@@ -41,7 +44,28 @@ def write_coco(root: Path) -> None:
         )
 
 
-def test_report_and_exit_code(tmp_path: Path) -> None:
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process; return its code and output."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, 'argv', ['check_dataset.py', *args])
+        code = 0
+        try:
+            runpy.run_path('tools/check_dataset.py', run_name='__main__')
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, *capfd.readouterr()
+
+    monkeypatch.chdir(REPO_ROOT)
+    return run
+
+
+def test_report_and_exit_code(
+    tmp_path: Path, run_here: Callable[..., tuple[int, str, str]]
+) -> None:
     for name in ('cat', 'dog'):
         (tmp_path / name).mkdir()
         (tmp_path / name / '1.jpg').write_bytes(b'?')
@@ -51,16 +75,16 @@ def test_report_and_exit_code(tmp_path: Path) -> None:
         f'folder in {tmp_path}\n  all: 2 images of 2 classes, in 2 folders; '
         'left out: nothing\nNothing is missing.\n',
     )
-    done = run('folder', str(tmp_path), '--decode')
-    assert (done.returncode, done.stdout) == (
+    code, out, _ = run_here('folder', str(tmp_path), '--decode')
+    assert (code, out) == (
         1,
         f'folder in {tmp_path}\n  all: 2 images of 2 classes, in 2 folders; '
         f'left out: nothing\nProblem: {tmp_path}/cat/1.jpg: not an image of a '
         'format that is read\n',
     )
     write_coco(tmp_path / 'coco')
-    done = run('coco_boxes', str(tmp_path / 'coco'), '--any-size')
-    assert (done.returncode, done.stdout.splitlines()[-2:]) == (
+    code, out, _ = run_here('coco_boxes', f'{tmp_path}/coco', '--any-size')
+    assert (code, out.splitlines()[-2:]) == (
         0,
         [
             'It can be used, but note:',
@@ -68,7 +92,7 @@ def test_report_and_exit_code(tmp_path: Path) -> None:
             'annotations[0]',
         ],
     )
-    done = run('imagenet', str(tmp_path), '--any-size')
-    assert done.returncode == 1 and "train' is not a folder" in done.stdout
-    done = run('imagenette', str(tmp_path))
-    assert done.returncode == 2 and "'imagenet', " in done.stderr
+    code, out, _ = run_here('imagenet', str(tmp_path), '--any-size')
+    assert code == 1 and "train' is not a folder" in out
+    code, _, error = run_here('imagenette', str(tmp_path))
+    assert code == 2 and "'imagenet', " in error
