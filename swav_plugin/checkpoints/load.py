@@ -122,6 +122,14 @@ def _load(
         for key, value in required.items()
         if key in weights and weights[key].shape != value.shape
     ]
+    for key, value in required.items():
+        found = weights.get(key, value)
+        if value.is_floating_point() and not found.is_floating_point():
+            raise ValueError(
+                f'{source} does not fill the {name}: {key} holds '
+                f'{found.dtype} in place of floating-point numbers; give a '
+                'file of plain weights.'
+            )
     if missing or shapes or deeper:
         raise ValueError(
             f'{source} does not fill the {name}: '

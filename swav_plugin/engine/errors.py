@@ -11,6 +11,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from swav_plugin.checkpoints.file_kind import CheckpointError
+
 
 class UsageError(ValueError):
     """A mistake of the user; its message is all that need be printed."""
@@ -23,6 +25,7 @@ def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
     With log_level='DEBUG' in the config they keep their traceback.
 
     Raises:
+        CheckpointError: As it is.
         UsageError: Instead of a ValueError, OSError or ImportError, an
             AssertionError with a message, as mmseg raises them, or any error
             of a class that is built from the config: it says where in the
@@ -32,7 +35,8 @@ def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, UsageError) or cfg.get('log_level') == 'DEBUG':
+        is_told = isinstance(error, (UsageError, CheckpointError))
+        if is_told or cfg.get('log_level') == 'DEBUG':
             raise
         hint = ' (log_level=DEBUG shows where)'
         built = _what_was_built(error.__traceback__)
@@ -101,6 +105,8 @@ def _explain(
     name = part.get('type') if isinstance(part, Mapping) else None
     path = _find_part(cfg._cfg_dict, part) if name else ''
     where = path or 'the config'
+    if cls is None and name is None:
+        return f'{where}: there is no type: {part!r}'
     if cls is None:
         return _no_such_type(cfg, part, str(name), registry)
     layer = _layer_that_is_not_there(error)

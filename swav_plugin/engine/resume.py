@@ -169,8 +169,8 @@ def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:
             what = f'has no {key}'
         elif tuple(other.shape) != shape:
             what = f'has {key} of {tuple(other.shape)}, not {shape}'
-        elif other.is_complex() and not value.is_complex():
-            what = f'has complex numbers in {key}'
+        elif value.is_floating_point() and not other.is_floating_point():
+            what = f'has {key} of {other.dtype}'
         else:
             continue
         raise UsageError(

@@ -89,6 +89,23 @@ def test_a_missing_tensor_is_an_error_with_both_lists(tmp_path: Path) -> None:
     assert torch.equal(backbone.bn1.weight, before)  # nothing half loaded
 
 
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.int8, torch.bool])
+def test_numbers_of_another_kind_are_refused(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    backbone = make_model().backbone
+    weights = dict(backbone.state_dict())
+    ones = torch.ones_like(weights['conv1.weight'])
+    weights['conv1.weight'] = ones.to(dtype)
+    torch.save(weights, tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match=f'conv1.weight holds {dtype} in pl'):
+        load_backbone(backbone, tmp_path / 'w.pth')
+    weights['conv1.weight'] = ones.half()
+    torch.save(weights, tmp_path / 'w.pth')
+    load_backbone(backbone, tmp_path / 'w.pth')
+    assert bool((backbone.conv1.weight == 1).all())
+
+
 def test_another_depth_and_another_width_are_refused(tmp_path: Path) -> None:
     path = tmp_path / 'weights.pth'
     torch.save(released(), path)

@@ -234,7 +234,7 @@ def _other_shape(state: dict) -> None:
             lambda s: s['state_dict'].update(
                 {'head.prototypes.0.weight': torch.ones(4, 8).cfloat()}
             ),
-            'has complex numbers in head.prototypes.0.weight',
+            'has head.prototypes.0.weight of torch.complex64: it is of a',
         ),
     ],
 )
