@@ -13,6 +13,11 @@ from mmengine.registry import Registry
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
 
+# What mmengine's functions that build from a config call the class.
+_CLASS_IN = dict(
+    build_from_cfg='obj_cls', build_scheduler_from_cfg='scheduler_cls'
+)
+
 
 class UsageError(ValueError):
     """A mistake of the user; its message is all that need be printed."""
@@ -85,14 +90,12 @@ def _what_was_built(traceback: TracebackType | None) -> dict | None:
     built = None
     while traceback is not None:
         frame = traceback.tb_frame
-        if frame.f_code.co_name == 'build_from_cfg' and (
-            'registry' in frame.f_locals
-        ):
+        if frame.f_code.co_name in _CLASS_IN and 'registry' in frame.f_locals:
             names = frame.f_locals
             built = dict(
                 part=names['cfg'],
                 registry=names['registry'],
-                cls=names.get('obj_cls'),
+                cls=names.get(_CLASS_IN[frame.f_code.co_name]),
             )
         traceback = traceback.tb_next
     return built

@@ -457,6 +457,22 @@ def test_mixed_precision_on_cpu(
             'CosineAnnealingLR',
         ),
         (
+            "param_scheduler = [dict(type='CosineAnealingLR', T_max=1, "
+            'by_epoch=True, convert_to_iter_based=True)]',
+            "param_scheduler.0: there is no 'CosineAnealingLR'; did you mean "
+            'CosineAnnealingLR',
+        ),
+        (
+            "param_scheduler = [dict(type='CosineAnnealingLR', eta_minn=1, "
+            'by_epoch=True, convert_to_iter_based=True)]',
+            "param_scheduler.0: CosineAnnealingLR has no argument 'eta_minn'; "
+            'did you mean eta_min',
+        ),
+        (
+            "model['head'] = dict(_delete_=True, num_prototypes=4)",
+            'model.head: there is no type: ',
+        ),
+        (
             "model['backbone']['norm_cfg'] = dict(type='BNN')",
             "model.backbone.norm_cfg: there is no 'BNN'; did you mean BN",
         ),
