@@ -470,7 +470,7 @@ def test_mixed_precision_on_cpu(
         ),
         (
             "model['head'] = dict(_delete_=True, num_prototypes=4)",
-            'model.head: there is no type: ',
+            'the config: there is no type: {',
         ),
         (
             "model['backbone']['norm_cfg'] = dict(type='BNN')",
