@@ -35,9 +35,10 @@ class SkippedImagesHook(ReplaceableHook):
     """
 
     def __init__(self, num_names: int = 5, max_share: float = 0.05) -> None:
-        if not 0 <= max_share <= 1:
+        is_number = isinstance(max_share, (int, float))
+        if not is_number or not 0 <= max_share <= 1:
             raise ValueError(
-                f'SkippedImagesHook got max_share={max_share}; give a share '
+                f'SkippedImagesHook got max_share={max_share!r}; give a share '
                 'of the images, from 0 to 1.'
             )
         self.num_names = num_names
@@ -165,7 +166,17 @@ def _store(runner: Runner, entries: set[str]) -> None:
     ) as out:
         out.seek(0)
         known = set(out.read().split('\n'))
-        out.writelines(f'{entry}\n' for entry in sorted(entries - known))
+        lines = {_in_one_line(entry) for entry in entries}
+        out.writelines(f'{line}\n' for line in sorted(lines - known))
+
+
+def _in_one_line(entry: str) -> str:
+    r"""Escape line breaks, which names may have.
+
+    >>> _in_one_line('a\nb.jpg: broken')
+    'a\\nb.jpg: broken'
+    """
+    return entry.replace('\n', '\\n').replace('\r', '\\r')
 
 
 def _num_images(loader: Any) -> int:

@@ -117,9 +117,10 @@ def test_nothing_skipped_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_any_file_name(tmp_path: Path) -> None:
     # Linux names are bytes; Python shows bad UTF-8 as lone surrogates.
-    train(str(tmp_path), [batch(['\udcff.jpg: x'])] * 4)
+    # A line break is escaped: one file, one line.
+    train(str(tmp_path), [batch(['\udcff.jpg: x', 'a\nb.jpg: x'])] * 4)
     file = tmp_path / 'skipped_images.txt'
-    assert file.read_bytes() == b'\xff.jpg: x\n'
+    assert file.read_bytes() == b'a\\nb.jpg: x\n\xff.jpg: x\n'
 
 
 def skip_on_rank(rank: int, work_dir: str) -> list[str]:
@@ -188,8 +189,9 @@ def test_a_share_of_one_lets_everything_pass(tmp_path: Path) -> None:
     hook = SkippedImagesHook(max_share=1)
     runner = fake_runner(str(tmp_path), hook, Loader(1, range(2)))
     hook.after_train_iter(runner, 0, batch(['a: x', 'b: x']))
-    with pytest.raises(ValueError, match='max_share=5; give a share'):
-        SkippedImagesHook(max_share=5)
+    for share, shown in ((5, '5'), ('10%', "'10%'"), (None, 'None')):
+        with pytest.raises(ValueError, match=f'max_share={shown}; give a sh'):
+            SkippedImagesHook(max_share=share)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
