@@ -67,45 +67,58 @@ def check_samples(runner: Runner, *names: str) -> None:
                 pass  # others see to that
 
 
-def check_ranks(runner: Runner) -> None:
-    """Check that all ranks are about to do the same.
+def check_same_start(cfg: Config) -> None:
+    """Check that all ranks begin with the same code and config.
 
     A difference would end in a hang, or in a training that is wrong.
 
     Raises:
         UsageError: On every rank, with the first difference.
     """
-    here = _describe_rank(runner)
+    package = Path(__file__).resolve().parents[1]
+    code = hashlib.sha256()
+    for path in sorted(package.rglob('*.py')):
+        code.update(path.read_bytes())
+    _compare_ranks(
+        {
+            'the version of swav_plugin': __version__,
+            'the code of swav_plugin': code.hexdigest()[:12],
+            'the version of torch': torch.__version__,
+            'the config': Config(cfg._cfg_dict).pretty_text,
+        }
+    )
+
+
+def check_ranks(runner: Runner) -> None:
+    """Check that all ranks have as many images and the same seed.
+
+    Raises:
+        UsageError: On every rank, with the first difference.
+    """
+    dataset = runner.train_dataloader.dataset
+    _compare_ranks(
+        {
+            'the seed': runner.seed,
+            'the number of training images': len(dataset),
+        }
+    )
+
+
+def _compare_ranks(here: dict[str, Any]) -> None:
+    """Raise a UsageError with the first value that is not rank 0's."""
     ranks = all_gather_object(here)
     for rank, there in enumerate(ranks):
-        for name, value in ranks[0].items():
-            if there[name] == value:
+        for name, one in ranks[0].items():
+            other = there[name]
+            if one == other:
                 continue
-            one, other = value, there[name]
-            if name == 'config':
+            if name == 'the config':
                 key, one, other = first_difference(one, other)
                 name = f'the config, {key}'
             raise UsageError(
                 f'rank 0 and rank {rank} differ in {name}: {one} and {other}; '
                 'start all ranks with the same files and arguments'
             )
-
-
-def _describe_rank(runner: Runner) -> dict[str, Any]:
-    """Return what has to be equal on all ranks."""
-    package = Path(__file__).resolve().parents[1]
-    code = hashlib.sha256()
-    for path in sorted(package.rglob('*.py')):
-        code.update(path.read_bytes())
-    dataset = runner.train_dataloader.dataset
-    return {
-        'the version of swav_plugin': __version__,
-        'the code of swav_plugin': code.hexdigest()[:12],
-        'the version of torch': torch.__version__,
-        'config': Config(runner.cfg._cfg_dict).pretty_text,
-        'the seed': runner.seed,
-        'the number of training images': len(dataset),
-    }
 
 
 def check_weights(runner: Runner) -> None:

@@ -6,10 +6,12 @@ Configs are read in `config`, what was built from them is checked in `checks`.
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from mmengine.config import Config
 
@@ -32,6 +34,11 @@ __all__ = [
     'run_command',
     'set_common',
 ]
+
+# What gloo and NCCL say when another process is gone.
+_LOST = re.compile(
+    'Connection (closed|reset) by peer|remote process exited|Broken pipe'
+)
 
 __getattr__ = moved_names(__name__)
 
@@ -133,9 +140,23 @@ def run_command(
         print(interrupted, file=sys.stderr)
         sys.exit(130)
     except (UsageError, CheckpointError) as error:
-        _tell_torchrun(str(error))
-        print(f'{Path(sys.argv[0]).name}: error: {error}', file=sys.stderr)
-        sys.exit(2)
+        _end(str(error), 2)
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        reason = ' '.join(str(error).split())
+        _end(
+            'the connection to another process is lost, which has probably '
+            f'ended: what that one said is why ({reason})',
+            1,
+        )
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """End with a line, which torchrun's summary repeats."""
+    _tell_torchrun(message)
+    print(f'{Path(sys.argv[0]).name}: error: {message}', file=sys.stderr)
+    sys.exit(code)
 
 
 def _tell_torchrun(message: str) -> None:

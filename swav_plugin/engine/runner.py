@@ -15,6 +15,7 @@ from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.models.feature_pooling import UnfitOutput
 
+from .checks import check_same_start
 from .errors import UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
 from .resume import (
@@ -44,6 +45,12 @@ class CommandRunner(Runner):
     what differs is listed. Losses and weights that are not finite stop the
     training.
     """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Connect the processes, and check that all are of one training."""
+        super().setup_env(env_cfg)
+        if get_world_size() > 1:
+            check_same_start(self.cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; its screen leaves out what only files need."""

@@ -10,12 +10,14 @@ from mmengine.runner import Runner
 from torch import nn
 
 from swav_plugin.checkpoints import Checkpoint
+from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.engine import PretrainedHook
 from swav_plugin.engine.checks import (
     check_labels,
     check_load_from,
     check_ranks,
     check_resume,
+    check_same_start,
 )
 from swav_plugin.engine.errors import UsageError
 
@@ -111,21 +113,21 @@ def test_only_trainings_are_resumed(tmp_path: Path) -> None:
         optim_wrapper=None,
     )
     check_resume(runner)  # there is nothing yet
+    some = {'conv1.weight': torch.zeros(1)}
     for weights in (
-        {'conv1.weight': torch.zeros(1)},
-        dict(state_dict={}, meta=dict(epoch=1)),
-        dict(optimizer={}, meta=None),
-        dict(state_dict={}, optimizer={}, meta=dict(epoch=1, iter=5)),
+        some,
+        dict(state_dict=some, meta=dict(epoch=1)),
+        dict(state_dict=some, optimizer={}, meta=dict(epoch=1, iter=5)),
     ):
         torch.save(weights, path)
         with pytest.raises(
-            UsageError, match='weights, but not the state of a tr'
+            CheckpointError, match='weights, but not the state of a tr'
         ):
             check_resume(runner)
     checkpoint = dict(
         meta=dict(epoch=1, iter=5),
         optimizer={},
-        state_dict={},
+        state_dict=some,
         message_hub={},
     )
     hook.origin = dict(name='random', sha256='')
@@ -161,15 +163,15 @@ def test_labels_without_a_class(tmp_path: Path) -> None:
 
 def describe_difference(rank: int, name: str) -> str:
     """Check ranks of which the last one differs; return the message."""
-    texts = [f'seed = 1\nlr = {rank}' if name == 'config' else 'lr = 0']
+    lr = rank if name == 'config' else 0
     runner = SimpleNamespace(
         train_dataloader=SimpleNamespace(dataset=[0] * (5 - rank // 2)),
-        cfg=SimpleNamespace(pretty_text=texts[0]),
-        seed=3,
+        seed=rank if name == 'seed' else 3,
     )
     if name != 'images':
         runner.train_dataloader.dataset = [0]
     try:
+        check_same_start(Config(dict(optimizer=dict(type='SGD', lr=lr))))
         check_ranks(runner)
     except UsageError as error:
         return str(error)
@@ -180,17 +182,15 @@ def describe_difference(rank: int, name: str) -> str:
     'name, message',
     [
         ('nothing', ''),
-        (
-            'images',
-            'rank 0 and rank 2 differ in the number of training images: 5 and '
-            '4; start all ranks with the same files and arguments',
-        ),
-        (
-            'config',
-            'rank 0 and rank 1 differ in config: lr = 0 and lr = 1; start all '
-            'ranks with the same files and arguments',
-        ),
+        ('images', 'rank 2 differ in the number of training images: 5 and 4'),
+        ('seed', 'rank 1 differ in the seed: 0 and 1'),
+        ('config', 'rank 1 differ in the config, optimizer.lr: 0 and 1'),
     ],
 )
 def test_ranks_that_differ(name: str, message: str) -> None:
+    if message:
+        message = (
+            f'rank 0 and {message}; start all ranks with the same files and '
+            'arguments'
+        )
     assert run_on_ranks(describe_difference, 3, name) == [message] * 3
