@@ -28,7 +28,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from statistics import median
 from typing import Any, NamedTuple
 
 import cv2
@@ -352,7 +351,7 @@ def compare_steps(
 
 
 def _tera(per_s: float | None) -> float | None:
-    return None if per_s is None else round(per_s / 1e12, 2)
+    return None if per_s is None else float(f'{per_s / 1e12:.4g}')
 
 
 def _take_turns(
@@ -498,6 +497,8 @@ def measure_peak(args: argparse.Namespace, dtype: torch.dtype) -> float:
     In float32 on CUDA with TF32, as convolutions have it by default.
     """
     side, num_products = (8192, 20) if args.device == 'cuda' else (2048, 1)
+    if args.device == 'cpu' and dtype != torch.float32:
+        side = 256  # a processor without such products takes minutes
     torch.backends.cuda.matmul.allow_tf32 = True
     a, b = (
         torch.randn(side, side, device=args.device).to(dtype) for _ in range(2)

@@ -1,0 +1,292 @@
+"""benchmarks/gpu/run.sh measures every part, and goes on where it stopped."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / 'benchmarks'
+PARTS = 'tests step loader eval profile imagenette cifar10'.split()
+
+# run.py as run.sh starts it, but killed by its own record: the part `step`
+# after its second row, and everything after the first kNN of a training.
+KILLED = """
+import os, runpy, signal, sys
+import records
+
+save = records.Record.save
+
+def save_and_die(self, **changes):
+    save(self, **changes)
+    if len(self.content.get('steps', ())) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    runs = self.content.get('runs', {}).values()
+    if any(len(run.get('knn', ())) == 1 for run in runs):
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+records.Record.save = save_and_die
+sys.argv[0] = sys.argv.pop(1)
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def start(*args: object, **options: Any) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=500,
+        **options,
+    )
+
+
+def read(out: Path, part: str) -> dict[str, Any]:
+    (path,) = out.glob(f'{part}_*.json')
+    return json.loads(path.read_text())
+
+
+class Calls(NamedTuple):
+    """A call that is killed, and one that goes on."""
+
+    killed: dict[str, dict]
+    killed_code: int
+    output: str
+    code: int
+    records: dict[str, dict]
+
+
+@pytest.fixture(scope='module')
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
+    out = tmp_path_factory.mktemp('gpu')
+    arguments = ['--out', out, '--minutes', 8, '--dry']
+    paths = [ROOT, FOLDER, FOLDER / 'gpu', os.environ.get('PYTHONPATH', '')]
+    killed = start(
+        sys.executable,
+        '-c',
+        KILLED,
+        FOLDER / 'gpu/run.py',
+        'step',
+        'imagenette',
+        *arguments,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths))),
+    )
+    before = {part: read(out, part) for part in ('step', 'imagenette')}
+    again = start(
+        'bash',
+        FOLDER / 'gpu/run.sh',
+        *PARTS,
+        *arguments,
+        env=dict(os.environ, PYTHON=sys.executable),
+    )
+    print(killed.stdout, again.stdout)
+    return Calls(
+        before,
+        killed.returncode,
+        again.stdout,
+        again.returncode,
+        {part: read(out, part) for part in PARTS},
+    )
+
+
+def test_all_parts_are_measured_and_in_the_table(calls: Calls) -> None:
+    assert calls.code == 0, calls.output
+    table = calls.output.rpartition('\npart ')[2].splitlines()
+    assert {line.split()[0] for line in table[1:-1]} == set(PARTS)
+    assert not any('not measured' in line for line in table)
+    for record in calls.records.values():
+        assert record['finished'] and not record['missing']
+        assert record['hardware']['commit'] and record['options']['is_dry']
+
+
+def test_a_killed_step_goes_on(calls: Calls) -> None:
+    before, after = calls.killed['step'], calls.records['step']
+    assert not before['finished']
+    assert [row['name'] for row in before['steps']] == [
+        'mmpretrain float32',
+        'swav_plugin float32',
+    ]
+    names = [row['name'] for row in after['steps']]
+    assert names[2:] == ['swav_plugin float32, LARS of mmpretrain']
+    for old, new in zip(before['steps'], after['steps']):
+        assert len(old['rounds_ms']) == 1
+        assert new['rounds_ms'][:1] == old['rounds_ms']
+    assert {len(row['rounds_ms']) for row in after['steps']} == {2}
+    # A CPU has no kernels to wait for.
+    assert {row['host_syncs'] for row in after['steps']} == {None}
+
+
+def test_a_killed_training_goes_on(calls: Calls) -> None:
+    assert calls.killed_code == -signal.SIGKILL
+    (before,) = calls.killed['imagenette']['runs'].values()
+    (after,) = calls.records['imagenette']['runs'].values()
+    assert before['max_epochs'] == after['max_epochs'] == 2
+    assert before['warm_up'] == after['warm_up']
+    assert [row['epoch'] for row in before['knn']] == [1]
+    assert [row['epoch'] for row in after['knn']] == [1, 2]
+    assert after['knn'][0] == before['knn'][0]
+    assert {row['epoch'] for row in after['loss']} == {1, 2}
+    assert after['loss'][: len(before['loss'])] == before['loss']
+
+
+def test_records_are_those_that_report_reads(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = load('report', monkeypatch)
+    monkeypatch.setattr(report, 'FOLDER', tmp_path)
+    (tmp_path / 'results').mkdir()
+    for part in ('step', 'loader', 'eval'):
+        path = tmp_path / f'results/{part}_cpu_2000-01-01.json'
+        path.write_text(json.dumps(calls.records[part]))
+    text = report.steps_table()
+    for row in calls.records['step']['steps']:
+        assert f'| {row["name"]} |' in text
+    assert '| training, cutting views | 1 |' in text
+    assert 'kNN, 200 queries, 3,000 features' in report.eval_table()
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.syspath_prepend(FOLDER / 'gpu')
+    return importlib.import_module(name)
+
+
+def test_time_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load('run', monkeypatch)
+
+    def shares(minutes: float, *parts: str) -> list[int | None]:
+        """What each part would get if those before took what they need."""
+        monkeypatch.setattr(
+            sys,
+            'argv',
+            ['run', *parts, '--out', str(tmp_path), '--minutes', '9'],
+        )
+        hardware = dict(gpu='G', cpu='', torch='', commit='', cores=1)
+        plan = run.Plan(
+            run.parse_args(), hardware, time.monotonic() + 60 * minutes
+        )
+        result = []
+        for i, name in enumerate(parts):
+            share_s = plan._share_s(i)
+            result.append(share_s and round(share_s))
+            if share_s is not None:
+                grows = run.PARTS[name].grows
+                plan.end -= share_s if grows else run.PARTS[name].needs_s
+        return result
+
+    # 3 s are for the table.
+    assert shares(10, 'tests', 'imagenette') == [417, 507]
+    assert shares(10, 'imagenette', 'tests') == [507, 90]
+    assert shares(10, 'imagenette', 'cifar10') == [268, 328]
+    # The first get theirs; what no longer fits is left out.
+    assert shares(3, 'tests', 'step', 'profile') == [90, None, None]
+    assert shares(4, 'tests', 'step', 'profile') == [90, None, 147]
+
+
+def test_records_of_other_code_are_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = load('records', monkeypatch)
+    hardware = dict(gpu=None, cpu='c', torch='2', commit='a')
+    options = dict(is_dry=False, sizes=(224, 96))
+    first = records.open_record('step', tmp_path, hardware, options)
+    first.save(steps=[1])
+    again = records.open_record('step', tmp_path, dict(hardware), options)
+    assert again.path == first.path and again.content['steps'] == [1]
+    for other in (
+        records.open_record(
+            'step', tmp_path, dict(hardware, commit='b'), options
+        ),
+        records.open_record(
+            'step', tmp_path, hardware, dict(options, sizes=(32, 16))
+        ),
+    ):
+        assert other.path != first.path and 'steps' not in other.content
+
+
+def test_gaps_and_kernels_of_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = load('kernels', monkeypatch)
+
+    def event(
+        name: str, begin: float, dur: float, cat: str = 'kernel'
+    ) -> dict:
+        return dict(name=name, ts=begin, dur=dur, cat=cat, ph='X')
+
+    result = kernels.summarize(
+        [
+            event('a', 0, 400),
+            event('b', 300, 200),  # in another stream
+            event('a', 700, 100),
+            event('copy', 900, 100, 'gpu_memcpy'),
+            event('aten::mm', 0, 5000, 'cpu_op'),
+            dict(name='no event of a kernel', ph='M'),
+        ],
+        num_steps=2,
+    )
+    # 500 to 700 and 800 to 900, of 1000 microseconds.
+    assert result['idle_share'] == 0.3
+    assert result['longest_gaps_ms'] == [0.2, 0.1]
+    assert result['largest'][0] == dict(
+        name='a', ms=0.25, calls=1, share=0.625
+    )
+
+
+def test_waits_for_the_gpu_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = load('bench_step', monkeypatch)
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, 'synchronize', lambda: None)
+    monkeypatch.setattr(torch.cuda, 'set_sync_debug_mode', modes.append)
+
+    def step() -> None:
+        for _ in range(3):
+            warnings.warn('called a synchronizing CUDA operation')
+        warnings.warn('something else')
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        num, lines = bench.count_syncs(step, 'cuda')
+    assert num == 3 and list(lines.values()) == [3]
+    assert modes == ['warn', 'default']
+    assert bench.count_syncs(step, 'cpu') == (None, {})
+
+
+def test_outcomes_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = load('gpu_tests', monkeypatch)
+    output = [
+        '[gw1] [ 50%] PASSED tests/t.py::test_a[x y] \n',
+        '[gw0] [ 66%] FAILED tests/t.py::test_b\n',
+        'tests/t.py::test_c SKIPPED (needs a CUDA device)     [100%]\n',
+        'tests/t.py::test_d \n',
+        'FAILED tests/t.py::test_b - assert 1 == 2\n',
+        '=========== 1 failed, 1 passed, 1 skipped in 2.00s ===========\n',
+    ]
+    assert list(tests.read_outcomes(output)) == [
+        ('tests/t.py::test_a[x y]', 'passed'),
+        ('tests/t.py::test_b', 'failed'),
+        ('tests/t.py::test_c', 'skipped'),
+    ]
+
+
+def test_code_is_named_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = load('common', monkeypatch)
+    monkeypatch.setenv('SWAV_COMMIT', 'abc1234')
+    assert common.find_commit() == 'abc1234'
+    monkeypatch.delenv('SWAV_COMMIT')
+    monkeypatch.setenv('PATH', '')
+    assert common.find_commit().startswith('files-')
