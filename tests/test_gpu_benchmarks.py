@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -168,33 +167,31 @@ def test_time_is_shared(
 ) -> None:
     run = load('run', monkeypatch)
 
-    def shares(minutes: float, *parts: str) -> list[int | None]:
-        """What each part would get if those before took what they need."""
-        monkeypatch.setattr(
-            sys,
-            'argv',
-            ['run', *parts, '--out', str(tmp_path), '--minutes', '9'],
-        )
-        hardware = dict(gpu='G', cpu='', torch='', commit='', cores=1)
-        plan = run.Plan(
-            run.parse_args(), hardware, time.monotonic() + 60 * minutes
-        )
+    monkeypatch.setattr(run.time, 'monotonic', lambda: 0.0)
+    hardware = dict(gpu='G', cpu='', torch='', commit='', cores=1)
+
+    def shares(seconds: float, *parts: str) -> list[float | None]:
+        """What each part gets if those before take what they need."""
+        argv = ['run.sh', *parts, '--out', str(tmp_path), '--minutes', '9']
+        monkeypatch.setattr(sys, 'argv', argv)
+        plan = run.Plan(run.parse_args(), hardware, seconds + run._LAST_S)
         result = []
         for i, name in enumerate(parts):
-            share_s = plan._share_s(i)
-            result.append(share_s and round(share_s))
-            if share_s is not None:
-                grows = run.PARTS[name].grows
-                plan.end -= share_s if grows else run.PARTS[name].needs_s
+            result.append(plan._share_s(i))
+            if result[-1] is not None:
+                part = run.PARTS[name]
+                plan.end -= result[-1] if part.grows else part.needs_s
         return result
 
-    # 3 s are for the table.
-    assert shares(10, 'tests', 'imagenette') == [417, 507]
-    assert shares(10, 'imagenette', 'tests') == [507, 90]
-    assert shares(10, 'imagenette', 'cifar10') == [268, 328]
+    # What grows takes the rest, and leaves to later parts what they need.
+    assert shares(600, 'tests', 'imagenette') == [420, 510]
+    assert shares(600, 'imagenette', 'tests') == [510, 90]
+    assert shares(600, 'imagenette', 'cifar10') == [270, 330]
     # The first get theirs; what no longer fits is left out.
-    assert shares(3, 'tests', 'step', 'profile') == [90, None, None]
-    assert shares(4, 'tests', 'step', 'profile') == [90, None, 147]
+    assert shares(180, 'tests', 'step', 'profile') == [90, None, 90]
+    assert shares(160, 'tests', 'step', 'profile') == [90, None, None]
+    # Nearly what it needs is enough.
+    assert shares(85, 'tests') == [85]
 
 
 def test_records_of_other_code_are_not_continued(

@@ -23,11 +23,14 @@ from bench_step import PACKAGES, one_line
 from common import hardware
 from records import Call, Record, open_record, print_table
 
+from swav_plugin.datasets.transforms import MultiCrop
 from swav_plugin.engine.processes import end_children_with_us
 
 # For the table, and for a part to end by itself before it is ended.
 _LAST_S, _MARGIN_S, _DRY_MARGIN_S = 3, 5, 1
 _DRY_S = 5
+# What parts take is an estimate: one also begins with this share of it left.
+_FITS = 0.9
 
 
 class Part(NamedTuple):
@@ -41,6 +44,7 @@ class Part(NamedTuple):
         lines: What the table says of a record: what, and the numbers.
         folder: Below --data, if it cannot run without.
         grows: Takes all the time there is.
+        cuts_views: Our loader cuts views, with compiled loops.
     """
 
     what: str
@@ -50,6 +54,7 @@ class Part(NamedTuple):
     lines: Callable[[dict[str, Any]], list[tuple[str, str]]]
     folder: str | None = None
     grows: bool = False
+    cuts_views: bool = False
 
 
 PARTS = dict(
@@ -73,6 +78,7 @@ PARTS = dict(
         measure.loader_options,
         measure.measure_loader,
         measure.loader_lines,
+        cuts_views=True,
     ),
     eval=Part(
         'kNN at the size of ImageNet, and 1,520 SVMs',
@@ -87,6 +93,7 @@ PARTS = dict(
         measure.step_options,
         measure.measure_profile,
         measure.profile_lines,
+        cuts_views=True,
     ),
     imagenette=Part(
         'train ResNet-18 on Imagenette, with kNN',
@@ -96,6 +103,7 @@ PARTS = dict(
         trainings.lines,
         folder='imagenette160',
         grows=True,
+        cuts_views=True,
     ),
     cifar10=Part(
         'train ResNet-18 on CIFAR-10 with two recipes, with kNN',
@@ -105,6 +113,7 @@ PARTS = dict(
         trainings.lines,
         folder='cifar10/cifar-10-batches-py',
         grows=True,
+        cuts_views=True,
     ),
 )
 
@@ -186,6 +195,10 @@ class Plan:
 
     def run(self) -> None:
         """Run the parts that fit, in the order given."""
+        context = multiprocessing.get_context('fork')
+        # Takes half a minute of a CPU: beside the first parts.
+        compiling = context.Process(target=_compile_loops, daemon=True)
+        compiling.start()
         for number, name in enumerate(self.args.parts):
             part = PARTS[name]
             if self.records[name].content['finished']:
@@ -195,6 +208,8 @@ class Plan:
                 if self.call.find(part.folder) is None:
                     self.reasons[name] = f'there is no {part.folder} in --data'
                     continue
+            if part.cuts_views:
+                compiling.join(max(0, self._left_s()))
             share_s = self._share_s(number)
             if share_s is None:
                 self.reasons[name] = (
@@ -217,17 +232,18 @@ class Plan:
         """
         now, *later = self.args.parts[number:]
         needs_s = self.needs_s(now)
-        if needs_s > self._left_s():
+        left_s = self._left_s()
+        if _FITS * needs_s > left_s:
             return None
         waiting = [
             name
             for name in later
             if not self.records[name].content['finished']
         ]
-        spare_s = self._left_s() - needs_s - sum(map(self.needs_s, waiting))
+        spare_s = left_s - needs_s - sum(map(self.needs_s, waiting))
         if PARTS[now].grows:
             spare_s /= 1 + sum(PARTS[name].grows for name in waiting)
-        return needs_s + max(0, spare_s)
+        return min(left_s, needs_s + max(0, spare_s))
 
     def _run_part(self, name: str, end: float) -> None:
         """Run a part in a process of its own, and end it in time."""
@@ -275,6 +291,12 @@ class Plan:
                 what = 'stopped' if record.path.exists() else 'not run'
                 rows.append((name, what, self.reasons[name]))
         return rows
+
+
+def _compile_loops() -> None:
+    """Compile what cuts views, as the first use after an installation does."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    MultiCrop(num_views=[1], sizes=[8], crop_ratio_ranges=[(0.5, 1.0)])
 
 
 def _work(part: Part, record: Record, call: Call) -> None:

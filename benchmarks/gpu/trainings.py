@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import mmpretrain.datasets
@@ -31,7 +31,8 @@ from swav_plugin.commands import train
 
 CONFIGS = ROOT / 'configs/selfsup/swav'
 _LOADERS = ('train_dataloader', 'val_dataloader', 'val_cfg.bank_dataloader')
-_WARM_UP_EPOCHS = 3
+# Epochs, and after how many of them kNN is measured.
+_WARM_UP = 4, 2
 # Of the time that is left; the rest is for what varies.
 _USED = 0.93
 
@@ -79,13 +80,16 @@ CIFAR10 = {
 
 def options(recipes: dict[str, Recipe], call: Call) -> dict[str, Any]:
     """Return what decides the numbers of trainings."""
-    folder = next(iter(recipes.values())).folder
-    data = None if call.is_dry else call.find(folder)
+    first = next(iter(recipes.values()))
+    data = None if call.is_dry else call.find(first.folder)
     # The validation set may be a part of the published one.
-    num_files = sum(1 for path in data.rglob('*.*')) if data else 0
+    num_images = {
+        split: len(list((data / split).glob('*/*')))
+        for split in (first.splits if data and first.splits else ())
+    }
     return dict(
         configs=[recipe.config for recipe in recipes.values()],
-        num_files=num_files,
+        num_images=num_images,
     )
 
 
@@ -155,25 +159,29 @@ class _Training:
         folder = self.work_dir.with_name(f'{self.work_dir.name}-warm-up')
         shutil.rmtree(folder, ignore_errors=True)
         start = time.monotonic()
-        seen: dict[str, float] = {}
+        seen: dict[tuple[bool, int], float] = {}
 
         def note(lines: list[dict]) -> None:
             for line in lines:
-                key = f'{"loss" in line} {line["step"]}'
+                key = 'loss' in line, line['step']
                 seen.setdefault(key, time.monotonic() - start)
 
-        num = 1 if self.call.is_dry else _WARM_UP_EPOCHS
-        if not self._train(folder, num, num, end, note):
+        num, every = (1, 1) if self.call.is_dry else _WARM_UP
+        if not self._train(folder, num, every, end, note):
             return 'no time left in the warm-up'
         shutil.rmtree(folder)
-        # The lines of epochs, then that of the kNN.
-        times = sorted(seen.values())
-        epochs = [b - a for a, b in zip(times[:-2], times[1:-1])]
-        epoch_s = median(epochs) if epochs else times[0]
+        (_, start_s), *others = seen.items()
+        took: dict[bool, list[float]] = {True: [], False: []}
+        before_s = start_s
+        for (is_epoch, _), at_s in others:
+            took[is_epoch].append(at_s - before_s)
+            before_s = at_s
+        # The first epoch chooses kernels, the first kNN starts workers.
+        epoch_s = max(0.01, mean(took[True] or [start_s]))
         self.run['warm_up'] = dict(
-            start_s=round(max(0, times[0] - epoch_s), 2),
-            epoch_s=round(epoch_s, 2),
-            knn_s=round(times[-1] - times[-2], 2),
+            start_s=round(max(0, start_s - epoch_s), 2),
+            epoch_s=round(epoch_s, 3),
+            knn_s=round(took[False][-1], 2),
         )
         self.record.save()
         return None
