@@ -1,18 +1,19 @@
 """The part that runs the tests marked `gpu`, several at a time."""
 
+import os
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from typing import Any
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TextIO
 
+import pytest
 from common import ROOT
-from records import Call, Record
-
-from swav_plugin.engine.processes import end_with_parent
+from records import Call, Record, print_to
 
 _OUTCOMES = 'PASSED|FAILED|SKIPPED|ERROR|XFAIL|XPASS'
 # With pytest-xdist the outcome comes first, without it last.
@@ -52,52 +53,55 @@ def read_outcomes(output: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield its_test or test, (first or outcome).lower()
 
 
+def _run_pytest(argv: list[str], log: Path) -> None:
+    """Run pytest as from the command line; all output goes to a file."""
+    print_to(log)
+    os.chdir(ROOT)
+    sys.exit(pytest.main(argv))
+
+
+def _follow(file: TextIO, process: BaseProcess) -> Iterator[str]:
+    """Yield the lines of a file while a process writes them."""
+    part = ''
+    while True:
+        is_over = not process.is_alive()
+        while text := file.readline():
+            part += text
+            if part.endswith('\n'):
+                yield part
+                part = ''
+        if is_over:
+            return
+        process.join(0.1)
+
+
 def measure(record: Record, call: Call) -> None:
     """Run the tests that have not passed yet; keep each outcome at once."""
     outcomes = record.content.setdefault('outcomes', {})
-    record.content.setdefault('seconds', 0)
-    command = [sys.executable, '-m', 'pytest', '-v', '-m', 'gpu', '-rfE']
-    command += ['-p', 'no:cacheprovider', '--tb=short', '--color=no']
+    before_s = record.content.setdefault('seconds', 0)
+    argv = ['-v', '-m', 'gpu', '-rfE', '--tb=short', '--color=no']
+    argv += ['-p', 'no:cacheprovider']
     if find_spec('xdist') and not call.is_dry:
-        command += ['-n', str(min(8, call.hardware['cores']))]
-    command += record.content['options']['files']
+        argv += ['-n', str(min(8, call.hardware['cores']))]
+    argv += record.content['options']['files']
     for name, outcome in outcomes.items():
         if outcome not in _BAD:
-            command.append(f'--deselect={name}')
-    record.content['command'] = ' '.join(command[1:])
-    start, before_s = time.monotonic(), record.content['seconds']
+            argv.append(f'--deselect={name}')
+    record.content['command'] = f'python -m pytest {" ".join(argv)}'
+    start = time.monotonic()
     log = record.path.with_suffix('.log')
-    with (
-        open(log, 'a', encoding='utf-8') as file,
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors='backslashreplace',
-            preexec_fn=end_with_parent,
-        ) as process,
-    ):
-        assert process.stdout is not None
-
-        def copied() -> Iterator[str]:
-            for line in process.stdout:
-                file.write(line)
-                file.flush()
-                yield line
-
-        for name, outcome in read_outcomes(copied()):
+    log.touch()
+    with open(log, encoding='utf-8', errors='replace') as file:
+        file.seek(0, os.SEEK_END)
+        process = call.start_process(_run_pytest, argv, log)
+        for name, outcome in read_outcomes(_follow(file, process)):
             outcomes[name] = outcome
             seconds = before_s + time.monotonic() - start
             record.save(seconds=round(seconds, 1))
     # 5: nothing was left to run.
-    if process.returncode not in (0, 1) and not (
-        process.returncode == 5 and outcomes
-    ):
-        raise RuntimeError(
-            f'pytest ended with {process.returncode}; see {log.name}'
-        )
+    code = process.exitcode
+    if code not in (0, 1) and not (code == 5 and outcomes):
+        raise RuntimeError(f'pytest ended with {code}; see {log.name}')
     bad = [name for name, outcome in outcomes.items() if outcome in _BAD]
     record.save(
         missing={name: f'{outcomes[name]}; see {log.name}' for name in bad},

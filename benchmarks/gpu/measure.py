@@ -169,7 +169,7 @@ def measure_eval(record: Record, call: Call) -> None:
         if call.left_s() < needs_s:
             missing[name] = f'needs about {needs_s} s'
             continue
-        with TemporaryDirectory(dir=call.out) as folder:
+        with TemporaryDirectory() as folder:
             results[name] = bench_eval.PARTS[name](args, Path(folder))
         record.save()
     record.save(missing=missing, finished=not missing)

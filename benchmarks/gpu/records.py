@@ -2,15 +2,20 @@
 
 import datetime
 import json
+import multiprocessing
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from common import device_name
 
 from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.engine.processes import end_with_parent
 
 # Numbers of a call belong to those of an earlier one if these are equal.
 _SAME_HARDWARE = ('gpu', 'cpu', 'torch', 'commit')
@@ -26,6 +31,7 @@ class Call:
         is_dry: Measure tiny sizes, to see that everything runs.
         hardware: As `common.hardware` gives it.
         end: When the part should be done, on the monotonic clock.
+        start_method: Of processes: 'fork' or 'spawn'.
     """
 
     data: Path | None
@@ -33,16 +39,45 @@ class Call:
     is_dry: bool
     hardware: dict[str, Any]
     end: float
+    start_method: str = 'fork'
 
     def left_s(self) -> float:
         """Return the seconds until the part should be done."""
         return self.end - time.monotonic()
+
+    def start_process(
+        self, target: Callable[..., None], *args: Any
+    ) -> BaseProcess:
+        """Start a process that ends with this one."""
+        context: Any = multiprocessing.get_context(self.start_method)
+        process = context.Process(
+            target=_run_to_our_end, args=(target, os.getpid(), *args)
+        )
+        process.start()
+        return process
 
     def find(self, folder: str) -> Path | None:
         """Return a folder of the data, or None if it is not there."""
         if self.data is None or not (self.data / folder).is_dir():
             return None
         return (self.data / folder).resolve()
+
+
+def _run_to_our_end(
+    target: Callable[..., None], parent: int, *args: Any
+) -> None:
+    """Run in a new process, if the one that started it still lives."""
+    end_with_parent()
+    if os.getppid() == parent:
+        target(*args)
+
+
+def print_to(log: Path) -> None:
+    """Append to a file what this process and its children print."""
+    sys.stdout.flush()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
 
 
 class Record:

@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -172,13 +174,20 @@ class Plan:
         args: The command line.
         hardware: As `common.hardware` gives it.
         end: When all has to be done, on the monotonic clock.
+        start_method: Of the processes: 'fork' or 'spawn'.
     """
 
     def __init__(
-        self, args: argparse.Namespace, hardware: dict[str, Any], end: float
+        self,
+        args: argparse.Namespace,
+        hardware: dict[str, Any],
+        end: float,
+        start_method: str = 'fork',
     ):
         self.args, self.end = args, end
-        self.call = Call(args.data, args.out, args.dry, hardware, end)
+        self.call = Call(
+            args.data, args.out, args.dry, hardware, end, start_method
+        )
         self.records = {name: self._open(name) for name in args.parts}
         self.reasons: dict[str, str] = {}
         self.is_failed = False
@@ -247,17 +256,13 @@ class Plan:
 
     def _run_part(self, name: str, end: float) -> None:
         """Run a part in a process of its own, and end it in time."""
-        call = Call(
-            self.call.data,
-            self.call.out,
-            self.call.is_dry,
-            self.call.hardware,
-            end - (_DRY_MARGIN_S if self.args.dry else _MARGIN_S),
+        margin_s = _DRY_MARGIN_S if self.args.dry else _MARGIN_S
+        process = self.call.start_process(
+            _work,
+            PARTS[name],
+            self.records[name],
+            replace(self.call, end=end - margin_s),
         )
-        process = multiprocessing.get_context('fork').Process(
-            target=_work, args=(PARTS[name], self.records[name], call)
-        )
-        process.start()
         try:
             process.join(max(0, end - time.monotonic()))
             if process.is_alive():
@@ -287,9 +292,12 @@ class Plan:
             ]
             if 'took_s' in content:
                 rows.append((name, 'time', f'{content["took_s"]:.0f} s'))
-            if name in self.reasons:
+            reason = self.reasons.get(name)
+            if not content['finished'] and not reason and not missing:
+                reason = 'the call was interrupted'
+            if reason:
                 what = 'stopped' if record.path.exists() else 'not run'
-                rows.append((name, what, self.reasons[name]))
+                rows.append((name, what, reason))
         return rows
 
 
@@ -302,6 +310,7 @@ def _compile_loops() -> None:
 def _work(part: Part, record: Record, call: Call) -> None:
     """Measure, in a process of its own; an error goes to the record."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_children_with_us()
     record.content.pop('failed', None)
     start, before_s = time.monotonic(), record.content.get('took_s', 0)
     try:
@@ -318,14 +327,28 @@ def _stop(*_: object) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
 
 
+def find_hardware(is_dry: bool) -> tuple[str, dict[str, Any]]:
+    """Return how to start processes that see the GPU, and the hardware.
+
+    A fork needs none of the seconds that imports take, but it cannot use the
+    GPU if a library has touched it before. So this process must not.
+    """
+    found: dict[str, Any] = dict(gpu=None)
+    for method in ('fork',) if is_dry else ('fork', 'spawn'):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            with suppress(RuntimeError):  # of a GPU that cannot be used
+                found = pool.apply(hardware, (PACKAGES,))
+        if found['gpu'] is not None:
+            break
+    return method, found
+
+
 def main() -> None:
     """Measure and print the table."""
     start = time.monotonic()
     args = parse_args()
     end_children_with_us()
-    # This process has to fork, so it must not touch the GPU itself.
-    with multiprocessing.get_context('fork').Pool(1) as pool:
-        found = pool.apply(hardware, (PACKAGES,))
+    start_method, found = find_hardware(args.dry)
     if found['gpu'] is None and not args.dry:
         sys.exit(
             'run.sh: error: there is no CUDA device; --dry runs all parts '
@@ -334,7 +357,7 @@ def main() -> None:
     if found['gpu'] is None:
         torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, _stop)
-    plan = Plan(args, found, start + 60 * args.minutes)
+    plan = Plan(args, found, start + 60 * args.minutes, start_method)
     try:
         plan.run()
     finally:

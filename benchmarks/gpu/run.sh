@@ -5,4 +5,6 @@
 set -euo pipefail
 benchmarks=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PYTHONPATH=$benchmarks/..:$benchmarks${PYTHONPATH:+:$PYTHONPATH}
+# Looking for a GPU must not touch it in a process that forks.
+export PYTORCH_NVML_BASED_CUDA_CHECK=1
 exec "${PYTHON:-python3}" "$benchmarks/gpu/run.py" "$@"

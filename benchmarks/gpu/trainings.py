@@ -7,8 +7,6 @@ last checkpoint.
 """
 
 import json
-import multiprocessing
-import os
 import shutil
 import sys
 import time
@@ -24,7 +22,7 @@ import numpy as np
 from common import ROOT
 from mmengine.config import Config
 from PIL import Image
-from records import Call, Record
+from records import Call, Record, print_to
 
 from swav_plugin.checkpoints.newest import list_saved
 from swav_plugin.commands import train
@@ -256,10 +254,9 @@ class _Training:
             f'train_cfg.val_interval={val_interval}',
             f'default_hooks.checkpoint.interval={val_interval}',
         ]
-        process = multiprocessing.get_context('fork').Process(
-            target=_run_training, args=(argv, self.log, self.call.is_dry)
+        process = self.call.start_process(
+            _run_training, argv, self.log, self.call.is_dry
         )
-        process.start()
         num_lines = 0
         while True:
             is_over = not process.is_alive()
@@ -353,10 +350,7 @@ def _dry_cifar(self: Any) -> list[dict]:
 
 def _run_training(argv: list[str], log: Path, is_dry: bool) -> None:
     """Train as tools/train.py does; all output goes to a file."""
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    print_to(log)
     if is_dry:
         mmpretrain.datasets.CIFAR10.load_data_list = _dry_cifar
     sys.argv = ['train.py', *argv]
