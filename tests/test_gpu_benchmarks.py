@@ -84,12 +84,12 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
             'bash',
             FOLDER / 'gpu/run.sh',
             *PARTS,
-            *('--out', out, '--minutes', '8', '--dry'),
+            *('--out', out, '--minutes', '30', '--dry'),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=500,
+        timeout=1800,
         env=dict(os.environ, PYTHON=str(python)),
     )
     print(result.stdout)

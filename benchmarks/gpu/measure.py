@@ -37,7 +37,7 @@ def step_args(call: Call) -> argparse.Namespace:
     if call.is_dry and call.hardware['gpu'] is not None:
         argv += [*_DRY_STEP, '--workers', '1']
     elif call.is_dry:  # half precision takes minutes on some processors
-        argv = [*_DRY_STEP, '--workers', '1', '--path', 'cpu', 'device']
+        argv = [*_DRY_STEP, '--workers', '1', '--path', 'device']
     args = bench_step.parse_args(argv)
     bench_step.prepare(args)
     return args
