@@ -3,7 +3,8 @@
     python benchmarks/bench_eval.py knn gather svm
 
 knn: 2,000 queries against a bank of ImageNet's size on disk (5.2 GB of free
-space), and how much of the time is inside matrix products. gather: features of
+space), on the GPU if there is one, and how much of the time is inside matrix
+products. gather: features of
 two ranks through Python lists, as mmselfsup's collect does, and through files
 as `FeatureEvalLoop` does. svm: the full VOC07 protocol of one feature, 1,520
 SVMs, against LIBLINEAR one after the other; of the latter only `--fits` are
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from common import hardware, write_json
+from common import device_name, hardware, write_json
 from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -57,14 +58,22 @@ def bench_knn(args: argparse.Namespace, folder: Path) -> dict:
         rows = part[: args.bank - start].roll(start // len(part), dims=1)
         writer.write(rows)
     write_meta(folder, args.bank, writer.close(), {})
-    bank, queries = open_rows(folder), features(1, args.queries, args.width)
-    with profile(activities=[ProfilerActivity.CPU]) as events:
+    bank = open_rows(folder)
+    queries = features(1, args.queries, args.width).to(args.device)
+    activities = [ProfilerActivity.CPU]
+    if args.device == 'cuda':
+        activities.append(ProfilerActivity.CUDA)
+        torch.cuda.reset_peak_memory_stats()
+    with profile(activities=activities) as events:
         start_s = time.perf_counter()
-        nearest_neighbors(bank, queries, 200)
+        cosines, _ = nearest_neighbors(bank, queries, 200)
+        cosines.cpu()  # waits for the GPU
         seconds = time.perf_counter() - start_s
     inside = (
         sum(
-            event.self_cpu_time_total
+            event.self_device_time_total
+            if args.device == 'cuda'
+            else event.self_cpu_time_total
             for event in events.key_averages()
             if event.key == 'aten::mm'
         )
@@ -77,13 +86,18 @@ def bench_knn(args: argparse.Namespace, folder: Path) -> dict:
         f'float16 on disk: {seconds:.1f} s, {inside / seconds:.1%} of it in '
         f'matrix products, peak memory {peak_gib:.1f} GiB'
     )
-    return dict(
+    result = dict(
         bank=args.bank,
         queries=args.queries,
         seconds=round(seconds, 2),
         share_in_products=round(inside / seconds, 3),
         peak_gib=round(peak_gib, 2),
     )
+    if args.device == 'cuda':
+        result['memory_gib'] = round(
+            torch.cuda.max_memory_allocated() / 2**30, 2
+        )
+    return result
 
 
 def bench_gather(args: argparse.Namespace, folder: Path) -> dict:
@@ -207,15 +221,17 @@ def _time_liblinear(train_x: Tensor, train_y: Tensor, num_fits: int) -> float:
     return seconds / num_fits
 
 
-def main() -> None:
-    """Print a line for each part and write them to results/."""
-    parts: dict[str, Callable] = dict(
-        knn=bench_knn, gather=bench_gather, svm=bench_svm
-    )
+PARTS: dict[str, Callable[[argparse.Namespace, Path], dict]] = dict(
+    knn=bench_knn, gather=bench_gather, svm=bench_svm
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('parts', nargs='+', choices=parts)
+    parser.add_argument('parts', nargs='+', choices=PARTS)
     parser.add_argument('--width', type=int, default=2048)
     parser.add_argument('--bank', type=int, default=1_281_167)
     parser.add_argument('--queries', type=int, default=2000)
@@ -225,15 +241,23 @@ def main() -> None:
     parser.add_argument('--svm-width', type=int, default=8192)
     parser.add_argument('--fits', type=int, default=20)
     parser.add_argument('--folder', help='for files, on a disk with space')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return args
+
+
+def main() -> None:
+    """Print a line for each part and write them to results/."""
+    args = parse_args()
     results = {}
+    where = hardware(['scikit-learn'])
     for part in args.parts:
         with TemporaryDirectory(dir=args.folder) as folder:
-            results[part] = parts[part](args, Path(folder))
+            results[part] = PARTS[part](args, Path(folder))
         sys.stdout.flush()
-    path = write_json(
-        'eval_cpu', dict(hardware=hardware(['scikit-learn']), results=results)
-    )
+        path = write_json(
+            f'eval_{device_name(where)}', dict(hardware=where, results=results)
+        )
     print(f'written to {path.name}')
 
 

@@ -1,12 +1,15 @@
 """Time steps in turns, and record where and with what they were timed."""
 
 import datetime
+import hashlib
 import json
 import multiprocessing
+import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -20,6 +23,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import swav_plugin  # noqa: F401  makes mmengine find our classes
+from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.engine.processes import count_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / 'results'
@@ -34,13 +39,24 @@ def interleave(
         Milliseconds of each round.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for round_number in range(warmup + rounds):
+    for number, elapsed in enumerate(timed_rounds(steps, warmup + rounds)):
+        if number >= warmup:
+            for name, ms in elapsed.items():
+                times[name].append(ms)
+    return times
+
+
+def timed_rounds(
+    steps: dict[str, Callable[[], object]], rounds: int
+) -> Iterator[dict[str, float]]:
+    """Do every step once a round; yield the milliseconds of each round."""
+    for _ in range(rounds):
+        elapsed = {}
         for name, step in steps.items():
             start = time.perf_counter()
             step()
-            if round_number >= warmup:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
+            elapsed[name] = 1e3 * (time.perf_counter() - start)
+        yield elapsed
 
 
 def interleave_processes(
@@ -123,24 +139,51 @@ def hardware(packages: Sequence[str] = ()) -> dict[str, object]:
             ),
             cpu,
         )
-    commit = subprocess.run(
-        ['git', 'rev-parse', '--short', 'HEAD'],
-        capture_output=True,
-        text=True,
-        cwd=RESULTS.parent,
-    ).stdout.strip()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return dict(
         cpu=cpu,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         gpu=gpu,
+        cores=count_cores(),
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         torch=torch.__version__,
         **{name: version(name) for name in packages},
         date=datetime.date.today().isoformat(),
-        commit=commit,
+        commit=find_commit(),
     )
+
+
+def find_commit() -> str:
+    """Name the code that runs, also where it is a copy without git.
+
+    Returns:
+        SWAV_COMMIT of the environment, or the commit of the checkout; after a
+        plus, or alone, a digest of the files if they are not those of a
+        commit.
+    """
+    if given := os.environ.get('SWAV_COMMIT'):
+        return given
+    described = ''
+    with suppress(OSError):  # git is not installed
+        described = subprocess.run(
+            ['git', 'describe', '--always', '--dirty=+', '--exclude=*'],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        ).stdout.strip()
+    if described and not described.endswith('+'):
+        return described
+    digest = hashlib.sha256()
+    for folder in ('benchmarks', 'configs', 'swav_plugin', 'tests', 'tools'):
+        for path in sorted(ROOT.joinpath(folder).rglob('*.py')):
+            digest.update(path.read_bytes())
+    return f'{described}files-{digest.hexdigest()[:10]}'
+
+
+def device_name(hardware: dict) -> str:
+    """Name the hardware in the name of a record: the GPU, or 'cpu'."""
+    return (hardware['gpu'] or 'cpu').replace(' ', '-')
 
 
 def version(*names: str) -> str:
@@ -210,8 +253,7 @@ def build_loader(
 
 
 def write_json(name: str, content: dict) -> Path:
-    """Save to results/<name>_<date>.json."""
-    RESULTS.mkdir(exist_ok=True)
+    """Save to results/<name>_<date>.json, whole or not at all."""
     path = RESULTS / f'{name}_{datetime.date.today().isoformat()}.json'
-    path.write_text(json.dumps(content, indent=2) + '\n')
+    write_atomic(path, json.dumps(content, indent=2) + '\n')
     return path

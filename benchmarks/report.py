@@ -185,10 +185,32 @@ def eval_table() -> str:
     return '\n'.join(lines)
 
 
+def steps_rows(steps: list[dict]) -> list[str]:
+    """Return the table of steps; host waits as far as they were counted."""
+    has_waits = any(row.get('host_syncs') is not None for row in steps)
+    return table(
+        'step | ms: | images/s: | of peak: | GiB: | ratio:'
+        + (' | host waits:' if has_waits else ''),
+        [
+            [
+                row['name'],
+                f'{row["median_ms"]:.1f}',
+                f'{row["images_per_s"]:.2f}',
+                f'{row["share_of_peak"]:.1%}',
+                row['memory_gib'] or '-',
+                with_range(row),
+                *([row['host_syncs']] if has_waits else []),
+            ]
+            for row in steps
+        ],
+    )
+
+
 def steps_table() -> str:
     """Return training steps and runs from files, for each machine."""
     lines = []
-    for name, content in newest('step').items():
+    # gpu/run.sh has the two tables in two files.
+    for name, content in (newest('step') | newest('loader')).items():
         options = content['options']
         views = ' + '.join(
             f'{num}x{size}'
@@ -199,26 +221,16 @@ def steps_table() -> str:
             f'{options["batch_size"]}. {where(name, content, "")}',
             '',
         ]
-        lines += table(
-            'step | ms: | images/s: | of peak: | GiB: | ratio:',
-            [
-                [
-                    row['name'],
-                    f'{row["median_ms"]:.1f}',
-                    f'{row["images_per_s"]:.2f}',
-                    f'{row["share_of_peak"]:.1%}',
-                    row['memory_gib'] or '-',
-                    with_range(row),
-                ]
-                for row in content.get('steps', ())
-            ],
-        ) + ['']
+        if content.get('steps'):
+            lines += [*steps_rows(content['steps']), '']
         for row in content.get('optimizers', ())[1:]:
             lines += [
                 f'LARS alone: {row["median_ms"]:.2f} ms, '
                 f"{with_range(row)} times as fast as mmpretrain's.",
                 '',
             ]
+        if not content.get('end_to_end'):
+            continue
         lines += table(
             'on the device | workers: | images/s: | data wait: | GiB:',
             [

@@ -59,7 +59,7 @@ def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     args = argparse.Namespace(
         depth=18,
         batch_size=2,
-        dtype=torch.float32,
+        dtypes=[torch.float32],
         views=[2, 2],
         sizes=[32, 16],
         num_prototypes=4,
@@ -72,7 +72,8 @@ def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         path=['device'],
         device='cpu',
     )
-    rows = bench.compare_steps(args)
+    rows, missing = bench.compare_steps(args)
+    assert not missing
     assert [row['name'] for row in rows][:2] == [
         'mmpretrain float32',
         'swav_plugin float32',
@@ -81,8 +82,8 @@ def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     # GFLOP * 2 * (32 / 224) ** 2 for it, and the neck and head little more.
     forward = 3.64 * 2 * (2 * 32**2 + 2 * 16**2) / 224**2 / 2
     assert rows[0]['gflop_per_image'] == pytest.approx(3 * forward, rel=0.25)
-    rows = bench.end_to_end(args, files)
-    assert len(rows) == 1 and 0 < rows[0]['data_wait'] < 1
+    rows, missing = bench.end_to_end(args, files)
+    assert len(rows) == 1 and 0 < rows[0]['data_wait'] < 1 and not missing
 
 
 def test_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +97,7 @@ def test_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         test_images=60,
         svm_width=16,
         fits=2,
+        device='cpu',
     )
     knn = bench.bench_knn(args, tmp_path)
     assert 0 < knn['share_in_products'] < 1
