@@ -6,6 +6,7 @@ for the others. ``lr`` is (first, highest, last) rate, the last never reached.
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -203,6 +204,20 @@ FACTS = {
         data_root='data/cifar10',
         crops=((2, 32, 0.2, 1.0), (4, 18, 0.08, 0.5)),
         **TINY,
+    ),
+    'swav_resnet18_1xb256-mcrop-2-6-coslr-1000e_cifar10-32-18': Facts(
+        1,
+        256,
+        1000,
+        195,
+        lr=(6e-5, 0.6, 6e-4),
+        warmup_epochs=10,
+        freeze=390,
+        queue=3840,
+        queue_begin=50,
+        channels=512,
+        data_root='data/cifar10',
+        crops=((1, 32, 0.2, 1.0), (1, 32, 0.2, 1.0), (6, 18, 0.08, 0.5)),
     ),
     **{
         f'swav_resnet18_1xb512-mcrop-2-coslr-{epochs}e_cifar10-32': Facts(
@@ -469,10 +484,12 @@ def test_name_states_the_recipe(name: str) -> None:
         return
     _, network, recipe, data = name.split('_')
     assert recipe.startswith(f'{facts.gpus}xb{facts.batch_per_gpu}-')
-    counts = '-'.join(str(num) for num, *_ in facts.crops)
+    views: Counter[int] = Counter()  # by their size in pixels
+    for num, size, *_ in facts.crops:
+        views[size] += num
+    counts = '-'.join(map(str, views.values()))
     assert f'-mcrop-{counts}-coslr-{facts.epochs}e' in recipe
-    sizes = '-'.join(str(px) for _, px, *_ in facts.crops)
-    assert data.endswith(f'-{sizes}')
+    assert data.endswith(f'-{"-".join(map(str, views))}')
     assert ('-accum4-' in recipe) == (facts.accumulated == 4)
 
 
