@@ -1,6 +1,6 @@
 """SwAV (arXiv:2006.09882) for OpenMMLab.
 
-Importing this costs what `import mmengine` costs. It makes
+Importing this takes as long as `import mmengine`. It makes
 ``_base_ = 'swav_plugin::selfsup/swav/....py'`` work in any config that is
 read afterwards; the classes are imported when a config first names one.
 mmdet, imported afterwards, runs on mmcv without compiled operators. And

@@ -62,7 +62,7 @@ def find_change(path: Path) -> str | None:
 
 
 def _read_note(folder: Path) -> dict[str, Any]:
-    """Read the note of a folder; it is no reason to fail."""
+    """Read the note of a folder; a broken one counts as missing."""
     if not (folder / NOTE).is_file():
         return {}
     try:

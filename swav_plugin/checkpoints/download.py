@@ -122,8 +122,8 @@ def _hash_in_name(name: str) -> str:
 class _Part:
     """The beginning of a file, until it is whole.
 
-    It is kept beside the file, with a note of whose it is, so that whoever
-    asks for the file next goes on there. A lock keeps others away.
+    It lies beside the file with a note of its URL, so that the next caller
+    can resume it. A lock keeps others away.
     """
 
     def __init__(self, path: Path, url: str) -> None:
@@ -193,7 +193,7 @@ class _Part:
             return ''
 
     def _start(self, version: str, file: IO[bytes]) -> None:
-        """Empty the file, for this version."""
+        """Empty the file for a new version."""
         # In this order, so that the note is never of bytes that came before.
         self.note.unlink(missing_ok=True)
         file.truncate(0)

@@ -23,8 +23,9 @@ def load_model(model: nn.Module, checkpoint: str | Path | Checkpoint) -> int:
         The number of tensors filled.
 
     Raises:
-        ValueError: A tensor of the model is not in the file or has another
-            shape, which the message lists on both sides; or it is not finite.
+        ValueError: A tensor of the model is not in the file or has a
+            different shape, which the message lists on both sides; or it is
+            not finite.
     """
     weights = convert_state_dict(_open(checkpoint).weights)
     return _load(model, weights, checkpoint, type(model).__name__)
@@ -134,7 +135,7 @@ def _load(
         raise ValueError(
             f'{source} does not fill the {name}: '
             f'{len(missing)} tensors are not in the file'
-            f'{_some(missing)}, {len(shapes)} have another shape'
+            f'{_some(missing)}, {len(shapes)} have a different shape'
             f'{_some(shapes)}; {len(unused)} tensors of the file are not in '
             f'the model{_some(deeper or unused)}. Check that the file is of '
             'this architecture, depth and width.'

@@ -60,8 +60,8 @@ def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
         saved = list_saved(noted.parent, noted)
     elif not saved and notes is not None:
         notes.append(
-            f'{folder / "last_checkpoint"} names {noted}, which is of another '
-            'work dir and not used; to go on from it give --resume with it.'
+            f'{folder / "last_checkpoint"} names {noted}, which belongs to '
+            f'another work dir and is ignored; to resume it: --resume {noted}'
         )
     last = _number(noted)
 

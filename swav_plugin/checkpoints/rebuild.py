@@ -27,7 +27,7 @@ def _refuse(name: str) -> NoReturn:
 
 
 class _Rebuilt:
-    """Keeps what the pickle says of an object until the file is read."""
+    """Holds an object's pickled state until the whole file is read."""
 
     def make(self) -> Any:
         """Return the object itself."""

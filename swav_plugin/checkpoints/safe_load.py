@@ -151,9 +151,9 @@ def _unreadable(file: Any, reason: str) -> CheckpointError:
         return _damaged(file, reason)
     reason = textwrap.shorten(reason, 150).rstrip('.')
     return CheckpointError(
-        f'{_name(file)} cannot be read: its bytes are whole, but hold what '
-        f'weights do not need ({reason}); write its tensors again with '
-        'torch.save.'
+        f'{_name(file)} cannot be read: the file is intact but contains '
+        f'objects that weights do not need ({reason}); write its tensors '
+        'again with torch.save.'
     )
 
 
@@ -174,8 +174,8 @@ def _load(file: Any, map_location: Any) -> Any:
             wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
             if not any(name.endswith(tuple(wanted)) for name in REBUILT):
                 raise
-        # mmengine's own file. Meanwhile other threads may get what is in
-        # place of these names, but never the functions that have them.
+        # mmengine's own file. Meanwhile other threads may get our stand-ins
+        # under these names, never the real functions.
         file.seek(0)
         names: list[Any] = [(value, name) for name, value in REBUILT.items()]
         with torch.serialization.safe_globals(names):

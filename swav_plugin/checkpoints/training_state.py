@@ -1,4 +1,4 @@
-"""What of a training state may be used, and whether it can be."""
+"""Decide what of a training state may be used, and check that it can be."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def keep_data(checkpoint: Any, source: object) -> Any:
         checkpoint['message_hub'] = hub
         if left_out:
             print_log(
-                f'{source}: what is no number in its message hub is not used: '
+                f'{source}: ignoring what is not a number in its message hub: '
                 f'{", ".join(left_out)}.',
                 'current',
                 level=logging.WARNING,
@@ -65,7 +65,7 @@ def keep_data(checkpoint: Any, source: object) -> Any:
 
 
 def _keep_numbers(hub: Any) -> tuple[dict[str, dict], list[str]]:
-    """Return a message hub of numbers, and the names of what it lacks now."""
+    """Return a message hub of numbers, and the names that were dropped."""
     scalars, info, resumed = (
         _dict(_dict(hub).get(name))
         for name in ('log_scalars', 'runtime_info', 'resumed_keys')
@@ -163,7 +163,7 @@ def check_storage(tensors: Any, source: object) -> None:
         if tensor.is_meta:
             fault = 'has no values'
         elif num_bytes > max(_LARGE, tensor.untyped_storage().nbytes()):
-            fault = f'repeats few values up to {num_bytes / 2**30:.1f} GiB'
+            fault = f'expands a few values to {num_bytes / 2**30:.1f} GiB'
         else:
             continue
         raise CheckpointError(
@@ -215,7 +215,7 @@ def check_parts(state: Any, source: object) -> None:
         if callable(getattr(_ParamScheduler, name, None)):
             raise CheckpointError(
                 f'{source} cannot be resumed: a scheduler in it has {name!r}, '
-                'which is no state; give another checkpoint'
+                'which is not scheduler state; give another checkpoint'
             )
 
 

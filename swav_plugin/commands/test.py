@@ -101,10 +101,9 @@ def fill(model: Any, checkpoint: str) -> str:
             load_checkpoint(model, checkpoint, 'cpu', strict=True)
         except RuntimeError as error:
             raise ValueError(
-                f'{checkpoint} does not fit this {type(model).__name__}, '
-                'which needs all of its weights: give a checkpoint of its own '
-                'training; a backbone alone goes to tools/train.py '
-                '--pretrained. '
+                f'{checkpoint} does not fill this {type(model).__name__}: '
+                'give a checkpoint of this model, or pass a backbone to '
+                'tools/train.py --pretrained. '
                 f'{textwrap.shorten(str(error), 500)}'
             ) from None
         check_finite(model.state_dict(), checkpoint)

@@ -115,7 +115,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     if args.pretrained is not None:
         _set_pretrained(cfg, args.pretrained)
     if args.resume is None and cfg.get('resume') and not cfg.get('load_from'):
-        args.resume = 'newest'  # as mmengine means it, but for damaged files
+        args.resume = 'newest'  # like mmengine, but damaged files are skipped
     if args.resume is not None:
         notes += _set_resume(cfg, args.resume)
     hooks = {hook_class(hook) for hook in _hooks(cfg)}

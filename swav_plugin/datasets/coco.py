@@ -161,7 +161,7 @@ class _Completion:
         kinds = {type(entry.get('id')) for entry in self.content[key]}
         if {int, str} <= kinds:
             self.problems.add(
-                f'{key} whose ids are text beside others that are numbers',
+                f'{key} with both text and number ids',
                 next(
                     f'id {entry["id"]!r}'
                     for entry in self.content[key]
@@ -208,8 +208,8 @@ class _Completion:
             elif not _has_size(image):
                 image.update(size)
                 self.notes.add(
-                    'images without height and width, which their pictures '
-                    'give',
+                    'images without height and width, which are read from '
+                    'the files',
                     str(path),
                 )
             elif (size['height'], size['width']) != (
@@ -217,7 +217,7 @@ class _Completion:
                 image['width'],
             ):
                 self.problems.add(
-                    'images of another size than their pictures',
+                    'images whose size differs from the file',
                     f'{path} with {size["width"]}x{size["height"]}, not '
                     f'{image["width"]}x{image["height"]}',
                 )
@@ -374,7 +374,7 @@ class _Completion:
             elif own in seen:
                 kind = 'annotations with the same id'
                 if annotation == seen[own]:
-                    self.problems.add('annotations that are there twice', case)
+                    self.problems.add('duplicate annotations', case)
             else:
                 seen[own] = annotation
             if kind is not None:

@@ -31,7 +31,7 @@ class CompleteCoco(COCO):
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be used, or has other categories.
+        ValueError: It cannot be used, or has different categories.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def find_fault(mask: Any, size: Sequence[int] | None) -> str | None:
         if not isinstance(mask.get('counts'), (list, str)) or not own:
             return 'without size or counts'
         if size is not None and [*own] != [*size]:
-            return 'of another size than its image'
+            return 'whose size differs from its image'
         if not _fills(mask['counts'], own):
             return 'whose runs do not add up to its size'
         return None

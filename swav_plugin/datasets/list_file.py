@@ -17,9 +17,9 @@ from PIL import Image
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.compat.moved import moved_names
 
-__getattr__ = moved_names(__name__)
-
 from .transforms.pillow_files import image_extensions
+
+__getattr__ = moved_names(__name__)
 
 # The largest sets have a few million classes; a number above is an id.
 _MAX_LABEL = 10_000_000

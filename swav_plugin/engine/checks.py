@@ -64,7 +64,7 @@ def check_samples(runner: Runner, *names: str) -> None:
             try:
                 loader.dataset[SampleKey(0, 0, 0)]
             except (UnreadableImage, NoReadableImage):
-                pass  # others see to that
+                pass  # `check_images` reports it
 
 
 def check_same_start(cfg: Config) -> None:

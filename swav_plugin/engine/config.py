@@ -163,7 +163,7 @@ def check_has(cfg: Config, *keys: str) -> None:
             what = f'{key}={cfg[key]!r}' if cfg.get(key) else f'no {key}'
             raise UsageError(
                 f'{cfg.filename} has {what}; this command needs a dict '
-                f'{key} with what to build'
+                f'named {key}'
             )
 
 
@@ -355,14 +355,8 @@ def _check_optimizer(optimizer: Mapping) -> None:
     """Raise where mmengine would only say that None is not callable."""
     name = optimizer.get('type')
     if isinstance(name, str) and '.' not in name:
-        from swav_plugin.registry import OPTIMIZERS
-
-        if OPTIMIZERS.get(name) is None:
-            known = {
-                key
-                for registry in (OPTIMIZERS, torch.optim)
-                for key in getattr(registry, 'module_dict', dir(registry))
-            }
+        if registry.OPTIMIZERS.get(name) is None:
+            known = {*registry.OPTIMIZERS.module_dict, *dir(torch.optim)}
             close = difflib.get_close_matches(name, known)
             raise UsageError(
                 f"optim_wrapper.optimizer.type: there is no '{name}'"

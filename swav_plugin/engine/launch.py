@@ -146,8 +146,8 @@ def run_command(
             raise
         reason = ' '.join(str(error).split())
         _end(
-            'the connection to another process is lost, which has probably '
-            f'ended: what that one said is why ({reason})',
+            'lost the connection to another process, which has probably '
+            f'exited; its output says why ({reason})',
             1,
         )
 

@@ -44,10 +44,10 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     _check_environment(launcher)
     if get_device() == 'cpu':
         if launcher != 'pytorch':
-            said = '' if is_given else ', which the environment tells of,'
+            said = '' if is_given else ' (detected from the environment)'
             raise UsageError(
-                f'--launcher {launcher}{said} needs GPUs and none is visible; '
-                'on CPU use tools/dist_train.sh CONFIG PROCESSES'
+                f'--launcher {launcher}{said} needs GPUs, but none is '
+                'visible; on CPU use tools/dist_train.sh CONFIG PROCESSES'
             )
         wrapper = dict(
             find_unused_parameters=cfg.get('find_unused_parameters', False)
@@ -100,9 +100,8 @@ def _number(variable: str, default: int) -> int:
     match = re.fullmatch(r'(\d+)(\(x\d+\))?', text)
     if match is None:
         raise UsageError(
-            f'the environment variable {variable} is {text!r}, not a number '
-            'as the launchers of several processes set it; unset it to train '
-            'in one process'
+            f'the environment variable {variable} is {text!r}, but '
+            'launchers set it to a number; unset it to train in one process'
         )
     return int(match[1])
 

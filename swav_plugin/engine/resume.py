@@ -83,7 +83,7 @@ def _literal(node: ast.expr) -> Any:
     """Evaluate literals, and calls of dict with names."""
     if isinstance(node, ast.Call):
         if getattr(node.func, 'id', '') != 'dict' or node.args:
-            raise ValueError(f'not the text of a config: {ast.dump(node)}')
+            raise ValueError(ast.dump(node))
         return {str(key.arg): _literal(key.value) for key in node.keywords}
     if isinstance(node, ast.Dict):
         return {
@@ -157,8 +157,8 @@ def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:
     """Check that a training state fits the model and the optimizer.
 
     Raises:
-        UsageError: A weight is missing or has another shape, or the optimizer
-            or the precision is another.
+        UsageError: A weight is missing or has a different shape, or the
+            optimizer or the precision differs.
     """
     found = state['state_dict']
     wanted = unwrap(runner.model).state_dict()
@@ -203,13 +203,13 @@ def _check_optimizer(
         different = {*group} ^ {*other} - {*_GROUP_STATE}
         different = {
             key
-            for key in different
-            if not key.startswith(('initial_', 'base_')) and key != 'params'
+            for key in different - {'params'}
+            if not key.startswith(('initial_', 'base_'))
         }
         if different:
             raise UsageError(
-                f'--resume: the optimizer of {source} is another than the '
-                f"config's {type(wrapper.optimizer).__name__} (it differs in "
+                f'--resume: the optimizer in {source} differs from the '
+                f"config's {type(wrapper.optimizer).__name__} (in "
                 f'{", ".join(sorted(different))}): {advice}'
             )
         for key, value in other.items():

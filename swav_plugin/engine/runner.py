@@ -145,7 +145,7 @@ class CommandRunner(Runner):
             raise
         except _FAULTS as error:  # of what is inside of a state
             raise UsageError(
-                f'--resume: {filename} holds what no training writes '
+                f'--resume: {filename} is not a valid training state '
                 f'({type(error).__name__}: {error}); give another checkpoint'
             ) from error
         check_momenta(self, filename)
@@ -183,7 +183,9 @@ class CommandRunner(Runner):
             new = read_config_text(Config(self.cfg._cfg_dict).pretty_text)
             changes += compare_configs(old, new)
         except ValueError as error:
-            changes.append(f'unknown, as the checkpoint has {error}')
+            changes.append(
+                f'unknown, since its config cannot be read ({error})'
+            )
         if not isinstance(self.train_loop, EpochBasedTrainLoop):
             return changes
         before, now = iters_before(meta), len(self.train_dataloader)

@@ -62,7 +62,7 @@ def own_work_dir(
     if not overwrite:
         raise UsageError(
             f'{folder} has checkpoints of an earlier training, such as '
-            f'{saved[0].name}; go on with it by --resume, train in another '
+            f'{saved[0].name}; continue it with --resume, train in another '
             '--work-dir, or remove them with --overwrite'
         )
     for path in (*saved, folder / 'last_checkpoint'):
@@ -89,7 +89,8 @@ def _make(folder: Path) -> None:
     note = folder / 'last_checkpoint'
     if note.is_dir():
         raise UsageError(
-            f'{note} is a folder, where a training keeps a file; move it away'
+            f'{note} is a folder, but training writes a file of that name; '
+            'move it away'
         )
 
 
@@ -117,7 +118,7 @@ def _lock(folder: Path) -> None:
         holder = file.read().strip() or 'another process'
         file.close()
         raise UsageError(
-            f'{holder} is at work in {folder}; wait for it, stop it, or '
+            f'{holder} is training in {folder}; wait for it, stop it, or '
             'choose another folder'
         ) from None
     except OSError:

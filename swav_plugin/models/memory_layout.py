@@ -1,4 +1,4 @@
-"""Whether channels are innermost in memory, for every model alike."""
+"""Choose the memory layout of backbones: channels last, on GPUs only."""
 
 import torch
 

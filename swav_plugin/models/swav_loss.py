@@ -53,7 +53,7 @@ def sinkhorn(
     # the prototypes; those of the samples become its starting weights.
     largest = scores.amax(0)
     all_reduce(largest, 'max')
-    # Scores far apart make that -inf, and a row of -inf minus its largest nan.
+    # Scores far apart overflow to -inf; such a row minus its maximum is NaN.
     exponents = (scores - largest).div_(epsilon).clamp_(min=limits.min)
     shifts = exponents.amax(1)
     kernel = exponents.sub_(shifts[:, None]).exp_()

@@ -88,7 +88,7 @@ def test_unknown_text_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert logged == []
     keep_data(_state(phase='warm', cfg='x', last_ckpt='y'), 'w.pth')
     assert logged == [
-        'w.pth: what is no number in its message hub is not used: other, '
+        'w.pth: ignoring what is not a number in its message hub: other, '
         'phase.'
     ]
 
@@ -124,7 +124,7 @@ def test_tensors_have_the_bytes_of_their_values(tmp_path: Path) -> None:
         (torch.zeros(3, device='meta'), 'layer.weight has no values'),
         (
             torch.zeros(1).as_strided((10**6, 10**5), (0, 0)),
-            r'layer.weight repeats few values up to 372.5 GiB',
+            r'layer.weight expands a few values to 372.5 GiB',
         ),
     ):
         torch.save({'layer.weight': tensor}, path)
@@ -153,7 +153,7 @@ def _resumable(**parts: Any) -> dict[str, Any]:
         (_resumable(param_schedulers=[dict(step=5)]), "has 'step', which is"),
         (
             _resumable(param_schedulers=dict(all=[dict(_get_value=5)])),
-            "has '_get_value', which is no state",
+            "has '_get_value', which is not scheduler",
         ),
     ],
 )

@@ -558,7 +558,7 @@ def test_what_coco_lacks_is_told(coco: Path) -> None:
     # Pictures are compared with what the file says of them.
     path.write_text(text.replace('"height": 40', '"height": 41'))
     assert problem('coco', coco) == (
-        f'{path}: images of another size than their pictures: 1, such as '
+        f'{path}: images whose size differs from the file: 1, such as '
         f'{coco}/train2017/7.jpg with 60x40, not 60x41.'
     )
 

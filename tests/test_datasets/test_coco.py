@@ -89,7 +89,7 @@ def test_what_is_computed_is_what_coco_has(test_data: Path) -> None:
             del annotation['iscrowd']
     notes = complete_coco(content, root / 'train2017', needs_masks=True)
     assert [note.partition(':')[0] for note in notes] == [
-        'images without height and width, which their pictures give',
+        'images without height and width, which are read from the files',
         'objects without bbox, which is computed',
         'objects without area, which is computed',
         'objects without iscrowd, taken for 0',
@@ -162,7 +162,7 @@ def test_ids_that_can_stay(ids: list) -> None:
 def test_objects_that_are_there_twice() -> None:
     content = example()
     content['annotations'].append(copy.deepcopy(content['annotations'][1]))
-    assert 'annotations that are there twice: 1, such as annotations[3]' in (
+    assert 'duplicate annotations: 1, such as annotations[3]' in (
         refused(content)
     )
 
@@ -190,7 +190,10 @@ def test_crowds() -> None:
         ('polygon', 'that is neither a list of polygons nor a run-length'),
         (dict(counts=[3]), 'without size or counts'),
         (dict(size=[120, 160]), 'without size or counts'),
-        (dict(size=[160, 120], counts='a'), 'of another size than its image'),
+        (
+            dict(size=[160, 120], counts='a'),
+            'whose size differs from its image',
+        ),
         (dict(size=[120, 160], counts=[0, 100]), 'whose runs do not add up'),
         (dict(size=[120, 160], counts='PPYo1'), 'whose runs do not add up'),
         (dict(size=[120, 160], counts=[None]), 'whose runs do not add up'),
@@ -295,8 +298,7 @@ def test_a_few_strange_cases_do_not_stop_thousands() -> None:
         (
             'images',
             dict(id='4'),
-            'images whose ids are text beside others that are numbers: 1, '
-            "such as id '4'",
+            "images with both text and number ids: 1, such as id '4'",
         ),
         ('images', dict(file_name=''), 'images without file_name: 1'),
         ('images', dict(file_name=3), 'images without file_name: 1'),

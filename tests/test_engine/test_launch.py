@@ -49,7 +49,7 @@ def test_a_lost_connection_ends_in_one_line(
         run_command(run, argparse.Namespace())
     assert exit_info.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('train.py: error: the connection to another proc')
+    assert line.startswith('train.py: error: lost the connection to another')
     assert line.endswith('closed by peer [127.0.0.1]:9436. More.)')
 
 

@@ -130,15 +130,15 @@ def test_launcher_without_torchrun(no_launcher: None) -> None:
 @pytest.mark.parametrize(
     'variables, message',
     [
-        (dict(WORLD_SIZE='x'), "WORLD_SIZE is 'x', not a number"),
-        (dict(RANK='a'), "RANK is 'a', not a number"),
+        (dict(WORLD_SIZE='x'), "WORLD_SIZE is 'x', but launchers"),
+        (dict(RANK='a'), "RANK is 'a', but launchers"),
         (dict(MASTER_ADDR=''), 'needs the environment variable MASTER_ADDR'),
         (dict(MASTER_PORT=''), 'needs the environment variable MASTER_PORT'),
         (dict(MASTER_PORT='99999'), 'MASTER_PORT=99999 is not a port'),
         (dict(RANK='5'), 'RANK=5, but WORLD_SIZE=2: ranks are 0 to 1'),
         (
             dict(RANK='', SLURM_STEP_ID='0', SLURM_NTASKS='two'),
-            "SLURM_NTASKS is 'two', not a number",
+            "SLURM_NTASKS is 'two', but launchers",
         ),
     ],
 )
@@ -162,7 +162,9 @@ def test_what_was_not_given_is_not_blamed(
     monkeypatch.setattr(processes, 'get_device', lambda: 'cpu')
     monkeypatch.setenv('SLURM_STEP_ID', '0')
     monkeypatch.setenv('SLURM_NTASKS', '2(x3)')
-    with pytest.raises(UsageError, match='slurm, which the environment tells'):
+    with pytest.raises(
+        UsageError, match='slurm .detected from the environment'
+    ):
         set_launcher(Config(), 'none')
 
 

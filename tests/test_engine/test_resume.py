@@ -184,7 +184,7 @@ def test_other_weight_decay_and_momentum_count(
     [
         (
             'optim_wrapper.optimizer.type=LARS',
-            "another than the config's LARS",
+            "differs from the config's LARS",
         ),
         (
             'model.head.num_prototypes=5',
@@ -224,11 +224,11 @@ def _other_shape(state: dict) -> None:
         (_other_shape, 'has a momentum_buffer of (1, '),
         (
             lambda s: s['optimizer'].update(state=3),
-            'holds what no training writes (',
+            'is not a valid training state (',
         ),
         (
             lambda s: s.update(param_schedulers='x'),
-            'holds what no training writes (',
+            'is not a valid training state (',
         ),
         (
             lambda s: s['state_dict'].update(

@@ -37,8 +37,8 @@ def test_a_second_process_is_refused_until_the_first_is_gone(
         with pytest.raises(UsageError) as refused:
             own_work_dir(str(tmp_path), is_new=True)
         assert re.fullmatch(
-            rf'process {process.pid} on .+ is at work in {tmp_path}; wait for '
-            'it, stop it, or choose another folder',
+            rf'process {process.pid} on .+ is training in {tmp_path}; wait '
+            'for it, stop it, or choose another folder',
             str(refused.value),
         )
         # Only rank 0 holds a lock.

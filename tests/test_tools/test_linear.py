@@ -525,7 +525,7 @@ def test_a_backbone_alone_can_not_be_tested(
         )
     message = capsys.readouterr().err.splitlines()[-1]
     assert (
-        'does not fit this ImageClassifier, which needs all of its weights'
+        'does not fill this ImageClassifier: give a checkpoint of this model'
         in message
     )
     assert len(message) < 900

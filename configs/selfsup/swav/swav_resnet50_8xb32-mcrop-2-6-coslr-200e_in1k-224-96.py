@@ -54,7 +54,7 @@ default_hooks = dict(
         # One epoch and one iteration: upstream rounds 5004.6 up, while its
         # loader drops the last incomplete batch: 5004.
         freeze_prototypes_iters=5005,
-        # Until then features move too fast for old ones to be of use.
+        # Before that, embeddings change too fast for old ones to help.
         queue_begin_epoch=15,
     )
 )

@@ -89,7 +89,7 @@ def reader_of_lists(
 
 
 def read_cifar10(root: Path, any_size: bool) -> Iterator[DatasetSplit]:
-    """Read the published batches, by their checksums, or class folders."""
+    """Read the published batches and verify them, or class folders."""
     folder = root / CIFAR10.base_folder
     if not folder.is_dir():
         yield from _train_and('test', root)

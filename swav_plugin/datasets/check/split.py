@@ -145,7 +145,7 @@ def check_pixels(split: DatasetSplit) -> None:
 
 
 def _check_mask(path: str, shape: tuple[int, ...], num_classes: int) -> None:
-    """Refuse a mask of another size than its image, or of unknown classes."""
+    """Refuse a mask whose size is not its image's, or of unknown classes."""
     try:
         with open_image(path) as img:
             mask = np.asarray(img)

@@ -108,7 +108,7 @@ def _cut_views(img: np.ndarray, params: np.ndarray, out: np.ndarray) -> None:
 
 @jit
 def _cut_view(img: np.ndarray, row: np.ndarray, view: np.ndarray) -> None:
-    """Fill a view by a row of parameters."""
+    """Cut one view as its row of parameters says."""
     crop_and_resize(
         img,
         int(row[TOP]),

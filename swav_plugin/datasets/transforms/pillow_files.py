@@ -77,7 +77,7 @@ def readable_formats() -> tuple[str, ...]:
 
 @functools.cache
 def _formats(num_registered: int) -> tuple[str, ...]:
-    """Compute `readable_formats` anew when there are more of them."""
+    """Recompute when a plugin registers more formats."""
     return tuple(
         name
         for name in Image.ID
@@ -99,7 +99,7 @@ def image_extensions() -> frozenset[str]:
 
 @functools.cache
 def _extensions(num_registered: int) -> frozenset[str]:
-    """Compute `image_extensions` anew when there are more of them."""
+    """Recompute when a plugin registers more extensions."""
     formats = {*readable_formats(), 'MPO'}  # opened as a JPEG file
     return frozenset(
         extension

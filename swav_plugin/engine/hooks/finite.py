@@ -1,4 +1,4 @@
-"""Stop a training whose numbers are no longer finite."""
+"""Stop training when numbers are no longer finite."""
 
 import math
 from typing import Any
@@ -92,8 +92,8 @@ def _stop(runner: Runner, what: str) -> None:
     newest = find_checkpoint(runner.work_dir)
     raise UsageError(
         f'iteration {runner.iter + 1}: {what}, at a learning rate of '
-        f'{max(rates):.4g}. Lower the rate or warm up longer, look at the '
-        'images, or use bfloat16 in place of float16. '
+        f'{max(rates):.4g}. Lower the learning rate, lengthen the '
+        'warm-up, check the images, or use bfloat16 instead of float16. '
         + (
             f'The newest good checkpoint is {newest}'
             if newest

@@ -48,7 +48,7 @@ class PretrainedHook(ReplaceableHook):
 
         Raises:
             ValueError: No checkpoint is named, or a tensor of the backbone is
-                not in it or has another shape.
+                not in it or has a different shape.
         """
         if self.checkpoint is None and runner.cfg.get('load_from'):
             return  # the Runner has filled the whole model from that
@@ -56,7 +56,7 @@ class PretrainedHook(ReplaceableHook):
             raise ValueError(
                 'this config measures a pretrained backbone, but none is '
                 'named; add --pretrained CHECKPOINT, or --pretrained random '
-                'for one as initialized.'
+                'for a randomly initialized one.'
             )
         if self.checkpoint.source == RANDOM:
             filled = 'The backbone is as initialized: no weights were loaded.'

@@ -1,4 +1,4 @@
-"""Hooks in `default_hooks` whose place one in `custom_hooks` may take."""
+"""Hooks in `default_hooks` that one in `custom_hooks` may replace."""
 
 import warnings
 

@@ -25,7 +25,7 @@ from .replaceable import ReplaceableHook
 
 @dataclass(frozen=True)
 class TrainingProtocol:
-    """Protocol of a number of a network that was trained by a config.
+    """Protocol of a result of a network that a config trained.
 
     Args:
         classifier: The classifier on a frozen backbone, or 'all weights
