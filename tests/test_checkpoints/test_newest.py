@@ -149,7 +149,7 @@ def test_a_file_of_another_work_dir_is_not_used(tmp_path: Path) -> None:
     assert find_checkpoint(str(own), notes) is None
     (line,) = notes
     assert line.startswith(f'{own}/last_checkpoint names {other}/epoch_1.pth')
-    assert 'give --resume' in line
+    assert line.endswith(f'--resume {other}/epoch_1.pth')
 
 
 def test_all_are_damaged(tmp_path: Path) -> None:

@@ -351,7 +351,7 @@ def test_sizes_come_from_the_pictures(given: Any, tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new('RGB', (120, 160)).save(tmp_path / '9.png', exif=exif)
     (note,) = complete_coco(content, tmp_path)
-    assert note.startswith('images without height and width, which their')
+    assert note.startswith('images without height and width, which are')
     assert [image['height'] for image in content['images']] == [120, 120]
     assert [image['width'] for image in content['images']] == [160, 160]
     del content['images'][0]['width']

@@ -48,7 +48,7 @@ def test_launcher_on_cpu(
         find_unused_parameters=True,
         static_graph=True,
     )
-    with pytest.raises(UsageError, match='slurm needs GPUs .*dist_train.sh'):
+    with pytest.raises(UsageError, match='slurm needs GPUs, .*dist_train.sh'):
         set_launcher(cfg, 'slurm')
 
 

@@ -52,7 +52,9 @@ def test_a_second_process_is_refused_until_the_first_is_gone(
 def test_a_new_training_wants_no_other_checkpoints(tmp_path: Path) -> None:
     for name in ('epoch_1.pth', 'epoch_2.pth', 'last_checkpoint', 'mine.txt'):
         (tmp_path / name).write_text(name)
-    with pytest.raises(UsageError, match=r'epoch_\d.pth; go on .* --resume'):
+    with pytest.raises(
+        UsageError, match=r'epoch_\d.pth; continue it with --resume'
+    ):
         own_work_dir(str(tmp_path), is_new=True)
     assert own_work_dir(str(tmp_path), is_new=False) == []
     assert (tmp_path / 'epoch_1.pth').is_file()
