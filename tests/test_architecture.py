@@ -2,8 +2,9 @@
 
 A room is a folder with all that is in it, or a file at the top. A file imports
 from its own room or from lower ones, and no two files import each other. Every
-import statement counts, also one inside a function. What a registry imports
-when a config first asks for it is named by strings, and does not count.
+import statement counts, also one inside a function, and every
+`import_module('swav_plugin...')`. What a registry imports when a config first
+asks for it is named by strings, and does not count.
 """
 
 import ast
@@ -30,6 +31,9 @@ ROOMS = [
     'commands',
     '__main__',
 ]
+# By name, when somebody imports mmengine's loaders: `import swav_plugin` must
+# make them safe, and must not import torch.
+ARROW_UP = 'swav_plugin.compat.stack imports swav_plugin.checkpoints.safe_load'
 MAX_FUNCTION_LINES = 59  # without the docstring
 MAX_FILE_LINES = 450
 MAX_LOSS_LINES = 170
@@ -62,6 +66,11 @@ def imported_names(path: Path, name: str) -> Iterator[str]:
             above = parts[: len(parts) - node.level + 1] if node.level else []
             source = '.'.join([*above, *filter(None, [node.module])])
             yield from (f'{source}.{alias.name}' for alias in node.names)
+        elif isinstance(node, ast.Call):
+            function = getattr(node.func, 'id', getattr(node.func, 'attr', ''))
+            named = [getattr(each, 'value', None) for each in node.args[:1]]
+            if function == 'import_module' and isinstance(named[0], str):
+                yield named[0]
 
 
 def import_graph(package: Path) -> Graph:
@@ -170,7 +179,7 @@ def long_files(package: Path, limit: int) -> list[str]:
 
 def test_imports_go_down_only() -> None:
     found = arrows_up(import_graph(PACKAGE))
-    assert not found, '\n'.join(found)
+    assert found == [ARROW_UP], '\n'.join(found)
 
 
 def test_no_files_import_each_other() -> None:
