@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..transforms.loading import UnreadableImage, read_rgb
-from ..transforms.pillow_files import check_is_file, open_image
+from ..transforms.pillow_files import open_image, stat_file
 
 IGNORED = 255  # in masks: the pixel has no class
 
@@ -96,8 +96,7 @@ def _sizes(paths: Sequence[str]) -> list[int | str]:
     found: list[int | str] = []
     for path in paths:
         try:
-            check_is_file(path)
-            found.append(os.stat(path).st_size)
+            found.append(stat_file(path).st_size)
         except OSError as error:
             found.append(f'{path}: {error.strerror}')
     return found

@@ -121,7 +121,7 @@ def open_image(
         formats: Pillow's names, to accept nothing else.
     """
     if isinstance(file, (str, os.PathLike)):
-        check_is_file(file)
+        stat_file(file)
     formats = tuple(formats or readable_formats())
     img = Image.open(file, formats=formats)
     if _is_misread(img):
@@ -135,20 +135,24 @@ def open_image(
 
 
 def open_file(path: str | os.PathLike) -> IO[bytes]:
-    """Open an image file to read its bytes; raises as `check_is_file`."""
-    check_is_file(path)
+    """Open an image file to read its bytes; raises as `stat_file`."""
+    stat_file(path)
     return open(path, 'rb')
 
 
-def check_is_file(path: str | os.PathLike) -> None:
-    """Refuse what never ends, such as a link to /dev/zero, and pipes.
+def stat_file(path: str | os.PathLike) -> os.stat_result:
+    """Return the status of a file, but refuse pipes and devices.
+
+    Reading a pipe would wait for ever, /dev/zero never ends.
 
     Raises:
         OSError: There is nothing at this path, or neither file nor folder.
     """
-    mode = os.stat(path).st_mode
+    status = os.stat(path)
+    mode = status.st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, 'a pipe, socket or device, not a file')
+    return status
 
 
 def stored_shape(img: Image.Image) -> tuple[int, int]:
