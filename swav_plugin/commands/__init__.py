@@ -1,1 +1,1 @@
-"""One module for each command: `python -m swav_plugin.commands.NAME`."""
+"""One module for each command: `swav NAME ...` runs `commands/NAME.py`."""

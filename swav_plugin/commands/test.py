@@ -2,7 +2,7 @@
 
     python tools/test.py configs/benchmarks/classification/CONFIG.py CHECKPOINT
 
-The same without a checkout: python -m swav_plugin.commands.test.
+The same without a checkout: swav test.
 Several processes: tools/dist_test.sh and tools/slurm_test.sh.
 """
 

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/selfsup/swav/CONFIG.py
 
-The same without a checkout: python -m swav_plugin.commands.train CONFIG.
+The same without a checkout: swav train CONFIG.
 Several processes: tools/dist_train.sh and tools/slurm_train.sh.
 """
 
