@@ -13,7 +13,7 @@ from torch import Tensor
 from .checkpoint import Checkpoint
 from .keys import convert_state_dict, find_layout, strip_wrappers
 
-_DEPTHS = {
+_DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
     ((3, 4, 6, 3), False): 34,
     ((3, 4, 6, 3), True): 50,
@@ -61,9 +61,9 @@ class Description:
         layout: Whose names it has, such as 'VISSL'; '' if they are unknown.
         network: Such as 'a ResNet-50-w2'.
         has_backbone: Whether there are weights of a backbone.
-        neck: Whether there is a projection head.
+        has_neck: Whether there is a projection head.
         prototypes: K and D of each set of prototypes.
-        queue: Whether embeddings of a queue are in it.
+        has_queue: Whether embeddings of a queue are in it.
         advice: What to do with it if it is no ResNet; else ''.
     """
 
@@ -72,7 +72,7 @@ class Description:
     network: str
     has_backbone: bool
     has_neck: bool
-    prototypes: tuple[tuple[int, int], ...]
+    prototypes: tuple[tuple[int, ...], ...]
     has_queue: bool
     advice: str
 
@@ -93,10 +93,11 @@ class Description:
         if self.layout:
             article = 'an' if self.layout[0] in 'EO' else 'a'
             text = f'{article} {self.layout} checkpoint of {self.network}'
+        if self.advice:  # whose parts are unknown
+            return text
         sets = ' + '.join(str(count) for count, _ in self.prototypes)
-        parts = [f'{sets} prototypes'] if sets else []
         lacking = ' or '.join(self.lacks)
-        text += f' with {parts[0]}' if parts else ''
+        text += f' with {sets} prototypes' if sets else ''
         return text + (f', without {lacking}' if lacking else '')
 
 
@@ -123,9 +124,8 @@ def describe_weights(
         state_dict: Names to tensors, as they are in the file.
         container: What they were in.
 
-    >>> print(describe_weights({'module.linear.weight': Tensor()}))
-    a linear classifier without its backbone, as upstream's eval_linear saves \
-it, without backbone or neck or prototypes or queue
+    >>> print(describe_weights({'queue': Tensor()}))
+    a queue without its network, as upstream saves it
     """
     names = [*strip_wrappers(state_dict)]
     weights = convert_state_dict(state_dict)

@@ -6,8 +6,10 @@ argparse's namespaces, classes of the user's project. Each of these becomes a
 """
 
 import builtins
+import logging
 import pickle
 import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from typing import Any
 
@@ -48,7 +50,10 @@ class LeftOut:
 
 
 # In Python, not in C: there a few bytes can ask for gigabytes of memory.
-class WeightsUnpickler(pickle._Unpickler):
+_PythonUnpickler: Any = pickle._Unpickler
+
+
+class WeightsUnpickler(_PythonUnpickler):
     """Read numbers and plain values; call nothing but what rebuilds them."""
 
     names: set[str]  # what has been left out; a subclass has its own
@@ -67,7 +72,8 @@ class WeightsUnpickler(pickle._Unpickler):
             UnpicklingError: It is part of Python, and no weights need it.
         """
         # Pickles of protocol 2 have Python 2's names.
-        module = {'__builtin__': 'builtins'}.get(module, module)
+        module, name = NAME_MAPPING.get((module, name), (module, name))
+        module = IMPORT_MAPPING.get(module, module)
         full_name = f'{module}.{name}'
         allowed = self.allowed()
         if full_name in allowed:
@@ -83,13 +89,15 @@ class WeightsUnpickler(pickle._Unpickler):
     def load_build(self) -> None:
         """Give an object its state, if that can have no other effect."""
         state = self.stack.pop()
-        if isinstance(self.stack[-1], (LeftOut, Rebuilt)):
-            self.stack[-1].__setstate__(state)
-        elif type(self.stack[-1]) is not OrderedDict:  # whose notes are lost
-            kind = type(self.stack[-1]).__name__
-            raise pickle.UnpicklingError(f'a state for an object of {kind}')
+        target = self.stack[-1]
+        if isinstance(target, (LeftOut, Rebuilt)):
+            target.__setstate__(state)
+        elif type(target) is not OrderedDict:  # whose notes are lost
+            raise pickle.UnpicklingError(
+                f'a state for an object of {type(target).__name__}'
+            )
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+    dispatch = {**_PythonUnpickler.dispatch, pickle.BUILD[0]: load_build}
 
 
 def report_left_out(source: object, names: set[str], limit: int = 5) -> None:
@@ -100,4 +108,5 @@ def report_left_out(source: object, names: set[str], limit: int = 5) -> None:
             f'{source}: only its weights were read, not its objects of '
             f'{", ".join(sorted(names)[:limit])}{more}.',
             'current',
+            level=logging.WARNING,
         )

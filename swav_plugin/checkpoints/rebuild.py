@@ -29,6 +29,10 @@ def _refuse(name: str) -> NoReturn:
 class Rebuilt:
     """Holds an object's pickled state until the whole file is read."""
 
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state; here, of an object that has none."""
+        _refuse(type(self).__name__)
+
     def make(self) -> Any:
         """Return the object itself."""
         raise NotImplementedError

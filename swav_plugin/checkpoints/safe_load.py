@@ -40,25 +40,30 @@ class UnknownObject(CheckpointError):
     """A file that wants a function or class that weights do not need."""
 
 
-class _RestrictedPickle:
-    """A `pickle_module` for older torch that allows the same few names."""
+class _StrictUnpickler(pickle.Unpickler):
+    """Refuses every global that is neither torch's nor ours."""
 
-    class Unpickler(pickle.Unpickler):
-        """Refuses every global that is neither torch's nor ours."""
+    def find_class(self, module: str, name: str) -> Any:
+        """Look up an allowed global."""
+        allowed = _allowed()
+        # torch.save writes Python 2's names.
+        full_name = f'{module}.{name}'.replace('__builtin__', 'builtins')
+        if full_name not in allowed:
+            raise pickle.UnpicklingError(f'GLOBAL {full_name}')
+        return allowed[full_name]
 
-        def find_class(self, module: str, name: str) -> Any:
-            """Look up an allowed global."""
-            allowed = _allowed()
-            # torch.save writes Python 2's names.
-            full_name = f'{module}.{name}'.replace('__builtin__', 'builtins')
-            if full_name not in allowed:
-                raise pickle.UnpicklingError(f'GLOBAL {full_name}')
-            return allowed[full_name]
 
-    @classmethod
-    def load(cls, file: Any, **kwargs: Any) -> Any:
+class _PickleModule:
+    """A `pickle_module` for torch that reads with one kind of unpickler."""
+
+    __name__ = 'pickle'  # torch asks for it
+
+    def __init__(self, unpickler: type) -> None:
+        self.Unpickler = unpickler
+
+    def load(self, file: Any, **kwargs: Any) -> Any:
         """Read one object, as `pickle.load`."""
-        return cls.Unpickler(file, **kwargs).load()
+        return self.Unpickler(file, **kwargs).load()
 
 
 def _allowed() -> dict[str, Any]:
@@ -127,12 +132,9 @@ def load_weights(file: IO[bytes]) -> Any:
         def allowed(self) -> dict[str, Any]:
             return _allowed()
 
-    class AnyPickle(_RestrictedPickle):
-        """Makes a `LeftOut` of all that is unknown."""
-
-    AnyPickle.Unpickler = Unpickler
     try:
-        loaded = torch.load(file, 'cpu', AnyPickle, weights_only=False)
+        module = _PickleModule(Unpickler)
+        loaded = torch.load(file, 'cpu', module, weights_only=False)
         loaded = make_rebuilt(loaded)
         check_storage(loaded, _name(file))
     except (CheckpointError, OSError):
@@ -221,9 +223,8 @@ def _name(file: Any) -> str:
 def _load(file: Any, map_location: Any) -> Any:
     """Read a file that may ask for tensors, plain values and `REBUILT`."""
     if not _TORCH_ALLOWS_NAMES:
-        return torch.load(
-            file, map_location, _RestrictedPickle, weights_only=False
-        )
+        module = _PickleModule(_StrictUnpickler)
+        return torch.load(file, map_location, module, weights_only=False)
     with _ALLOWING:
         try:
             return torch.load(file, map_location, weights_only=True)
