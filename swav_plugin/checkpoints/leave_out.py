@@ -56,10 +56,7 @@ _PythonUnpickler: Any = pickle._Unpickler
 class WeightsUnpickler(_PythonUnpickler):
     """Read numbers and plain values; call nothing but what rebuilds them."""
 
-    names: set[str]  # what has been left out; a subclass has its own
-
-    def __init_subclass__(cls) -> None:
-        cls.names = set()
+    left_out: set[str]  # each subclass begins with an empty one
 
     def allowed(self) -> dict[str, Any]:
         """Return what may be called, by name."""
@@ -83,7 +80,7 @@ class WeightsUnpickler(_PythonUnpickler):
             module == 'builtins' and is_type
         ):
             raise pickle.UnpicklingError(f'GLOBAL {full_name}')
-        self.names.add(full_name)
+        self.left_out.add(full_name)
         return type(name, (LeftOut,), {})
 
     def load_build(self) -> None:

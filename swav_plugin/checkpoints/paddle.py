@@ -37,6 +37,8 @@ def read_paddle(file: IO[bytes]) -> Any:
     """
 
     class Unpickler(WeightsUnpickler):
+        left_out: set[str] = set()
+
         def allowed(self) -> dict[str, Any]:
             return REBUILT | {'builtins.tuple': _name_and_array}
 
@@ -52,7 +54,7 @@ def read_paddle(file: IO[bytes]) -> Any:
             f'{file.name} is not a checkpoint but {NOT_TORCH["pickle"]} '
             f'({reason or type(error).__name__}).'
         ) from error
-    report_left_out(file.name, Unpickler.names)
+    report_left_out(file.name, Unpickler.left_out)
     return content
 
 

@@ -129,6 +129,8 @@ def load_weights(file: IO[bytes]) -> Any:
         file.seek(0)
 
     class Unpickler(WeightsUnpickler):
+        left_out: set[str] = set()
+
         def allowed(self) -> dict[str, Any]:
             return _allowed()
 
@@ -141,7 +143,7 @@ def load_weights(file: IO[bytes]) -> Any:
         raise
     except Exception as error:
         raise _translate(error, file) from error
-    report_left_out(_name(file), Unpickler.names)
+    report_left_out(_name(file), Unpickler.left_out)
     return loaded
 
 
