@@ -4,12 +4,12 @@
 whatever its options, gives BGR.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from mmengine.config import Config
 
 from .errors import UsageError
+from .walk import walk_config
 
 # Transforms that give or take three channels, and those that take RGB.
 _THREE_CHANNELS = {'LoadImage', 'MultiCrop'}
@@ -29,7 +29,11 @@ def check_channels(cfg: Config) -> None:
         model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     )
     in_channels = (model.get('backbone') or {}).get('in_channels', 3)
-    for where, pipeline in _find_pipelines(cfg._cfg_dict):
+    for keys, node in walk_config(cfg._cfg_dict):
+        if keys[-1:] != ('pipeline',) or not isinstance(node, (list, tuple)):
+            continue
+        where = '.'.join(keys)
+        pipeline = [each for each in node if isinstance(each, Mapping)]
         names = [_type_name(transform) for transform in pipeline]
         ours = _THREE_CHANNELS.intersection(names)
         if ours and in_channels != 3:
@@ -59,22 +63,6 @@ def check_channels(cfg: Config) -> None:
                 f'{list(mean)} is in the order RGB; set to_rgb=True there '
                 '(bgr_to_rgb=True in mmdet and mmseg)'
             )
-
-
-def _find_pipelines(
-    node: Any, above: str = ''
-) -> Iterator[tuple[str, list[Mapping]]]:
-    """Yield the transforms of every data set in a config, and their key."""
-    if isinstance(node, Mapping):
-        pipeline = node.get('pipeline')
-        if isinstance(pipeline, (list, tuple)):
-            parts = [each for each in pipeline if isinstance(each, Mapping)]
-            yield f'{above}pipeline', parts
-        for key, child in node.items():
-            yield from _find_pipelines(child, f'{above}{key}.')
-    elif isinstance(node, (list, tuple)):
-        for i, child in enumerate(node):
-            yield from _find_pipelines(child, f'{above}{i}.')
 
 
 def _type_name(config: Mapping) -> str:

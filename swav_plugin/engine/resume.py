@@ -18,6 +18,7 @@ from torch import Tensor
 from swav_plugin.compat.wrappers import unwrap
 
 from .errors import UsageError
+from .walk import walk_config
 
 # The parts of a config that decide what a training computes.
 _DECISIVE = (
@@ -139,18 +140,13 @@ def first_difference(one: str, other: str) -> tuple[str, Any, Any]:
     return 'the order of its keys', '', ''
 
 
-def _flatten(node: Any, above: str = '') -> dict[str, Any]:
+def _flatten(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the leaves of a config by their dotted paths."""
-    if isinstance(node, Mapping):
-        items = [(str(key), value) for key, value in node.items()]
-    elif isinstance(node, (list, tuple)):
-        items = [(str(i), value) for i, value in enumerate(node)]
-    else:
-        return {above.rstrip('.'): node}
-    flat = {}
-    for key, value in items:
-        flat.update(_flatten(value, f'{above}{key}.'))
-    return flat
+    return {
+        '.'.join(keys): node
+        for keys, node in walk_config(cfg)
+        if not isinstance(node, (Mapping, list, tuple))
+    }
 
 
 def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:

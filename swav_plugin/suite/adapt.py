@@ -5,7 +5,7 @@ numbers needs to know in addition to the config.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from swav_plugin.datasets.image_search import class_names
 from swav_plugin.engine.config import change_config, read_config
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
+from swav_plugin.engine.walk import walk_config
 from swav_plugin.evaluation.svm_samples import draw_samples
 from swav_plugin.registry import DATASETS
 
@@ -147,13 +148,13 @@ def set_data(cfg: Config, data: FoundData) -> list[str]:
         Notes of everything but the folder.
     """
     prefix = f'data/{data.data_set.folder}'
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         if Path(str(node.get('data_root', ''))).is_relative_to(prefix):
             own = Path(node.data_root).relative_to(prefix)
             node.data_root = str(data.root / own)
             if own.name == 'val' and not class_names(data.root / own):
                 node.ann_file = '../meta/val.txt'
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         path = Path(str(node.get('ann_file', '')))
         if path.is_relative_to(prefix):  # of an evaluator
             node.ann_file = str(data.root / path.relative_to(prefix))
@@ -217,7 +218,7 @@ def _stand_in_for_voc07(cfg: Config, root: Path) -> list[str]:
     """Split into train and val where there is no test set, as in VOC2012."""
     if (root / 'ImageSets/Main/aeroplane_test.txt').is_file():
         return []
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         if node.get('type') == 'VOC07':
             node.split = dict(trainval='train', test='val')[node.split]
     return ['train in place of trainval, val in place of test']
@@ -299,18 +300,12 @@ def possible_k(bank: Any) -> range:
         return range(1, largest + 1)
 
 
-def walk(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """Yield all dicts of a config, outer ones first, each once."""
-    seen = set() if seen is None else seen
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from walk(child, seen)
+def dicts_of(node: Any) -> list[Any]:
+    """Return all dicts of a config, outer ones first, each once."""
+    dicts = [
+        child for _, child in walk_config(node) if isinstance(child, dict)
+    ]
+    return [*{id(each): each for each in dicts}.values()]
 
 
 def set_batch(cfg: Config, num_processes: int, data: FoundData) -> list[str]:
@@ -364,7 +359,7 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
     cfg.train_cfg[longest] = length
     # Also a warm-up that is counted in iterations, of a training in epochs.
     for node in [
-        *walk(cfg.get('param_scheduler')),
+        *dicts_of(cfg.get('param_scheduler')),
         cfg.default_hooks.checkpoint,
         cfg.train_cfg,
     ]:
@@ -403,7 +398,7 @@ def set_image_size(cfg: Config, size: int) -> None:
     """Replace crops of 224 px with this size, and resize in proportion."""
     if size == 224:
         return
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         for key in ('scale', 'size', 'crop_size'):
             number = node.get(key)
             if number in (224, 256):
@@ -416,7 +411,7 @@ def set_image_size(cfg: Config, size: int) -> None:
 
 def set_skip_unreadable(cfg: Config) -> None:
     """Let our datasets leave out images that cannot be read."""
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         if node.get('type') in ('ImageFolder', 'VOC07'):
             node.skip_unreadable = True
 
@@ -424,6 +419,6 @@ def set_skip_unreadable(cfg: Config) -> None:
 def set_workers(cfg: Config, num_processes: int) -> None:
     """Start no more workers than there are cores."""
     most = max(1, count_cores() // num_processes)
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         if node.get('num_workers'):
             node.num_workers = min(node.num_workers, most)

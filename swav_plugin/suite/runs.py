@@ -30,7 +30,7 @@ from swav_plugin.engine.launch import UsageError, find_weights
 from swav_plugin.engine.results import RESULTS
 from swav_plugin.models.resnet import resnet_arguments
 
-from .adapt import Options, make_config, walk
+from .adapt import Options, dicts_of, make_config
 from .benchmarks import BENCHMARKS, Benchmark, known_data
 from .data import FoundData, UnfitData, find_data, parse_paths
 from .measure import Run, measure, read_done
@@ -279,7 +279,7 @@ def _folder(
 def make_key(cfg: Config, *others: Any) -> str:
     """Hash all that numbers depend on."""
     content = copy.deepcopy(cfg.to_dict())
-    for node in walk(content):
+    for node in dicts_of(content):
         for name in ('num_workers', 'cache_dir'):
             node.pop(name, None)
     text = json.dumps([content, *others], sort_keys=True, default=str)

@@ -14,10 +14,10 @@ from mmengine.registry import PARAM_SCHEDULERS
 from swav_plugin.engine.launch import UsageError
 from swav_plugin.suite.adapt import (
     Options,
+    dicts_of,
     make_config,
     set_data,
     set_length,
-    walk,
 )
 from swav_plugin.suite.benchmarks import BENCHMARKS, CONFIGS
 from swav_plugin.suite.data import FoundData, look_at
@@ -405,7 +405,7 @@ def test_unreadable_images_are_left_out_if_asked(
         )
         datasets = [
             node
-            for node in walk(cfg._cfg_dict)
+            for node in dicts_of(cfg._cfg_dict)
             if node.get('type') in ('ImageFolder', 'VOC07')
         ]
         assert len(datasets) >= 2

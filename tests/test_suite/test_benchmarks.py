@@ -22,7 +22,7 @@ from swav_plugin.evaluation import FeatureSet, Labels, voc07_svm
 from swav_plugin.evaluation.feature_store import ShardedRows
 from swav_plugin.evaluation.svm import FullResult, LowShotResult
 from swav_plugin.registry import METRICS
-from swav_plugin.suite.adapt import walk
+from swav_plugin.suite.adapt import dicts_of
 from swav_plugin.suite.benchmarks import (
     BENCHMARKS,
     CONFIGS,
@@ -60,7 +60,7 @@ def test_every_config_is_there() -> None:
 def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
     benchmark = BENCHMARKS[name]
     assert benchmark.trains == bool(cfg.get('train_cfg'))
-    hooks = [*walk(cfg.get('default_hooks')), *cfg.get('custom_hooks', ())]
+    hooks = [*dicts_of(cfg.get('default_hooks')), *cfg.get('custom_hooks', ())]
     assert benchmark.trains == any(
         str(hook.get('type')).endswith('ResultsHook') for hook in hooks
     )
@@ -68,7 +68,7 @@ def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
     # Everything is below the folder of the dataset.
     roots = [
         str(node[key])
-        for node in walk(cfg._cfg_dict)
+        for node in dicts_of(cfg._cfg_dict)
         for key in ('data_root', 'ann_file')
         if str(node.get(key, '')).startswith('data/')
     ]
