@@ -24,7 +24,7 @@ from swav_plugin.evaluation.svm_samples import draw_samples
 from swav_plugin.registry import DATASETS
 
 from .benchmarks import BENCHMARKS, CONFIGS
-from .data import FoundData, UnfitData, voc0712_lists
+from .data import FoundDataset, UnfitDataset, voc0712_lists
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Options:
 def make_config(
     name: str,
     network: dict[str, int],
-    data: FoundData,
+    data: FoundDataset,
     options: Options,
     feature_cache: Path,
 ) -> tuple[Config, list[str]]:
@@ -69,7 +69,7 @@ def make_config(
 
     Raises:
         UsageError: An option does not fit it.
-        UnfitData: The data do not.
+        UnfitDataset: The data do not.
     """
     benchmark = BENCHMARKS[name]
     changes = _options_of(name, options.cfg_options)
@@ -82,14 +82,14 @@ def make_config(
     for note in about_config:
         print(f'{name}: {note}')
     set_network(cfg, network)
-    notes = set_data(cfg, data)
+    notes = set_dataset(cfg, data)
     if benchmark.trains:
         notes += set_batch(cfg, options.gpus, data)
         for unit in ('epochs', 'iters'):
             length = getattr(options, unit)
             if length is not None:
                 set_length(cfg, unit, length)
-        if data.data_set.folder == 'coco' and data.is_stand_in:
+        if data.dataset.folder == 'coco' and data.is_stand_in:
             notes += shorten_warm_up(cfg, data.root)
     if options.image_size is not None and not benchmark.library:
         set_image_size(cfg, options.image_size)
@@ -138,7 +138,7 @@ def set_network(cfg: Config, network: dict[str, int]) -> None:
             heads.mask_head.in_channels = stages[3]
 
 
-def set_data(cfg: Config, data: FoundData) -> list[str]:
+def set_dataset(cfg: Config, data: FoundDataset) -> list[str]:
     """Let a config read its dataset where that is.
 
     A set that stands in for the published one may be smaller: what needs more
@@ -147,7 +147,7 @@ def set_data(cfg: Config, data: FoundData) -> list[str]:
     Returns:
         Notes of everything but the folder.
     """
-    prefix = f'data/{data.data_set.folder}'
+    prefix = f'data/{data.dataset.folder}'
     for node in dicts_of(cfg._cfg_dict):
         if Path(str(node.get('data_root', ''))).is_relative_to(prefix):
             own = Path(node.data_root).relative_to(prefix)
@@ -160,7 +160,7 @@ def set_data(cfg: Config, data: FoundData) -> list[str]:
             node.ann_file = str(data.root / path.relative_to(prefix))
     if not data.is_stand_in:
         return []
-    stand_in = _STAND_INS.get(data.data_set.name)
+    stand_in = _STAND_INS.get(data.dataset.name)
     notes = stand_in(cfg, data.root) if stand_in else []
     return notes + _drop_large_k(cfg) + _set_num_classes(cfg)
 
@@ -189,7 +189,7 @@ def _set_num_classes(cfg: Config) -> list[str]:
     """Give a classifier as many classes as its training images have.
 
     Raises:
-        UnfitData: Validation images have a class that these do not have.
+        UnfitDataset: Validation images have a class that these do not have.
     """
     head: Any = cfg.model.get('head') or {}
     if 'num_classes' not in head:
@@ -197,7 +197,7 @@ def _set_num_classes(cfg: Config) -> list[str]:
     head.num_classes = build(cfg.train_dataloader.dataset).num_classes
     num_tested = build(cfg.val_dataloader.dataset).num_classes
     if num_tested > head.num_classes:
-        raise UnfitData(
+        raise UnfitDataset(
             f'labels of {_source(cfg.val_dataloader.dataset)} go up to '
             f'{num_tested - 1}, those of '
             f'{_source(cfg.train_dataloader.dataset)} only to '
@@ -308,7 +308,9 @@ def dicts_of(node: Any) -> list[Any]:
     return [*{id(each): each for each in dicts}.values()]
 
 
-def set_batch(cfg: Config, num_processes: int, data: FoundData) -> list[str]:
+def set_batch(
+    cfg: Config, num_processes: int, data: FoundDataset
+) -> list[str]:
     """Keep the batch of all GPUs together, however many there are.
 
     Returns:

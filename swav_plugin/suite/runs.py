@@ -31,8 +31,8 @@ from swav_plugin.engine.results import RESULTS
 from swav_plugin.models.resnet import resnet_arguments
 
 from .adapt import Options, dicts_of, make_config
-from .benchmarks import BENCHMARKS, Benchmark, known_data
-from .data import FoundData, UnfitData, find_data, parse_paths
+from .benchmarks import BENCHMARKS, Benchmark, known_datasets
+from .data import FoundDataset, UnfitDataset, find_datasets, parse_paths
 from .measure import Run, measure, read_done
 from .render import heading, to_html, to_markdown
 
@@ -104,14 +104,14 @@ def run_suite(
             Subject(RANDOM, 'random initialization', RANDOM, RANDOM)
         )
     suite = _empty_report(checkpoint, subjects, network, options)
-    found = find_data(
+    found = find_datasets(
         [
             BENCHMARKS[name].data
             for name in names
             if not BENCHMARKS[name].missing_library()
         ],
         root,
-        parse_paths(datasets, known_data()),
+        parse_paths(datasets, known_datasets()),
         options.skip_unreadable,
     )
     runs = plan(suite, subjects, names, found, network, out, options)
@@ -180,7 +180,7 @@ def plan(
     suite: dict[str, Any],
     subjects: Sequence[Subject],
     names: Sequence[str],
-    found: dict[str, FoundData],
+    found: dict[str, FoundDataset],
     network: dict[str, int],
     out: Path,
     options: Options,
@@ -201,7 +201,7 @@ def plan(
     """
     runs = []
     for name in names:
-        data = _data_of(BENCHMARKS[name], found)
+        data = _dataset_of(BENCHMARKS[name], found)
         about = dict(
             benchmark=name,
             data=data.title,
@@ -214,7 +214,7 @@ def plan(
                 cfg, notes = make_config(
                     name, network, data, options, out / 'features'
                 )
-            except UnfitData as error:
+            except UnfitDataset as error:
                 problem = str(error)
         if problem is not None:
             print(f'{name}: skipped, {problem}')
@@ -250,19 +250,21 @@ def plan(
     return runs
 
 
-def _data_of(benchmark: Benchmark, found: dict[str, FoundData]) -> FoundData:
+def _dataset_of(
+    benchmark: Benchmark, found: dict[str, FoundDataset]
+) -> FoundDataset:
     """Return the data of a benchmark, or say that a library is missing."""
     problem = benchmark.missing_library()
     if problem is None:
         return found[benchmark.data.name]
-    return FoundData(benchmark.data, Path(benchmark.data.folder), problem)
+    return FoundDataset(benchmark.data, Path(benchmark.data.folder), problem)
 
 
 def _folder(
     name: str,
     subject: Subject,
     cfg: Config,
-    data: FoundData,
+    data: FoundDataset,
     options: Options,
 ) -> Path:
     """Name the folder of a run, relative to that of the report."""

@@ -27,7 +27,7 @@ from swav_plugin.suite.benchmarks import (
     BENCHMARKS,
     CONFIGS,
     Benchmark,
-    known_data,
+    known_datasets,
 )
 from swav_plugin.suite.report import find_result
 from tests.conftest import REPO_ROOT
@@ -77,11 +77,11 @@ def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
 
 
 def test_every_data_set_has_a_folder_and_a_check() -> None:
-    data_sets = [benchmark.data for benchmark in BENCHMARKS.values()]
-    for data_set in data_sets:
-        assert known_data()[data_set.name] == data_set
-        assert data_set.folder
-        assert data_set.name in NAMES
+    datasets = [benchmark.data for benchmark in BENCHMARKS.values()]
+    for dataset in datasets:
+        assert known_datasets()[dataset.name] == dataset
+        assert dataset.folder
+        assert dataset.name in NAMES
 
 
 def test_tables_are_told_apart_by_their_titles() -> None:
@@ -264,10 +264,10 @@ def test_documents_name_every_benchmark(document: str) -> None:
         assert f'`{name}`' in text, f'docs/{document} does not name {name}'
 
 
-def test_documents_name_every_data_set() -> None:
+def test_documents_name_every_dataset() -> None:
     text = (REPO_ROOT / 'docs/en/datasets.md').read_text(encoding='utf-8')
-    for data_set in known_data().values():
-        for word in (data_set.name, f'data/{data_set.folder}'):
+    for dataset in known_datasets().values():
+        for word in (dataset.name, f'data/{dataset.folder}'):
             assert f'`{word}`' in text, f'docs/en/datasets.md lacks {word}'
 
 

@@ -159,7 +159,7 @@ class ResultsHook(ReplaceableHook):
         protocol = TrainingProtocol(
             **describe_training(runner),
             **training,
-            test_set=_data_set(runner, test_loader),
+            test_set=_dataset_folders(runner, test_loader),
             num_test_images=len(dataset),
             num_test_unreadable=getattr(dataset, 'num_unreadable', 0),
         )
@@ -207,7 +207,7 @@ def describe_training(runner: Runner) -> dict[str, Any]:
         optimizer=dict(wrapper.get('optimizer') or {}),
         schedulers=[dict(scheduler) for scheduler in schedulers],
         multipliers={part: dict(config) for part, config in keys.items()},
-        train_set=_data_set(runner, 'train_dataloader'),
+        train_set=_dataset_folders(runner, 'train_dataloader'),
         batch_size=(cfg.get('train_dataloader') or {}).get('batch_size'),
         unit='iteration' if _train_cfg(runner).get('max_iters') else 'epoch',
     )
@@ -247,7 +247,7 @@ def _train_cfg(runner: Runner) -> Mapping[str, Any]:
     return runner.cfg.get('train_cfg') or {}
 
 
-def _data_set(runner: Runner, loader: str) -> str:
+def _dataset_folders(runner: Runner, loader: str) -> str:
     """Name the folders of a dataloader's images."""
     return data_roots((runner.cfg.get(loader) or {}).get('dataset'))
 
