@@ -16,14 +16,12 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
 from swav_plugin.checkpoints.training_state import check_finite
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.checks import check_images, check_labels, check_samples
 from swav_plugin.engine.config import check_has, load_config
+from swav_plugin.engine.errors import UsageError, mistakes_in_one_line
 from swav_plugin.engine.launch import (
-    UsageError,
     add_common_arguments,
     find_weights,
-    mistakes_in_one_line,
     run_command,
     set_common,
 )
@@ -34,6 +32,7 @@ from swav_plugin.engine.shared_memory import (
     check_shared_memory,
     too_little_in_one_line,
 )
+from swav_plugin.engine.wrappers import unwrap
 from swav_plugin.models import LinearProbe, SwAV
 
 

@@ -15,6 +15,7 @@ from mmengine.device import get_device
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.engine.checks import (
     check_batches,
     check_images,
@@ -31,13 +32,11 @@ from swav_plugin.engine.config import (
     set_mixed_precision,
 )
 from swav_plugin.engine.default_hooks import hook_class
+from swav_plugin.engine.errors import UsageError, mistakes_in_one_line
 from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from swav_plugin.engine.launch import (
-    UsageError,
     add_common_arguments,
-    find_checkpoint,
     find_weights,
-    mistakes_in_one_line,
     run_command,
     set_common,
 )

@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 
 from swav_plugin import __version__
 from swav_plugin.checkpoints import read_checkpoint
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
 from swav_plugin.checkpoints.training_state import check_finite, check_parts
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.image_folder import NoReadableImage
 from swav_plugin.datasets.transforms.loading import UnreadableImage
@@ -24,8 +24,8 @@ from swav_plugin.datasets.unreadable import refuse_unreadable
 
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
-from .launch import find_checkpoint
 from .resume import check_state, first_difference
+from .wrappers import unwrap
 
 
 def check_batches(runner: Runner) -> None:

@@ -15,10 +15,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from swav_plugin.compat.wrappers import unwrap
-
 from .errors import UsageError
 from .walk import walk_config
+from .wrappers import unwrap
 
 # The parts of a config that decide what a training computes.
 _DECISIVE = (

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from io import TextIOWrapper
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
@@ -141,8 +142,8 @@ class CommandRunner(Runner):
         settings = Settings(self)
         try:
             super().resume(filename, *args, **kwargs)
-        except (UsageError, CheckpointError):
-            raise
+        except (UsageError, CheckpointError, torch.cuda.OutOfMemoryError):
+            raise  # says what is wrong, or is not about the state
         except _FAULTS as error:  # of what is inside of a state
             raise UsageError(
                 f'--resume: {filename} is not a valid training state '

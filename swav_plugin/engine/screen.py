@@ -18,9 +18,10 @@ from mmengine.logging import logger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.models import SwAVHead
+
+from .wrappers import unwrap
 
 # How messages begin that mmengine logs and that only its log file gets.
 _FILE_ONLY = re.compile(

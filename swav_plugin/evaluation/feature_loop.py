@@ -22,7 +22,6 @@ from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
 
 import swav_plugin
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.datasets.unreadable import refuse_unreadable
 from swav_plugin.engine.errors import mistakes_in_one_line
 from swav_plugin.engine.results import (
@@ -31,6 +30,7 @@ from swav_plugin.engine.results import (
     data_roots,
     write_results,
 )
+from swav_plugin.engine.wrappers import unwrap
 from swav_plugin.models.feature_pooling import (
     GRIDS,
     check_features,

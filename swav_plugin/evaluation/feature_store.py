@@ -208,6 +208,9 @@ def share(num_images: int, batch_size: int) -> range:
 def writing(folder: Path, token: str) -> Iterator[Path]:
     """Let all ranks fill a folder that then appears whole, or not at all.
 
+    `checkpoints.atomic.new_folder` is for one process: no other one knows the
+    unfinished folder, and a finished one of the same name is an error.
+
     Args:
         folder: Its final path. If another run has finished it meanwhile, that
             one stays.

@@ -62,6 +62,10 @@ class TopKAccuracy:
     dataset_meta: dict | None = None
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget what was counted."""
         self._hits: dict[str, Any] = {}
         self._num_images = 0
 
@@ -96,7 +100,7 @@ class TopKAccuracy:
             probe: of_probe.tolist() for probe, of_probe in self._hits.items()
         }
         ranks = all_gather_object((self._num_images, own))
-        self.__init__()  # type: ignore[misc]
+        self._reset()
         num_images = sum(number for number, _ in ranks)
         if num_images != size:
             raise ValueError(

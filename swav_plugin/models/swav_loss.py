@@ -41,11 +41,7 @@ def sinkhorn(
     >>> sinkhorn(torch.zeros(2, 4))[0]
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    if epsilon <= 0 or num_iters < 1:
-        raise ValueError(
-            f'got epsilon={epsilon} and num_iters={num_iters}; Sinkhorn '
-            'needs epsilon > 0 (SwAV: 0.05) and num_iters >= 1 (SwAV: 3).'
-        )
+    check_sinkhorn(epsilon, num_iters)
     scores = at_least_float32(scores)
     limits = torch.finfo(scores.dtype)
     # Shift each prototype's largest exponent to 0, then each sample's, so that
@@ -68,6 +64,19 @@ def sinkhorn(
             prototype_weights = (mass.amin() / mass).clamp_(min=limits.tiny)
             sample_weights = 1 / (kernel @ prototype_weights)  # (N,)
     return kernel.mul_(prototype_weights).mul_(sample_weights[:, None])
+
+
+def check_sinkhorn(epsilon: float, num_iters: int) -> None:
+    """Check the numbers that `sinkhorn` takes.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    if not epsilon > 0 or num_iters < 1:
+        raise ValueError(
+            f'got epsilon={epsilon} and num_iters={num_iters}; Sinkhorn '
+            'needs epsilon > 0 (SwAV: 0.05) and num_iters >= 1 (SwAV: 3).'
+        )
 
 
 def harden(codes: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from swav_plugin.engine.config import change_config, read_config
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
 from swav_plugin.engine.walk import walk_config
-from swav_plugin.evaluation.svm_samples import draw_samples
+from swav_plugin.evaluation.svm_samples import largest_k
 from swav_plugin.registry import DATASETS
 
 from .benchmarks import BENCHMARKS, CONFIGS
@@ -291,13 +291,7 @@ def possible_k(bank: Any) -> range:
     if np.ndim(labels[0]) == 0:
         return range(0)
     marks = torch.from_numpy(np.stack(labels))
-    largest = 0
-    try:
-        while True:
-            draw_samples(marks, largest + 1, 1, 0)
-            largest += 1
-    except ValueError:
-        return range(1, largest + 1)
+    return range(1, largest_k(marks) + 1)
 
 
 def dicts_of(node: Any) -> list[Any]:

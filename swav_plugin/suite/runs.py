@@ -26,7 +26,8 @@ from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.keys import backbone_weights
 from swav_plugin.checkpoints.training_state import check_finite
-from swav_plugin.engine.launch import UsageError, find_weights
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import find_weights
 from swav_plugin.engine.results import RESULTS
 from swav_plugin.models.resnet import resnet_arguments
 

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from swav_plugin.engine.launch import UsageError
+from swav_plugin.engine.errors import UsageError
 from swav_plugin.suite.adapt import (
     Options,
     dicts_of,

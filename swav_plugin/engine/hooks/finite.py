@@ -7,10 +7,10 @@ import torch
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
-from ..launch import find_checkpoint
 
 
 @HOOKS.register_module()

@@ -11,9 +11,9 @@ from swav_plugin.checkpoints import (
     load_backbone,
     load_shared_head,
 )
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.registry import HOOKS
 
+from ..wrappers import unwrap
 from .replaceable import ReplaceableHook
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.runner import BaseLoop, Runner
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.results import (
     RESULTS,
     Result,
@@ -19,6 +18,7 @@ from swav_plugin.engine.results import (
 from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
+from ..wrappers import unwrap
 from .pretrained import PretrainedHook
 from .replaceable import ReplaceableHook
 
