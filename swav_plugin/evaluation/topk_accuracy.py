@@ -1,6 +1,6 @@
 """Top-1 and top-5 accuracy of one classifier or of many.
 
-N images, P probes, Y classes.
+N images, P classifiers (probes), Y classes.
 """
 
 from collections.abc import Sequence

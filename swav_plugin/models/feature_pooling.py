@@ -2,8 +2,7 @@
 
 `pool_output` decides for every use what the vector of an image is. Linear
 probes and SVMs see Feature1 to Feature5, feature maps averaged over windows.
-Letters for shapes: N images, C channels, L tokens, h x w pixels of a feature
-map.
+Letters for shapes: N images, C channels, h x w pixels of a feature map.
 """
 
 from collections.abc import Sequence
@@ -40,8 +39,8 @@ def pool_output(outputs: Any, backbone: Any = None) -> Tensor:
 
     - Maps, (N, C, h, w), are averaged over space.
     - Vectors, (N, C), stay as they are.
-    - Tokens, (N, L, C), of a transformer with out_type='raw' give its class
-      token, or their mean if it has none.
+    - Tokens, (N, tokens, C), of a transformer with out_type='raw' give its
+      class token, or their mean if it has none.
     - Of a sequence of these the last counts. If that is a pair of vectors of
       the same width, as a distilled DeiT's class and distillation token, the
       first of the pair does.

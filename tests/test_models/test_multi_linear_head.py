@@ -19,7 +19,7 @@ SHAPES = dict(feature4=(3, 4), feature5=(5, 1))
 
 
 def features(seed: int, num_images: int = 6) -> dict[str, Tensor]:
-    """(N, C, W) of each feature, neither centered nor scaled."""
+    """(N, C, windows) of each feature, neither centered nor scaled."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: 3
