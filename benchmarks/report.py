@@ -56,7 +56,7 @@ def table(head: str, rows: list[list]) -> list[str]:
     return lines + ['| ' + ' | '.join(map(str, row)) + ' |' for row in rows]
 
 
-# Of the table of views: its columns, and what is said about pixels.
+# Columns of the table of views, and what is said about pixels.
 VIEWS_TEXT = {
     'en': (
         "pipeline | images/s: | relative to upstream's: | output",

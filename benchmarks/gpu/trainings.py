@@ -31,7 +31,7 @@ CONFIGS = ROOT / 'configs/selfsup/swav'
 _LOADERS = ('train_dataloader', 'val_dataloader', 'val_cfg.bank_dataloader')
 # Epochs, and after how many of them kNN is measured.
 _WARM_UP = 4, 2
-# Of the time that is left; the rest is for what varies.
+# Share of the time left that is used; the rest is for what varies.
 _USED = 0.93
 
 

@@ -62,7 +62,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """Merge config and command line; also return what the log should say.
 
     Raises:
-        UsageError: When the arguments cannot work.
+        UsageError: The arguments cannot work.
     """
     notes: list[str] = []
     cfg = load_config(args.config, args.cfg_options, notes)
@@ -86,7 +86,7 @@ def fill(model: Any, checkpoint: str) -> str:
     """Give a model its weights, all of them; say what was done.
 
     Raises:
-        ValueError: When the checkpoint lacks a part of the model.
+        ValueError: The checkpoint lacks a part of the model.
     """
     if checkpoint == RANDOM:
         model.init_weights()

@@ -101,7 +101,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """Merge config and command line; also return what the log should say.
 
     Raises:
-        UsageError: When the arguments cannot work.
+        UsageError: The arguments cannot work.
     """
     notes: list[str] = []
     cfg = load_config(args.config, args.cfg_options, notes)

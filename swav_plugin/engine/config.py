@@ -75,7 +75,7 @@ _DTYPES = (None, 'float16', 'bfloat16', 'float32', 'float64')
 # What is said of hooks that are in `default_hooks` since version 0.2.
 _OF_OURS = re.compile(rf'custom_hooks|default_hooks\.({"|".join(OUR_HOOKS)})')
 
-# Of the dicts above, those in which any unknown key is an error.
+# Those of the dicts above in which any unknown key is an error.
 _CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
 
 

@@ -32,7 +32,7 @@ class ProbeOptimConstructor:
         paramwise_cfg: None; probes have no exceptions.
 
     Raises:
-        ValueError: If the learning rate is given twice, or the model has no
+        ValueError: The learning rate is given twice, or the model has no
             `MultiLinearHead`.
     """
 

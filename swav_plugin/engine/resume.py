@@ -282,7 +282,7 @@ class Settings:
             default=0,
         )
         with warnings.catch_warnings():
-            # Of steps of a scheduler before those of the optimizer.
+            # torch warns that a scheduler steps before the optimizer.
             warnings.simplefilter('ignore')
             for i in range(1, num_iters + 1):
                 _step(by_iter)

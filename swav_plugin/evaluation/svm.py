@@ -24,7 +24,7 @@ from .svm_solver import fit_svms
 
 __getattr__ = moved_names(__name__)
 
-# mmselfsup's, in its order: of equally good costs the first is chosen.
+# mmselfsup's, in its order: the first of equally good costs is chosen.
 COSTS = (1.0, 10.0, 100.0, *(0.5**i for i in range(4, 20)))
 POSITIVE_WEIGHT = 2.0
 

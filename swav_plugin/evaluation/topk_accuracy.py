@@ -19,7 +19,7 @@ TOPS = (1, 5)
 def count_ahead(scores: Tensor, labels: Tensor) -> Tensor:
     """Count the classes that each probe ranks before the true one.
 
-    Of classes with equal scores the lower number comes first. NaN comes
+    If classes have equal scores, the lower number comes first. NaN comes
     before any number.
 
     Args:
@@ -139,7 +139,7 @@ class TopKAccuracy:
 def best_by_feature(accuracies: dict[str, tuple]) -> dict[str, str]:
     """Find the probe with the highest top-1 of each feature.
 
-    Of equally good ones the first.
+    The first one, if several are equally good.
 
     >>> best_by_feature({'feature5/lr0.1': (60., 80.),
     ...                  'feature5/lr1': (61., 79.)})

@@ -126,7 +126,7 @@ def pool_feature(maps: Tensor, name: str, grid: int | None = None) -> Tensor:
         (N, C * windows), channel by channel, in mmselfsup's order.
 
     Raises:
-        ValueError: If mmselfsup's windows do not fit the map.
+        ValueError: The windows of mmselfsup do not fit the map.
 
     Source: mmselfsup's MultiPooling, after Goyal et al. (arXiv:1905.01235),
     section 4.
@@ -156,7 +156,7 @@ def check_windows(windows: str) -> str:
             'mmselfsup', goes on working and warns.
 
     Raises:
-        ValueError: If there are no such windows.
+        ValueError: There are no such windows.
 
     >>> check_windows('adaptive')
     'adaptive'
@@ -179,7 +179,7 @@ def check_features(backbone: nn.Module, features: Sequence[str]) -> None:
         features: 'avgpool', 'feature1' to 'feature5'.
 
     Raises:
-        ValueError: If the backbone does not have one, or there is no such
+        ValueError: The backbone does not have one, or there is no such
             name.
     """
     for feature in features:

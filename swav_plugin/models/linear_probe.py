@@ -44,7 +44,7 @@ class LinearProbe(BaseModel):
         init_cfg: As in mmengine.
 
     Raises:
-        ValueError: If the backbone does not have a feature.
+        ValueError: The backbone does not have a feature.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class LinearProbe(BaseModel):
                 'predict' for scores in data samples.
 
         Raises:
-            ValueError: If the mode is unknown or there are several views.
+            ValueError: The mode is unknown or there are several views.
         """
         if not isinstance(inputs, Tensor):
             raise ValueError(

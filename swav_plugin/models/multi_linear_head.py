@@ -96,7 +96,7 @@ class MultiLinearHead(BaseModule):
         batch_norm: Whether features pass a `FeatureNorm`, as mmselfsup's do.
 
     Raises:
-        ValueError: If there is no learning rate, or one is listed twice.
+        ValueError: There is no learning rate, or one is listed twice.
 
     Source: mmselfsup's MultiClsHead, after Goyal et al. (arXiv:1905.01235).
     """

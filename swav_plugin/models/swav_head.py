@@ -43,7 +43,7 @@ class SwAVHead(BaseModule):
     soon as it is full, and prototypes are never frozen.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: An argument is out of range.
 
     Source: SwAV (arXiv:2006.09882), section 3.1.
     """

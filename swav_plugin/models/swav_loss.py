@@ -34,7 +34,7 @@ def sinkhorn(
         are.
 
     Raises:
-        ValueError: If `epsilon` or `num_iters` is out of range.
+        ValueError: `epsilon` or `num_iters` is out of range.
 
     Source: SwAV (arXiv:2006.09882), eq. 3 to 5 and Appendix A.
 
@@ -103,7 +103,7 @@ def swapped_prediction_loss(
         flows into `codes`.
 
     Raises:
-        ValueError: If the shapes do not fit together or there is only one
+        ValueError: The shapes do not fit together or there is only one
             view.
 
     Source: SwAV (arXiv:2006.09882), eq. 1, 2 and 6.

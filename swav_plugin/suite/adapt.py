@@ -58,10 +58,10 @@ def make_config(
     """Adapt the config of a benchmark.
 
     Args:
-        name: Of the benchmark.
+        name: Name of the benchmark.
         network: Arguments of the ResNet in the checkpoint.
         data: The dataset that it reads.
-        options: Of the user.
+        options: What the user asks for.
         feature_cache: Folder for the features of all runs.
 
     Returns:
@@ -247,7 +247,7 @@ def _stand_in_for_voc0712(cfg: Config, root: Path) -> list[str]:
 def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
     """Detect the classes of the set, which need not be COCO's."""
     content = read_coco(root / 'annotations/instances_train2017.json')
-    # Of the test set, too: `datasets.check` has compared them.
+    # Also those of the test set: `datasets.check` has compared them.
     classes = [category['name'] for category in content['categories']]
     for loader in (
         cfg.train_dataloader,

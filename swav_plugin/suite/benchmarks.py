@@ -61,8 +61,8 @@ class Benchmark:
     Args:
         config: Below configs/benchmarks.
         data: What it reads.
-        columns: Of one table or several. A table may have columns of several
-            benchmarks.
+        columns: Columns of one table or several. A table may have columns of
+            several benchmarks.
         published: Numbers as published: by the name of their row, then by
             the title of their column in the table of the first of `columns`.
         trains: With tools/train.py; else it is a run of tools/test.py.

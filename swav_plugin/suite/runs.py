@@ -75,7 +75,7 @@ def run_suite(
     Args:
         checkpoint: A file, a URL or the name of a model of the zoo.
         out: Folder for all results.
-        names: Of the benchmarks.
+        names: Names of the benchmarks.
         root: Folder of the datasets.
         datasets: 'NAME=PATH' of those that are elsewhere, or stand in.
         options: What to change about the runs.
@@ -191,11 +191,11 @@ def plan(
     Args:
         suite: The report. Benchmarks that can't run are entered as skipped.
         subjects: The networks.
-        names: Of the benchmarks.
+        names: Names of the benchmarks.
         found: Datasets by name.
         network: Arguments of the ResNet of all subjects.
         out: Folder of the report.
-        options: Of the user.
+        options: What the user asks for.
 
     Raises:
         UsageError: An option does not fit, or there is nothing to run.

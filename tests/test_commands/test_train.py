@@ -199,7 +199,7 @@ def test_two_processes_give_the_losses_of_one(
         timeout=240,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    # Of the other rank, and of dependencies about themselves, nothing.
+    # Nothing from the other rank, nor from dependencies about themselves.
     assert done.stdout.count('Batch: 4 per process x 2 processes = 8') == 1
     assert len(done.stdout.splitlines()) < 40, done.stdout
     one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')

@@ -82,7 +82,7 @@ def test_load_from_fills_all_that_is_pretrained(
     path = str(tmp_path / 'w.pth')
     runner = SimpleNamespace(model=detector(), cfg=dict(load_from=path))
     state = detector().state_dict()
-    # Of different classes, or nothing that was pretrained.
+    # They have different classes, or were not pretrained.
     del state['roi_head.bbox_head.weight']
     del state['roi_head.shared_head.norm.weight']
     torch.save({f'module.{key}': value for key, value in state.items()}, path)

@@ -127,7 +127,7 @@ class MultiCrop(BaseTransform):
                 'install numba'
             )
             return
-        # Of this process: on a busy machine it may take long to load, too.
+        # Time of this process: on a busy machine loading may take long, too.
         start = time.process_time()
         img = np.zeros((8, 8, 3), np.uint8)
         params = draw_view_params(SampleKey(0, 0, 0), 8, 8, self.recipe)
