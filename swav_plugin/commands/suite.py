@@ -88,12 +88,12 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
         '--epochs',
         type=int,
         help='train this long, with schedules shortened in proportion; '
-        'trainings that are counted in iterations are left alone',
+        'runs that are counted in iterations are left alone',
     )
     parser.add_argument(
         '--iters',
         type=int,
-        help='the same for trainings that are counted in iterations',
+        help='the same for runs that are counted in iterations',
     )
     parser.add_argument(
         '--image-size',

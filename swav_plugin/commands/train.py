@@ -72,7 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='remove the checkpoints of an earlier training from the work dir',
+        help='remove the checkpoints of an earlier run from the work dir',
     )
     parser.add_argument(
         '--pretrained',

@@ -70,7 +70,7 @@ def check_samples(runner: Runner, *names: str) -> None:
 def check_same_start(cfg: Config) -> None:
     """Check that all ranks begin with the same code and config.
 
-    A difference would end in a hang, or in a training that is wrong.
+    A difference would end in a hang, or in wrong results.
 
     Raises:
         UsageError: On every rank, with the first difference.
@@ -136,13 +136,13 @@ def check_weights(runner: Runner) -> None:
 
 
 def check_resume(runner: Runner) -> None:
-    """Check that a training can go on from what is to be resumed.
+    """Check that a run can go on from what is to be resumed.
 
     The Runner reads the file again: it takes a name only, and reads it after
     the images were looked for.
 
     Raises:
-        UsageError: It holds weights only, or belongs to a training from
+        UsageError: It holds weights only, or belongs to a run from
             different weights, with another model or another optimizer, or to
             one that is longer than the config's.
         CheckpointError: It is not a good checkpoint, or not finite.

@@ -1,4 +1,4 @@
-"""Resume a training with settings that may differ from those it began with.
+"""Resume a run with settings that may differ from those it began with.
 
 State (weights, momenta, counts, queue) comes from the checkpoint, settings
 (rates, schedule, weight decay, length) from the config. mmengine takes both
@@ -19,7 +19,7 @@ from .errors import UsageError
 from .walk import walk_config
 from .wrappers import unwrap
 
-# The parts of a config that decide what a training computes.
+# The parts of a config that decide what a run computes.
 _DECISIVE = (
     'model',
     'train_dataloader',
@@ -98,7 +98,7 @@ def _literal(node: ast.expr) -> Any:
 def compare_configs(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[str]:
-    """List what differs between two configs and changes the training.
+    """List what differs between two configs and changes the run.
 
     >>> compare_configs({'train_cfg': {'max_epochs': 2}},
     ...                 {'train_cfg': {'max_epochs': 4}})
@@ -169,9 +169,9 @@ def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:
         else:
             continue
         raise UsageError(
-            f'--resume: {source} {what}: it is of a training with another '
+            f'--resume: {source} {what}: it is of a run with another '
             'model. Give the config that it began with, or begin a new '
-            f'training from its backbone: --pretrained {source}'
+            f'run from its backbone: --pretrained {source}'
         )
     wrapper = runner.optim_wrapper
     if isinstance(wrapper, OptimWrapper):
@@ -186,7 +186,7 @@ def _check_optimizer(
     saved = state.get('param_groups') or []
     advice = (
         'an optimizer cannot go on with the state of another; give the one '
-        f'that the training began with, or begin anew: --pretrained {source}'
+        f'that the run began with, or begin anew: --pretrained {source}'
     )
     if len(groups) != len(saved):
         raise UsageError(
@@ -271,7 +271,7 @@ class Settings:
             runner.epoch if scheduler.by_epoch else runner.iter
             for scheduler in schedulers
         ]
-        # Step by step and in the order of a training: each scheduler goes on
+        # Step by step and in the order of a run: each scheduler goes on
         # from the value that the others have left.
         per_epoch = len(runner.train_dataloader)
         by_iter = [s for s in zip(schedulers, counts) if not s[0].by_epoch]

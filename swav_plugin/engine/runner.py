@@ -48,7 +48,7 @@ class CommandRunner(Runner):
     """
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Connect the processes, and check that all are of one training."""
+        """Connect the processes, and check that all are of one run."""
         super().setup_env(env_cfg)
         if get_world_size() > 1:
             check_same_start(self.cfg)
@@ -127,7 +127,7 @@ class CommandRunner(Runner):
             ) from error
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
-        """Load, and keep what the checkpoint says of its training."""
+        """Load, and keep what the checkpoint says of its run."""
         checkpoint = super().load_checkpoint(*args, **kwargs)
         self._loaded_meta = dict(checkpoint.get('meta') or {})
         return checkpoint
@@ -156,7 +156,7 @@ class CommandRunner(Runner):
             return
         settings.restore(self)
         self.logger.warning(
-            f'--resume: the training goes on from {filename} with other '
+            f'--resume: the run goes on from {filename} with other '
             f'settings: {"; ".join(changes)}'
         )
 
@@ -172,7 +172,7 @@ class CommandRunner(Runner):
             )
 
     def _find_changes(self, meta: dict[str, Any]) -> list[str]:
-        """List what a resumed training does differently.
+        """List what a resumed run does differently.
 
         If an epoch has another number of iterations now, they are counted
         anew.

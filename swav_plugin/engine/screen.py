@@ -164,7 +164,7 @@ def _describe_batch(runner: Runner) -> str:
 
 
 def _describe_length(runner: Runner) -> str:
-    """Say how long the training is."""
+    """Say how long the run is."""
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         num_iters = len(runner.train_dataloader)

@@ -33,8 +33,8 @@ class Options:
 
     Args:
         gpus: GPUs, or CPU processes, of each run.
-        epochs: Length of trainings that are counted in epochs.
-        iters: Length of trainings that are counted in iterations.
+        epochs: Length of runs that are counted in epochs.
+        iters: Length of runs that are counted in iterations.
         image_size: px of crops that are 224 in the configs.
         cfg_options: 'KEY=VALUE', or 'NAME:KEY=VALUE' for one benchmark.
         skip_unreadable: Leave out images that cannot be read.
@@ -337,10 +337,10 @@ def set_batch(
 
 
 def set_length(cfg: Config, unit: str, length: int) -> None:
-    """Shorten a training, with its schedules and intervals in proportion.
+    """Shorten a training run, with its schedules and intervals in proportion.
 
     Args:
-        cfg: Changed in place, unless its training is counted otherwise.
+        cfg: Changed in place, unless the run is counted otherwise.
         unit: 'epochs' or 'iters'.
         length: How many of them.
     """
@@ -353,7 +353,7 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
         return max(1, round(number * share))
 
     cfg.train_cfg[longest] = length
-    # Also a warm-up that is counted in iterations, of a training in epochs.
+    # Also a warm-up that is counted in iterations, of a run counted in epochs.
     for node in [
         *dicts_of(cfg.get('param_scheduler')),
         cfg.default_hooks.checkpoint,
@@ -370,7 +370,7 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
 
 
 def shorten_warm_up(cfg: Config, root: Path) -> list[str]:
-    """End warm-ups in the first tenth of a training on a few images.
+    """End warm-ups in the first tenth of a run on a few images.
 
     They are counted in iterations, of which COCO has 7,330 in an epoch.
 

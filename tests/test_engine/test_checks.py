@@ -102,7 +102,7 @@ def test_load_from_fills_all_that_is_pretrained(
         check_load_from(runner)
 
 
-def test_only_trainings_are_resumed(tmp_path: Path) -> None:
+def test_only_training_runs_are_resumed(tmp_path: Path) -> None:
     path = tmp_path / 'epoch_1.pth'
     hook = PretrainedHook('random')
     runner = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""FeatureNorm against torch's; probes against one training for each rate.
+"""FeatureNorm against torch's; probes against one run for each rate.
 
 In float64: rounding of a step enters the next ones.
 """

@@ -23,8 +23,7 @@ class FiniteHook(Hook):
 
     float16 with loss scaling skips steps whose gradients overflow, and so may
     recover from a single one: then only a whole window of the log that is not
-    finite stops the training. Our train command gives every training this
-    hook.
+    finite stops the training. Our train command gives every run this hook.
 
     Raises:
         UsageError: With the iteration, the learning rate, the newest good
@@ -83,7 +82,7 @@ def _skips_bad_steps(runner: Runner) -> bool:
 
 
 def _stop(runner: Runner, what: str) -> None:
-    """Raise with what is known about a training that went wrong."""
+    """Raise with what is known about a run that went wrong."""
     rates = {
         value
         for values in runner.optim_wrapper.get_lr().values()

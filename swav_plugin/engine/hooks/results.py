@@ -106,7 +106,7 @@ class TrainingProtocol:
 class ResultsHook(ReplaceableHook):
     """Keep the numbers of the last evaluation in `results.json`.
 
-    For trainings that are evaluated, and for tests of what they gave; the
+    For runs that train and evaluate, and for tests of what they gave; the
     file is in the folder of this run's log, with the entries of
     `Result.to_dict`, as `FeatureEvalLoop` writes them. What mmdet gives as
     fractions is written in percent, and its -1, for sizes of objects that no
