@@ -122,6 +122,12 @@ def describe_data(dataset: Any) -> str:
     root = ', '.join(dict.fromkeys(str(root) for root in roots if root))
     if isinstance(dataset, ImageFolder) and classes:
         return f'{text} in {num_classes} folders of {root}'
+    if isinstance(dataset, ImageFolder) and dataset.found:
+        parts = [
+            f'{each.describe_folders()} of {each.root}'
+            for each in dataset.found
+        ]
+        return f'{text} in {" and ".join(parts)}'
     if num_classes:
         text += f' of {num_classes} classes'
     return f'{text} in {root}' if root else text
