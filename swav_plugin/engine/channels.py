@@ -57,7 +57,7 @@ def check_channels(cfg: Config) -> None:
             for transform in pipeline:
                 _refuse_swap(_type_name(transform), transform, where)
         mean = preprocessor.get('mean') or ()
-        if bgr and not _swap(preprocessor) and mean[:1] > mean[2:3]:
+        if bgr and not _swap_option(preprocessor) and mean[:1] > mean[2:3]:
             raise UsageError(
                 f'{bgr[0]} gives BGR images, but model.data_preprocessor.mean='
                 f'{list(mean)} is in the order RGB; set to_rgb=True there '
@@ -71,14 +71,14 @@ def _type_name(config: Mapping) -> str:
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
-def _swap(config: Mapping) -> str | None:
+def _swap_option(config: Mapping) -> str | None:
     """Return the option of a transform or preprocessor that swaps R and B."""
     return next((name for name in _SWAPS if config.get(name)), None)
 
 
 def _refuse_swap(name: str, config: Mapping, where: str) -> None:
     """Raise if RGB images would become BGR."""
-    option = _swap(config)
+    option = _swap_option(config)
     if option is not None:
         raise UsageError(
             f'LoadImage, in {where}, gives RGB images, but {name}.{option}='

@@ -235,7 +235,7 @@ def check_labels(runner: Runner, *names: str) -> None:
         if not hasattr(dataset, 'num_classes') and not classes:
             continue
         found = getattr(dataset, 'num_classes', len(classes or ()))
-        _check_count(name, found, path, num_classes)
+        _check_num_classes(name, found, path, num_classes)
         if classes and known and set(classes) != set(known):
             only = sorted(set(classes) ^ set(known))[:5]
             raise UsageError(
@@ -278,7 +278,7 @@ def _classifying_head(model: Any) -> tuple[Any, str]:
     return getattr(model, 'head', None), 'model.head'
 
 
-def _check_count(
+def _check_num_classes(
     name: str, found: int | None, path: str, num_classes: int
 ) -> None:
     """Raise if a set's number of classes does not fit the head."""

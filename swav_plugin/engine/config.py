@@ -72,8 +72,10 @@ _KNOWN_KEYS: dict[str, Collection[str]] = {
 # What AmpOptimWrapper takes.
 _DTYPES = (None, 'float16', 'bfloat16', 'float32', 'float64')
 
-# What is said of hooks that are in `default_hooks` since version 0.2.
-_OF_OURS = re.compile(rf'custom_hooks|default_hooks\.({"|".join(OUR_HOOKS)})')
+# Messages about hooks that are in `default_hooks` since version 0.2.
+_NAMES_OUR_HOOKS = re.compile(
+    rf'custom_hooks|default_hooks\.({"|".join(OUR_HOOKS)})'
+)
 
 # Those of the dicts above in which any unknown key is an error.
 _CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
@@ -132,7 +134,7 @@ def change_config(
         cfg.merge_from_dict(changes)
         check_keys(cfg)
     except UsageError as error:
-        if not _OF_OURS.search(str(error)):
+        if not _NAMES_OUR_HOOKS.search(str(error)):
             raise
         # What was moved may be why the option does not fit.
         raise UsageError(' -- '.join([str(error), *notes])) from error

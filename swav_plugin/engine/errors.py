@@ -16,7 +16,7 @@ from swav_plugin.checkpoints.file_kind import CheckpointError
 from .walk import walk_config
 
 # What mmengine's functions that build from a config call the class.
-_CLASS_IN = dict(
+_CLASS_VARIABLE = dict(
     build_from_cfg='obj_cls', build_scheduler_from_cfg='scheduler_cls'
 )
 
@@ -82,9 +82,8 @@ def _no_such_type(
         or _find_part(cfg, dict(type=name))
         or 'the config'
     )
-    return (
-        f"{where}: there is no '{name}'{_did_you_mean(name, _names(registry))}"
-    )
+    close = _did_you_mean(name, _registered_names(registry))
+    return f"{where}: there is no '{name}'{close}"
 
 
 def _what_was_built(traceback: TracebackType | None) -> dict | None:
@@ -92,12 +91,15 @@ def _what_was_built(traceback: TracebackType | None) -> dict | None:
     built = None
     while traceback is not None:
         frame = traceback.tb_frame
-        if frame.f_code.co_name in _CLASS_IN and 'registry' in frame.f_locals:
+        if (
+            frame.f_code.co_name in _CLASS_VARIABLE
+            and 'registry' in frame.f_locals
+        ):
             names = frame.f_locals
             built = dict(
                 part=names['cfg'],
                 registry=names['registry'],
-                cls=names.get(_CLASS_IN[frame.f_code.co_name]),
+                cls=names.get(_CLASS_VARIABLE[frame.f_code.co_name]),
             )
         traceback = traceback.tb_next
     return built
@@ -176,7 +178,7 @@ def _find_part(cfg: Config, part: Mapping) -> str:
     return ''
 
 
-def _names(registry: Registry) -> set[str]:
+def _registered_names(registry: Registry) -> set[str]:
     """Return the names in a registry and those that it falls back on."""
     names: set[str] = set()
     found: Registry | None = registry

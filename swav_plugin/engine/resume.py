@@ -49,7 +49,7 @@ _INDIFFERENT = (
     '_scope_',
 )
 # What optimizers keep with the shape of a parameter.
-_PER_VALUE = frozenset(
+_PARAMETER_SHAPED = frozenset(
     ('momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq')
 )
 # Part of an optimizer's groups that is state; all others are settings.
@@ -230,7 +230,7 @@ def check_momenta(runner: Runner, source: str) -> None:
     if not isinstance(wrapper, OptimWrapper):
         return
     for parameter, state in wrapper.optimizer.state.items():
-        for key in _PER_VALUE.intersection(state):
+        for key in _PARAMETER_SHAPED.intersection(state):
             shape, own = getattr(state[key], 'shape', None), parameter.shape
             if state[key] is not None and shape != own:
                 raise UsageError(

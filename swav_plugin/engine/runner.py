@@ -29,7 +29,7 @@ from .resume import (
 from .screen import is_for_screen
 
 # What mmengine and torch raise for a state that is not one.
-_FAULTS = (
+_STATE_ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -144,7 +144,7 @@ class CommandRunner(Runner):
             super().resume(filename, *args, **kwargs)
         except (UsageError, CheckpointError, torch.cuda.OutOfMemoryError):
             raise  # says what is wrong, or is not about the state
-        except _FAULTS as error:  # of what is inside of a state
+        except _STATE_ERRORS as error:  # of what is inside of a state
             raise UsageError(
                 f'--resume: {filename} is not a valid training state '
                 f'({type(error).__name__}: {error}); give another checkpoint'

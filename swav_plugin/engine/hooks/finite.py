@@ -47,14 +47,14 @@ class FiniteHook(Hook):
         is_last = batch_idx + 1 == len(runner.train_dataloader)
         if not (self.every_n_train_iters(runner, interval) or is_last):
             return
-        is_bad = any if not _skips_bad_steps(runner) else all
+        any_or_all = all if _skips_bad_steps(runner) else any
         for name, history in runner.message_hub.log_scalars.items():
             if not name.startswith('train/') or not (
                 'loss' in name or name == 'train/grad_norm'
             ):
                 continue
             values = history.data[0][-interval:].tolist()
-            if is_bad(not math.isfinite(value) for value in values):
+            if any_or_all(not math.isfinite(value) for value in values):
                 first = next(v for v in values if not math.isfinite(v))
                 _stop(runner, f'{name.removeprefix("train/")} is {first}')
 

@@ -82,9 +82,11 @@ class TrainingProtocol:
             ]
         if self.pretrained is not None:
             parts.append(f'--pretrained {self.pretrained}')
-        parts += map(_call, filter(None, [self.optimizer, *self.schedulers]))
+        parts += map(
+            _as_call, filter(None, [self.optimizer, *self.schedulers])
+        )
         parts += [
-            f'{part} {_call(config)}'
+            f'{part} {_as_call(config)}'
             for part, config in self.multipliers.items()
         ]
         if self.reached is None:
@@ -252,10 +254,10 @@ def _dataset_folders(runner: Runner, loader: str) -> str:
     return data_roots((runner.cfg.get(loader) or {}).get('dataset'))
 
 
-def _call(config: Mapping[str, Any]) -> str:
+def _as_call(config: Mapping[str, Any]) -> str:
     """Write a config as a call.
 
-    >>> _call(dict(type='SGD', momentum=0.9))
+    >>> _as_call(dict(type='SGD', momentum=0.9))
     'SGD(momentum=0.9)'
     """
     arguments = ', '.join(
