@@ -16,6 +16,7 @@ COMMANDS = {
     'test': 'measure a checkpoint with a benchmark config',
     'suite': 'run every benchmark whose data is present',
     'demo': 'pretrain on a small dataset and see what was learned',
+    'convert': 'write the weights of a checkpoint for another library',
 }
 
 
