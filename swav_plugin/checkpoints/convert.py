@@ -8,11 +8,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .describe import describe_weights
 from .file_kind import CheckpointError
 from .keys import convert_state_dict
 
@@ -63,7 +64,7 @@ def split_weights(weights: Mapping[str, Tensor]) -> Parts:
             for key, value in backbone.items()
             if re.match(_RESNET_KEY, key)
         }
-    if not backbone:
+    elif not any('backbone.' in key for key in weights):
         raise _no_resnet(weights)
     neck = _below('neck.projection.', converted)
     sets = {
@@ -131,10 +132,11 @@ def plain_copies(weights: State) -> State:
     return copies
 
 
-def _no_resnet(names: Mapping[str, Any]) -> CheckpointError:
+def _no_resnet(weights: Mapping[str, Tensor]) -> CheckpointError:
+    found = describe_weights(weights)
     return CheckpointError(
-        'the checkpoint has no backbone that is a ResNet of four stages; '
-        f'its {len(names)} tensors are such as {", ".join(list(names)[:3])}.'
+        'the checkpoint has no backbone that is a ResNet of four stages: it '
+        f'is {found.network}; {found.advice}.'
     )
 
 
@@ -146,7 +148,7 @@ def _resnet(parts: Parts) -> State:
             convolution.
     """
     if 'layer4.0.conv1.weight' not in parts.backbone:
-        raise _no_resnet(parts.backbone)
+        raise _no_resnet(_prefixed('backbone.', parts.backbone))
     for key in parts.backbone:
         if key.startswith('stem.'):
             raise CheckpointError(

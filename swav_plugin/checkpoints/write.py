@@ -28,6 +28,7 @@ from .convert import (
     to_ours,
     to_torchvision,
 )
+from .describe import describe_weights
 from .rebuild import to_plain
 from .safe_load import safe_load
 from .training_state import check_finite
@@ -190,8 +191,12 @@ def origin(checkpoint: Checkpoint) -> dict[str, str]:
     source = checkpoint.source
     if '://' not in source:
         source = os.path.basename(source)
+    found = describe_weights(checkpoint.weights)
     return dict(
-        author='swav_plugin', source=source, source_sha256=checkpoint.sha256
+        author='swav_plugin',
+        architecture=found.network.removeprefix('a '),
+        source=source,
+        source_sha256=checkpoint.sha256,
     )
 
 

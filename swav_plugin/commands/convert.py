@@ -6,11 +6,13 @@ Only weights are written: no optimizer, no queue, no classifier.
 """
 
 import argparse
+from typing import Any
 
 from swav_plugin.apis import get_model
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.checkpoint import Checkpoint
 from swav_plugin.checkpoints.convert import pick_parts, to_ours
+from swav_plugin.checkpoints.describe import describe_weights
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.checkpoints.write import (
     Written,
@@ -21,11 +23,8 @@ from swav_plugin.checkpoints.write import (
 )
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path, run_command
-from swav_plugin.models.onnx_export import (
-    MissingPackages,
-    export_onnx,
-    make_neck,
-)
+from swav_plugin.models import SwAV
+from swav_plugin.models.onnx_export import MissingPackages, export_onnx
 
 _FORMATS = {
     'torchvision': 'state dict of its ResNet, without fc',
@@ -99,20 +98,24 @@ def _write_onnx(
     """Write the ResNet of a checkpoint as a program."""
     path = check_out(out, checkpoint, '.onnx', args.overwrite)
     parts = pick_parts(checkpoint.weights, args.with_head)
-    if args.with_head and not (parts.neck and parts.prototypes):
-        raise UsageError(
-            f'--with-head: {checkpoint} has no '
-            f'{"prototypes" if parts.neck else "neck"}; leave the option out '
-            'to write the backbone alone'
-        )
     check_finite(to_ours(parts), checkpoint)
-    model = get_model(checkpoint.source, 'cpu')
+    model: Any = get_model(checkpoint.source, 'cpu')
+    neck, prototypes = None, []
+    if args.with_head:
+        if not isinstance(model, SwAV):
+            raise UsageError(
+                f'--with-head: {checkpoint} is '
+                f'{describe_weights(checkpoint.weights)}; leave the option '
+                'out to write the backbone alone'
+            )
+        neck = model.neck
+        prototypes = [each.weight for each in model.head.prototypes]
     content = export_onnx(
         model.backbone,
         model.data_preprocessor.mean,
         model.data_preprocessor.std,
-        make_neck(parts.neck) if parts.neck else None,
-        parts.prototypes,
+        neck,
+        prototypes,
         origin(checkpoint),
     )
     write_atomic(path, content)

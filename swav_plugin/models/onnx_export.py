@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .feature_pooling import pool_output
-from .swav_neck import SwAVNeck
 
 INPUT = 'images: float32 (N, 3, H, W), RGB in 0..1; normalized inside'
 _FREE = {0: 'N', 2: 'H', 3: 'W'}
@@ -36,7 +35,7 @@ class _Program(nn.Module):
         backbone: nn.Module,
         mean: Tensor,
         std: Tensor,
-        neck: SwAVNeck | None,
+        neck: nn.Module | None,
         prototypes: Sequence[Tensor],
     ) -> None:
         super().__init__()
@@ -63,42 +62,11 @@ class _Program(nn.Module):
         return (features, *scores)
 
 
-def make_neck(weights: Mapping[str, Tensor]) -> SwAVNeck:
-    """Build a neck of the sizes of its weights, and fill it.
-
-    Args:
-        weights: Those of `SwAVNeck.projection`: '0.weight', ...
-
-    Raises:
-        ValueError: They are not those of one linear layer, or of two with or
-            without a batch norm between them.
-    """
-    linear = [
-        weights[key]
-        for key in ('0.weight', '2.weight', '3.weight')
-        if key in weights
-    ]
-    if len(linear) not in (1, 2) or any(each.ndim != 2 for each in linear):
-        raise ValueError(
-            'the neck is not one or two linear layers; its tensors are '
-            f'{", ".join(weights) or "none"}.'
-        )
-    has_norm = '1.running_mean' in weights
-    neck = SwAVNeck(
-        linear[0].shape[1],
-        hid_channels=len(linear[0]) if len(linear) == 2 else 0,
-        out_channels=len(linear[-1]),
-        norm_cfg=dict(type='BN1d') if has_norm else None,
-    )
-    neck.projection.load_state_dict(weights)
-    return neck.eval()
-
-
 def export_onnx(
     backbone: nn.Module,
     mean: Tensor,
     std: Tensor,
-    neck: SwAVNeck | None = None,
+    neck: nn.Module | None = None,
     prototypes: Sequence[Tensor] = (),
     about: Mapping[str, str] | None = None,
 ) -> bytes:

@@ -51,6 +51,7 @@ def test_safetensors(source: Path, tmp_path: Path) -> None:
     assert about == dict(
         format='pt',
         author='swav_plugin',
+        architecture='ResNet-18',
         source='swav.pth.tar',
         source_sha256=digest(source),
     )

@@ -126,7 +126,8 @@ def test_onnx_computes_what_torchvision_does(
         'onnx',
         '--with-head',
     )
-    assert 'has no neck; leave the option out' in line
+    assert 'a ResNet-18, without neck or prototypes' in line
+    assert line.endswith('write the backbone alone')
     torch.save(backbone | head, tmp_path / 'in.pth')
     out = tmp_path / 'out.onnx'
     printed = run(tmp_path / 'in.pth', out, '--to', 'onnx', '--with-head')

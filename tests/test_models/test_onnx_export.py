@@ -112,21 +112,3 @@ def test_a_network_that_does_not_fit_is_refused(
     monkeypatch.setattr(onnx_export, '_MAX_BYTES', 2**4)
     with pytest.raises(ValueError, match='holds up to 2; convert'):
         onnx_export.export_onnx(nn.Conv2d(3, 4, 1), MEAN, STD)
-
-
-@pytest.mark.parametrize(
-    'hidden, norm', [(6, dict(type='BN1d')), (6, None), (0, None)]
-)
-def test_necks_are_built_from_their_weights(
-    hidden: int, norm: dict | None
-) -> None:
-    torch.manual_seed(0)
-    neck = SwAVNeck(8, hidden, 4, norm).eval()
-    found = onnx_export.make_neck(neck.projection.state_dict())
-    features = torch.randn(3, 8)
-    assert torch.equal(found(features), neck(features))
-
-
-def test_other_necks_are_refused() -> None:
-    with pytest.raises(ValueError, match='not one or two linear layers'):
-        onnx_export.make_neck({'5.weight': torch.rand(2, 2)})
