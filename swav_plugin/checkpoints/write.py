@@ -278,7 +278,7 @@ def publish(checkpoint: str | Path | Checkpoint, out: str | Path) -> Written:
     digits = hashlib.sha256(file.getbuffer()).hexdigest()[:8]
     stem = out.name.removesuffix('.tar').removesuffix('.pth')
     out = out.with_name(f'{stem}_{date.today():%Y%m%d}-{digits}.pth')
-    write_atomic(out, file.getbuffer())
+    write_atomic(out, file.getvalue())
     others = sorted(content.keys() - {'meta', 'state_dict'})
     return Written(out, dict(model=len(state)), [*others, *queue])
 

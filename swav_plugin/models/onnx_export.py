@@ -30,6 +30,9 @@ class MissingPackages(ImportError):
 class _Program(nn.Module):
     """What the file computes: (N, 3, H, W) -> (N, C) and (N, K) each."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -138,7 +141,7 @@ def _export(program: _Program, names: list[str]) -> bytes:
                 **arguments,
             )
             return exported.model_proto.SerializeToString()
-        file = io.BytesIO()
+        file: Any = io.BytesIO()
         torch.onnx.export(
             program,
             (images,),
