@@ -12,6 +12,7 @@ _FIRST_BYTES = b'\x80\x02' + _MAGIC
 
 _PROTOCOLS = (b'\2', b'\3', b'\4', b'\5')  # of pickles
 _MAX_HEADER = 2**27  # of safetensors, in bytes
+_LARGE = 2**30  # bytes that any archive may unpack to
 
 _PICTURE = 'a picture; give the file with the weights'
 _UNPACK = 'and give the file in it'
@@ -179,6 +180,10 @@ def find_damage(file: IO[bytes]) -> str | None:
         return None
     try:
         with zipfile.ZipFile(file) as archive:
+            # torch.save compresses nothing.
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > max(_LARGE, 10 * file.seek(0, 2)):
+                return f'its parts would take {unpacked / 2**30:.1f} GiB'
             # torch.serialization.set_crc32_options(False) writes zeros.
             has_sums = any(entry.CRC for entry in archive.infolist())
             part = archive.testzip() if has_sums else None

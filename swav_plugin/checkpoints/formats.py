@@ -100,6 +100,9 @@ def _find_weights(
         return None
     seen.add(id(node))
     if all(isinstance(value, Tensor) for value in node.values()):
+        prefixes = {str(key).partition('.')[0] for key in node}
+        if {'teacher', 'student'} <= prefixes:  # see `strip_wrappers`
+            _report_choice(path, ['teacher', 'student'])
         return {str(key): value for key, value in node.items()}
     found: dict[str, dict[str, Tensor]] = {}
     for key in _WRAPPERS:
@@ -107,17 +110,22 @@ def _find_weights(
         if weights is not None:
             found[key] = weights
     if len(found) > 1:
-        first, *others = found
-        print_log(
-            f'{path} holds several networks: took the weights under '
-            f'{first!r}, not those under {", ".join(map(repr, others))}.',
-            'current',
-            level=logging.WARNING,
-        )
+        _report_choice(path, [*found])
     if found:
         return next(iter(found.values()))
     flat: dict[str, Tensor] = {}
     return flat if _flatten(node, '', flat, set()) and flat else None
+
+
+def _report_choice(path: Path, names: list[str]) -> None:
+    """Say which of several networks in a file is taken: the first."""
+    first, *others = map(repr, names)
+    print_log(
+        f'{path} holds several networks: took the weights under {first}, not '
+        f'those under {", ".join(others)}.',
+        'current',
+        level=logging.WARNING,
+    )
 
 
 def _flatten(

@@ -127,10 +127,11 @@ def test_prototypes_with_a_bias(tmp_path: Path) -> None:
     load_backbone(model.backbone, tmp_path / 'w.ckpt')
 
 
+@pytest.mark.parametrize('name', ['teacher and student', 'both in one'])
 def test_a_choice_between_networks_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    _write(CASES['teacher and student'], tmp_path / 'w.pth')
+    _write(CASES[name], tmp_path / 'w.pth')
     read_checkpoint(tmp_path / 'w.pth')
     said = ''.join(capsys.readouterr())
     assert (
@@ -146,6 +147,13 @@ def test_objects_left_out_are_named(
     said = ''.join(capsys.readouterr())
     assert 'only its weights were read' in said
     assert 'argparse.Namespace, builtins.int, pathlib.PosixPath' in said
+
+
+def test_a_whole_module_is_named(tmp_path: Path) -> None:
+    for content in (torch.nn.Linear(2, 2), {'model': torch.nn.Linear(2, 2)}):
+        torch.save(content, tmp_path / 'w.pth')
+        with pytest.raises(ValueError, match=r'a Linear, in .*state_dict\(\)'):
+            read_checkpoint(tmp_path / 'w.pth')
 
 
 _ZERO = torch.zeros(2, 2)

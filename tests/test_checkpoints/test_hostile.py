@@ -9,6 +9,7 @@ import pickle
 import resource
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from swav_plugin.checkpoints import read_checkpoint
+from swav_plugin.checkpoints import file_kind, read_checkpoint
 from swav_plugin.checkpoints.file_kind import CheckpointError
 
 
@@ -268,3 +269,20 @@ def test_links_are_followed_and_folders_are_not(tmp_path: Path) -> None:
     (tmp_path / 'self.pd').symlink_to('self.pd')
     with pytest.raises(OSError, match='self.pd'):
         read_checkpoint(tmp_path / 'self.pd')
+
+
+def test_an_archive_that_unpacks_to_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({'a': torch.zeros(2**20)}, tmp_path / 'a.pth')
+    with (
+        zipfile.ZipFile(tmp_path / 'a.pth') as source,
+        zipfile.ZipFile(
+            tmp_path / 'b.pth', 'w', zipfile.ZIP_DEFLATED
+        ) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    assert read_checkpoint(tmp_path / 'b.pth')['a'].shape == (2**20,)
+    monkeypatch.setattr(file_kind, '_LARGE', 2**20)
+    assert 'parts would take' in _refused(tmp_path / 'b.pth')
