@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from mmengine.hub import get_config
+from mmengine.hub import get_model as hub_model
 from mmengine.runner import CheckpointLoader
 
 from swav_plugin.checkpoints import load_backbone, zoo
@@ -368,6 +369,29 @@ def test_mmengine_finds_the_weights_of_a_config() -> None:
     found = get_config(f'swav_plugin::{config}', pretrained=True)
     assert found.model_path == find_model(NAME).url
     assert found.model.type == 'SwAV'
+
+
+def test_mmengine_fills_the_model_of_a_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From upstream's names, which mmengine does not know."""
+    config = f'swav_plugin::selfsup/swav/{NAME}.py'
+    theirs = hub_model(config)
+    weights = {}
+    for key, value in theirs.state_dict().items():
+        key = key.replace('neck.projection.', 'projection_head.')
+        key = key.replace('head.prototypes.0.', 'prototypes.')
+        weights['module.' + key.replace('backbone.', '')] = value
+    torch.save(weights, tmp_path / 'w.pth.tar')
+    monkeypatch.setattr(
+        zoo, 'download', lambda *_, **__: tmp_path / 'w.pth.tar'
+    )
+    ours = hub_model(config, pretrained=True)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(value, ours.state_dict()[name]), name
+    torch.save({'head.fc.weight': torch.zeros(1)}, tmp_path / 'w.pth.tar')
+    with pytest.raises(ValueError, match='without those of a backbone'):
+        hub_model(config, pretrained=True)
 
 
 def test_the_index_is_what_mim_reads() -> None:
