@@ -19,8 +19,8 @@ from .keys import convert_state_dict
 
 State = dict[str, Tensor]
 
-# What a ResNet consists of; `fc` and other heads beside it do not.
-_RESNET_KEY = r'(conv1|bn1|stem|layer[1-4])\.'
+# What is trained on top of a backbone, beside which some files have it.
+_CLASSIFIERS = r'((online_)?classifier|fc|head|(last_)?linear)\.'
 
 # Ends of names of a ResNet, and what detectron2 calls them.
 _DETECTRON2_LAYERS = {
@@ -62,7 +62,7 @@ def split_weights(weights: Mapping[str, Tensor]) -> Parts:
         backbone = {
             key: value
             for key, value in backbone.items()
-            if re.match(_RESNET_KEY, key)
+            if not re.match(_CLASSIFIERS, key)
         }
     elif not any('backbone.' in key for key in weights):
         raise _no_resnet(weights)
@@ -157,6 +157,24 @@ def _resnet(parts: Parts) -> State:
     return parts.backbone
 
 
+def _resnet_with_batch_norm(parts: Parts) -> State:
+    """Return a backbone as the projects outside of OpenMMLab build it.
+
+    Raises:
+        CheckpointError: As `_resnet`; or it has other norms, whose names
+            these do not know.
+    """
+    backbone = _resnet(parts)
+    if 'bn1.running_mean' not in backbone:
+        first = [key for key in backbone if '.' not in key.partition('.')[2]]
+        raise CheckpointError(
+            'this ResNet has no batch norm; the tensors of its stem are '
+            f'{", ".join(first)}. Convert it to mmpretrain, mmdet or '
+            'safetensors.'
+        )
+    return backbone
+
+
 def to_torchvision(parts: Parts) -> State:
     """Return the backbone under torchvision's names, which are timm's too.
 
@@ -165,7 +183,7 @@ def to_torchvision(parts: Parts) -> State:
     Raises:
         CheckpointError: The backbone is not a ResNet that these build.
     """
-    backbone = _resnet(parts)
+    backbone = _resnet_with_batch_norm(parts)
     channels = len(backbone['conv1.weight'])
     if channels != 64:
         raise CheckpointError(
@@ -184,7 +202,8 @@ def to_mmdet(parts: Parts) -> State:
 def to_detectron2(parts: Parts) -> State:
     """Return the backbone under detectron2's names."""
     return {
-        detectron2_key(key): tensor for key, tensor in _resnet(parts).items()
+        detectron2_key(key): tensor
+        for key, tensor in _resnet_with_batch_norm(parts).items()
     }
 
 
@@ -235,7 +254,7 @@ def to_mmpretrain(parts: Parts) -> State:
 def to_official(parts: Parts) -> State:
     """Return all parts under the names of facebookresearch/swav's files."""
     state = {
-        **_resnet(parts),
+        **_resnet_with_batch_norm(parts),
         **_named_neck('projection_head', parts.neck),
         **_named_prototypes('prototypes', parts.prototypes),
     }

@@ -169,8 +169,8 @@ def write_weights(
     chosen = FORMATS[layout]
     out = check_out(out, checkpoint, chosen.suffix, overwrite)
     parts = pick_parts(checkpoint.weights, chosen.has_head)
-    state = chosen.names(parts)
     check_finite(to_ours(parts), checkpoint)
+    state = chosen.names(parts)
     with open_atomic(out) as file:
         chosen.save(state, origin(checkpoint), file)
     return Written(out, count_parts(parts), parts.others)

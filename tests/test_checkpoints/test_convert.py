@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from mmengine.runner import load_checkpoint
+from mmpretrain.models import ResNet
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from swav_plugin.checkpoints.convert import (
     pick_parts,
     split_weights,
     to_detectron2,
+    to_mmdet,
     to_mmpretrain,
     to_official,
     to_ours,
@@ -156,12 +158,12 @@ def test_mmpretrain(write: Callable, model: SwAV, photos: Tensor) -> None:
 @torch.no_grad()
 def test_mmdet(write: Callable, model: SwAV, photos: Tensor) -> None:
     pytest.importorskip('mmdet')
-    from mmdet.models.backbones import ResNet
+    from mmdet.models import backbones
 
     path = str(write('mmdet'))
     init = dict(type='Pretrained', checkpoint=path)
-    resnet = ResNet(18, norm_eval=False, init_cfg=init)
-    load_checkpoint(ResNet(18), path, strict=True)
+    resnet = backbones.ResNet(18, norm_eval=False, init_cfg=init)
+    load_checkpoint(backbones.ResNet(18), path, strict=True)
     resnet.init_weights()
     resnet.eval()  # returns nothing
     features = resnet.double()(photos)[-1].mean((2, 3))
@@ -281,6 +283,19 @@ def test_only_resnets_have_names_that_all_know(names: Callable) -> None:
     with pytest.raises(CheckpointError, match='no backbone that is a ResNet'):
         names(parts)
     assert to_mmpretrain(parts)
+
+
+def test_other_norms_are_kept_and_refused_where_unknown() -> None:
+    resnet = ResNet(18, norm_cfg=dict(type='GN', num_groups=4))
+    weights = {f'backbone.{k}': v for k, v in resnet.state_dict().items()}
+    parts = split_weights(weights)
+    assert parts.others == []
+    assert to_ours(parts).keys() == weights.keys()
+    assert to_mmpretrain(parts).keys() == weights.keys()
+    assert to_mmdet(parts).keys() == resnet.state_dict().keys()
+    for names in (to_torchvision, to_official, to_detectron2):
+        with pytest.raises(CheckpointError, match='conv1.weight, gn1.weight'):
+            names(parts)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
