@@ -15,7 +15,9 @@ COMMANDS = {
     'train': 'train what a config describes',
     'test': 'measure a checkpoint with a benchmark config',
     'suite': 'run every benchmark whose data is present',
+    'zoo': 'list the published weights, and download them',
     'demo': 'pretrain on a small dataset and see what was learned',
+    'convert': 'write the weights of a checkpoint for another library',
 }
 
 

@@ -24,6 +24,7 @@ ROOMS = [
     'registry',
     'datasets',
     'models',
+    'utils',
     'engine',
     'evaluation',
     'suite',

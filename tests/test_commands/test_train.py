@@ -425,6 +425,48 @@ def test_mixed_precision_on_cpu(
     assert 1e-6 < difference < 0.1
 
 
+BY_ITERATION = """
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)
+default_hooks['checkpoint'] = dict(by_epoch=False, interval=2)
+"""
+# Fails in a process that imports anything else than torch.
+PLAIN_TORCH = """
+import sys, torch
+state = torch.load(sys.argv[1], weights_only=True)
+assert not {'swav_plugin', 'mmengine', 'mmcv'} & {*sys.modules}
+assert state['state_dict']['head.queue.features'].shape == (2, 32, 16)
+assert state['optimizer']['state'] and state['param_schedulers']
+assert state['message_hub']['log_scalars']['train/loss']['values'].numel()
+print(*sorted(state))
+"""
+
+
+@pytest.mark.parametrize('loop', [FIVE_STEPS, BY_ITERATION])
+def test_plain_torch_reads_the_checkpoints(
+    loop: str,
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """LARS, queue, schedulers and logs, mixed precision, averaged weights."""
+    averages = "custom_hooks = [dict(type='EMAHook')]\n"
+    train_here(config(more=averages + loop), tmp_path / 'w', '--amp')
+    (path,) = (tmp_path / 'w').glob('*_[12].pth')
+    done = subprocess.run(
+        [sys.executable, '-I', '-c', PLAIN_TORCH, str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [
+        'ema_state_dict',
+        'message_hub',
+        'meta',
+        'optimizer',
+        'param_schedulers',
+        'state_dict',
+    ], done.stderr
+
+
 @pytest.mark.parametrize(
     'more, message',
     [
