@@ -1,4 +1,4 @@
-"""Find the checkpoint of a work dir that a training goes on from."""
+"""Find the checkpoint of a work dir that a run goes on from."""
 
 import re
 from pathlib import Path
@@ -49,7 +49,7 @@ def find_checkpoint(
 
 
 def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
-    """Return the checkpoints of a training, newest first."""
+    """Return the checkpoints of a run, newest first."""
     noted = _read_note(folder)
     saved = list_saved(folder, noted)
     if noted is None:
@@ -66,7 +66,7 @@ def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
     last = _number(noted)
 
     def is_later(path: Path) -> tuple[bool, bool]:
-        # A higher number is not of the training that wrote the note.
+        # A higher number is not of the run that wrote the note.
         return path.name != noted.name, _number(path) > last
 
     return sorted(saved, key=is_later)

@@ -141,7 +141,7 @@ def check_finite(
         raise CheckpointError(
             f'{source}: {name} is not finite: {count} of its '
             f'{tensor.numel()} values are infinite or not a number. The '
-            'training that wrote it had diverged; give an earlier checkpoint.'
+            'run that wrote it had diverged; give an earlier checkpoint.'
         )
 
 
@@ -173,7 +173,7 @@ def check_storage(tensors: Any, source: object) -> None:
 
 
 def check_parts(state: Any, source: object) -> None:
-    """Check that a file holds all that a training goes on from.
+    """Check that a file holds all that a run goes on from.
 
     Args:
         state: What was read from it.
@@ -190,7 +190,7 @@ def check_parts(state: Any, source: object) -> None:
     ):
         raise CheckpointError(
             f'{source} cannot be resumed: it holds no weights; give a file '
-            'that a training saved'
+            'that a training run saved'
         )
     meta = _dict(state.get('meta'))
     epoch, num_iters = meta.get('epoch'), meta.get('iter')
@@ -202,7 +202,7 @@ def check_parts(state: Any, source: object) -> None:
     ):
         raise CheckpointError(
             f'{source} cannot be resumed: the file holds weights, but not '
-            'the state of a training; to start from them give --pretrained '
+            'the state of a run; to start from them give --pretrained '
             f'{source}'
         )
     if epoch < 0 or num_iters < 0:
