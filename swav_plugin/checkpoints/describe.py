@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .checkpoint import Checkpoint
 from .keys import convert_state_dict, find_layout, strip_wrappers
+from .leave_out import printable
 
 _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
@@ -193,5 +194,5 @@ def _other(names: list[str]) -> tuple[str, str]:
     for pattern, network, advice in _OTHERS:
         if any(re.fullmatch(pattern, name) for name in names):
             return network, advice
-    some = ', '.join(names[:3])
+    some = ', '.join(map(printable, names[:3]))
     return f'an unknown network ({some}, ...)', 'give a ResNet'

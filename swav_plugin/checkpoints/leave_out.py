@@ -97,13 +97,22 @@ class WeightsUnpickler(_PythonUnpickler):
     dispatch = {**_PythonUnpickler.dispatch, pickle.BUILD[0]: load_build}
 
 
+def printable(name: str) -> str:
+    """Return a name from a file so that it stays in its line.
+
+    >>> printable('conv1'), printable('a\\nb')
+    ('conv1', 'a\\\\nb')
+    """
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
 def report_left_out(source: object, names: set[str], limit: int = 5) -> None:
     """Say which objects of a file were left out, in one line."""
     if names:
         more = f' and {len(names) - limit} more' if len(names) > limit else ''
         print_log(
             f'{source}: only its weights were read, not its objects of '
-            f'{", ".join(sorted(names)[:limit])}{more}.',
+            f'{", ".join(map(printable, sorted(names)[:limit]))}{more}.',
             'current',
             level=logging.WARNING,
         )

@@ -10,6 +10,7 @@ from swav_plugin.compat.moved import renamed_arguments
 from .checkpoint import Checkpoint
 from .describe import Description, describe_weights
 from .keys import backbone_weights, convert_state_dict
+from .leave_out import printable
 from .training_state import check_finite
 
 
@@ -195,4 +196,4 @@ def _some(names: list[str], limit: int = 8) -> str:
     if not names:
         return ''
     rest = f', and {len(names) - limit} more' if len(names) > limit else ''
-    return f' ({", ".join(names[:limit])}{rest})'
+    return f' ({", ".join(map(printable, names[:limit]))}{rest})'
