@@ -27,6 +27,7 @@ ROOMS = [
     'engine',
     'evaluation',
     'suite',
+    'inference',
     'apis',
     'commands',
     '__main__',
