@@ -14,6 +14,7 @@ from swav_plugin import __version__
 COMMANDS = {
     'train': 'train what a config describes',
     'test': 'measure a checkpoint with a benchmark config',
+    'extract': 'write features of images to a file',
     'suite': 'run every benchmark whose data is present',
     'demo': 'pretrain on a small dataset and see what was learned',
 }
