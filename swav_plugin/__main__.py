@@ -16,6 +16,7 @@ COMMANDS = {
     'test': 'measure a checkpoint with a benchmark config',
     'extract': 'write features of images to a file',
     'suite': 'run every benchmark whose data is present',
+    'zoo': 'list the published weights, and download them',
     'demo': 'pretrain on a small dataset and see what was learned',
 }
 

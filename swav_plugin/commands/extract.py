@@ -115,7 +115,10 @@ def _mistakes() -> Iterator[None]:
 
 def _open_model(args: argparse.Namespace, device: str) -> Any:
     """Build the network that the command line names, on a device."""
-    model = get_model(args.model, device=device)
+    if args.config is None:
+        model = get_model(args.model, device)
+    else:
+        model = get_model(args.config, device, checkpoint=args.model)
     if device != 'cpu':
         # As tensor cores read them.
         model.to(memory_format=torch.channels_last)
