@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from swav_plugin.inference import images
 from swav_plugin.inference.images import hash_pixels, list_images
 
 
-def paths(*images: object) -> list[str]:
+def paths(*sources: object) -> list[str]:
     """List images by path."""
-    return [sample['img_path'] for sample in list_images(images)]  # type: ignore[arg-type]
+    return [sample['img_path'] for sample in list_images(sources)]  # type: ignore[arg-type]
 
 
 def test_folder_pattern_and_list_mean_the_same(
@@ -39,16 +40,19 @@ def test_folder_pattern_and_list_mean_the_same(
 
 
 def test_pattern_leaves_out_what_is_not_an_image(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(
+        images, 'print_log', lambda text, logger: logged.append(text)
+    )
     Image.new('RGB', (8, 8)).save(tmp_path / 'a.PNG')
     (tmp_path / 'a.json').write_text('{}')
     (tmp_path / 'c.png').mkdir()
     assert paths(f'{tmp_path}/*') == [str(tmp_path / 'a.PNG')]
-    output = capsys.readouterr()
-    assert 'left out files that are not images: 1 .json' in (
-        output.out + output.err
-    )
+    assert logged == [
+        f'{tmp_path}/*: left out files that are not images: 1 .json'
+    ]
     with pytest.raises(FileNotFoundError, match=r'no image matches .*1 \.jso'):
         paths(f'{tmp_path}/*.json')
     with pytest.raises(FileNotFoundError, match='that match: none'):
