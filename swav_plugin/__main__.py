@@ -16,6 +16,8 @@ COMMANDS = {
     'test': 'measure a checkpoint with a benchmark config',
     'suite': 'run every benchmark whose data is present',
     'demo': 'pretrain on a small dataset and see what was learned',
+    'cluster': 'sort images by the prototypes of a pretrained SwAV',
+    'neighbours': 'find the nearest images and near-duplicates',
 }
 
 
