@@ -16,11 +16,18 @@ from mmpretrain.models import ImageClassifier, ResNet
 
 from swav_plugin.checkpoints import Checkpoint, load_backbone
 from swav_plugin.checkpoints.keys import backbone_weights
+from swav_plugin.inference.clusters import Clusters, assign_clusters
 from swav_plugin.inference.features import ImageFeatures, extract_features
 from swav_plugin.models import MultiViewPreprocessor
 from swav_plugin.models.resnet import resnet_arguments
 
-__all__ = ['ImageFeatures', 'extract_features', 'get_model']
+__all__ = [
+    'Clusters',
+    'ImageFeatures',
+    'assign_clusters',
+    'extract_features',
+    'get_model',
+]
 
 # SwAV's: red has 0.228 * 255 where torchvision has 0.229 * 255.
 _MEAN = (123.675, 116.28, 103.53)

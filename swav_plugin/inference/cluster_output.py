@@ -274,7 +274,7 @@ def _strip(
         Picture(
             images.files[i],
             images.names[i],
-            f'{clusters.distance[i]:.2f} '
+            f'{clusters.distance[i]:.2f} · '
             + (images.classes or images.names)[i],
         )
         for i in indices[:num_pictures]
@@ -288,4 +288,4 @@ def _about(indices: list[int], images: NamedImages) -> str:
     if images.classes is None:
         return about
     most, count = Counter(images.classes[i] for i in indices).most_common(1)[0]
-    return f'{about}, {count / len(indices):.0%} of them {most}'
+    return f'{about}, {count / len(indices):.0%} in class {most}'

@@ -154,4 +154,4 @@ def _group_strip(found: Found, number: int, group: Sequence[int]) -> Strip:
 def _picture(images: NamedImages, index: int, cosine: float) -> Picture:
     """Show an image with its similarity."""
     name = images.names[index]
-    return Picture(images.files[index], name, f'{cosine:.3f} {name}')
+    return Picture(images.files[index], name, f'{cosine:.3f} · {name}')
