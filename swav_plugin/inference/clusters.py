@@ -129,9 +129,8 @@ def assign_embeddings(
         # Rounding may leave a cosine a little above 1.
         distance = (1 - scores.gather(1, prototype[:, None])[:, 0]).clamp_(0)
         rows.append((prototype.cpu(), confidence.cpu(), distance.cpu()))
-    return Clusters(
-        *(torch.cat(part) for part in zip(*rows)), files, len(prototypes)
-    )
+    prototype, confidence, distance = map(torch.cat, zip(*rows))
+    return Clusters(prototype, confidence, distance, files, len(prototypes))
 
 
 def unit_prototypes(head: Any) -> Tensor:
