@@ -8,18 +8,24 @@
 Letters for shapes: N images of H x W pixels, C channels of the backbone.
 """
 
+import os
 from pathlib import Path
 
 import torch
 from mmengine.device import get_device
-from mmpretrain.models import ImageClassifier, ResNet
+from torch import nn
 
-from swav_plugin.checkpoints import Checkpoint, load_backbone
-from swav_plugin.checkpoints.keys import backbone_weights
+from swav_plugin.checkpoints import RANDOM, Checkpoint
+from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.checkpoints.zoo import find_model, find_models
+from swav_plugin.engine.config import check_has, load_config
 from swav_plugin.inference.clusters import Clusters, assign_clusters
-from swav_plugin.inference.features import ImageFeatures, extract_features
-from swav_plugin.models import MultiViewPreprocessor
-from swav_plugin.models.resnet import resnet_arguments
+from swav_plugin.inference.features import (
+    ImageFeatures,
+    extract_features,
+    read_features,
+)
+from swav_plugin.models.pretrained import model_of_checkpoint, model_of_config
 
 __all__ = [
     'Clusters',
@@ -27,54 +33,128 @@ __all__ = [
     'assign_clusters',
     'extract_features',
     'get_model',
+    'list_models',
+    'read_features',
 ]
 
-# SwAV's: red has 0.228 * 255 where torchvision has 0.229 * 255.
-_MEAN = (123.675, 116.28, 103.53)
-_STD = (58.14, 57.12, 57.375)
+
+def list_models(pattern: str = '*', pretrained: bool = True) -> list[str]:
+    """List the models of the zoo.
+
+    Args:
+        pattern: As for files, such as 'swav_resnet50_*_vissl'.
+        pretrained: Only those whose weights somebody has published.
+
+    >>> list_models('*-w4_*')[0]
+    'swav_resnet50-w4_64xb40-mcrop-2-4-coslr-400e_in1k-224-96'
+    """
+    return [*find_models(pattern, pretrained)]
 
 
 def get_model(
-    checkpoint: str | Path, device: str | torch.device | None = None
-) -> ImageClassifier:
-    """Build the ResNet of a checkpoint and fill it with its weights.
+    model: str | Path,
+    device: str | torch.device | None = None,
+    *,
+    pretrained: bool = True,
+    checkpoint: str | Path | None = None,
+) -> nn.Module:
+    """Build a model and fill it with weights.
 
-    Depth and width are read from the weights. Only the backbone is loaded:
-    a projection head, prototypes or a classifier in the file are ignored.
+        get_model('swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96')
+        get_model('work_dirs/mine/epoch_200.pth')
+        get_model('my_config.py', checkpoint='work_dirs/mine/epoch_200.pth')
+        get_model('my_config.py', pretrained=False)  # random weights
+
+    Without a config the network is read from the weights: a ResNet of depth
+    18, 34, 50, 101 or 152, of any width, with the stem of ImageNet (7x7) or
+    that of CIFAR (3x3, no max-pooling). A config in the file is never used:
+    it would run code of whoever wrote the file.
 
     Args:
-        checkpoint: A file, a URL, or the name of a model in ``metafile.yml``.
-            Any SwAV layout: ours, upstream's, mmselfsup's, mmpretrain's, or a
-            bare backbone such as torchvision's.
+        model: The name of a model of the zoo; a file or URL with weights, in
+            any layout of `swav_plugin.checkpoints.keys`; or a config file.
         device: Where to put the model; by default the GPU, or the CPU if
             there is none.
+        pretrained: False for a network as it is before any training; needs a
+            config, or the name of a model that has one.
+        checkpoint: Weights for the model of the config: a file, a URL or a
+            name of the zoo.
 
     Returns:
         A model in eval mode with a `backbone`, which maps normalized images
         (N, 3, H, W) to a tuple whose last element is (N, C, H / 32, W / 32),
-        and a `data_preprocessor`, which normalizes.
+        and a `data_preprocessor`, which normalizes. Without a config it is a
+        `SwAV` if the file has projection and prototypes, else an
+        `ImageClassifier` without a head; with one, the model of the config.
 
     Raises:
         FileNotFoundError: There is no such file, nor a model of that name.
         ConnectionError: The checkpoint could not be downloaded.
-        ValueError: The file does not hold the weights of a ResNet with depth
-            18, 34, 50, 101 or 152 and ImageNet's stem, or is not safe to
-            load.
+        ValueError: The arguments contradict each other, or the file does not
+            hold the weights of such a network, or is not safe to load.
     """
-    source = Checkpoint(checkpoint)
-    weights = backbone_weights(source.weights)
-    try:
-        arguments = resnet_arguments(weights)
-        backbone = ResNet(norm_cfg=dict(type='BN'), **arguments)
-        load_backbone(backbone, source)
-    except ValueError as error:
+    source = os.fspath(model)
+    wants_config = not pretrained or checkpoint is not None
+    if not pretrained and checkpoint is not None:
         raise ValueError(
-            f'get_model cannot use {checkpoint}: {error} So far it builds '
-            'ResNets with the 7x7 stem of ImageNet. For any other network '
-            'build the model of its config and fill it with '
-            'swav_plugin.checkpoints.load_model; extract_features takes it.'
+            f'get_model got pretrained=False and checkpoint={checkpoint}; '
+            'give one of them.'
+        )
+    if Path(source).suffix in ('.py', '.json', '.yml', '.yaml'):
+        if not wants_config:
+            raise ValueError(
+                f'get_model got the config {source} without weights; add '
+                'checkpoint=FILE, or pretrained=False for random weights.'
+            )
+        built = _build_config(source, checkpoint)
+    elif wants_config:
+        built = _build_config(_config_of_name(source), checkpoint)
+    else:
+        built = _build_checkpoint(source)
+    return built.to(device or get_device()).eval()
+
+
+def _build_config(config: str, checkpoint: str | Path | None) -> nn.Module:
+    """Build the model of a config; None for random weights."""
+    cfg = load_config(config)
+    check_has(cfg, 'model')
+    weights = RANDOM if checkpoint is None else os.fspath(checkpoint)
+    return model_of_config(cfg, weights)
+
+
+def _config_of_name(source: str) -> str:
+    """Return the config of a model of the zoo.
+
+    Raises:
+        FileNotFoundError, ValueError: There is none.
+    """
+    if os.path.isfile(source) or '://' in source:
+        raise ValueError(
+            f'get_model got {source}, which holds weights, together with '
+            'checkpoint= or pretrained=False; these go with a config.'
+        )
+    config = find_model(source).config
+    if config is None:
+        raise ValueError(
+            f'there is no config of {source} here, only weights; call '
+            f'get_model({source!r}) alone, or give a config.'
+        )
+    return str(config)
+
+
+def _build_checkpoint(source: str) -> nn.Module:
+    """Build the model that weights belong to."""
+    checkpoint = Checkpoint(source)
+    checkpoint.weights  # here, so that its errors keep their words
+    try:
+        return model_of_checkpoint(checkpoint)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        configs = sorted(checkpoint.path.parent.glob('*.py'))
+        config = repr(str(configs[0])) if len(configs) == 1 else 'CONFIG'
+        raise ValueError(
+            f'get_model cannot use {source} alone: {error} Without a config '
+            'it builds ResNets; with the config of this network: '
+            f'get_model({config}, checkpoint={source!r})'
         ) from error
-    model = ImageClassifier(
-        backbone, data_preprocessor=MultiViewPreprocessor(_MEAN, _STD)
-    )
-    return model.to(device or get_device()).eval()

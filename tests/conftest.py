@@ -29,6 +29,15 @@ def fresh_loggers() -> Iterator[None]:
     MMLogger._instance_dict.update(before)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep away from the downloads of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TORCH_HOME', str(tmp_path_factory.mktemp('torch_home')))
+        patch.delenv('SWAV_MIRROR', raising=False)
+        yield
+
+
 @pytest.fixture(scope='session')
 def test_data() -> Path:
     """Folder of real test images, or skip the test where there is none."""

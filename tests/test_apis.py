@@ -162,7 +162,7 @@ def test_zoo_names_and_urls(
     get_model(NAME, 'cpu')
     get_model('https://example.org/swav.pth', 'cpu')
     assert asked == [
-        zoo.zoo_models()[NAME]['Weights'],
+        zoo.zoo_models()[NAME].url,
         'https://example.org/swav.pth',
     ]
 
@@ -264,9 +264,12 @@ def test_features_can_be_trained_on(checkpoint: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     ('kind', 'message'),
     [
-        ('vit', 'not the weights of a ResNet.*So far it builds ResNets'),
-        ('cifar', r'conv1.weight is \(8, 3, 3, 3\).*So far it builds ResNets'),
-        ('cut', '1 tensors are not in the file.*So far it builds ResNets'),
+        (
+            'vit',
+            'not the weights of a ResNet.*it builds ResNets; with the con',
+        ),
+        ('stem', r'kernel of \(5, 5\); the stem of ImageNet has 7x7'),
+        ('cut', '1 tensors are not in the file.*it builds ResNets'),
         ('text', 'holds no weights'),
     ],
 )
@@ -276,9 +279,9 @@ def test_other_checkpoints_are_refused(
     small = dict(base_channels=8, stem_channels=8)
     if kind == 'vit':
         weights = {'backbone.patch_embed.projection.weight': torch.zeros(1)}
-    elif kind == 'cifar':
-        config = dict(type='ResNet_CIFAR', depth=18, **small)
-        weights = MODELS.build(config).state_dict()
+    elif kind == 'stem':
+        weights = ResNet(18, **small).state_dict()
+        weights['conv1.weight'] = torch.zeros(8, 3, 5, 5)
     elif kind == 'cut':
         weights = ResNet(18, **small).state_dict()
         del weights['layer2.0.conv2.weight']

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -30,7 +31,12 @@ _LOG_EVERY_S = 15
 _BLOCK = 2**20
 
 
-def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
+def download(
+    url: str,
+    folder: Path | None = None,
+    sha256: str = '',
+    address: str = '',
+) -> Path:
     """Download a checkpoint, unless an earlier call has done so.
 
     The file appears under its name only when it is complete, its hash, where
@@ -45,25 +51,30 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
             cache, so that files of the same name do not collide.
         sha256: The first digits of its hash; by default the 8 at the end of
             names such as `swav-5b3fc7fc.pth`, if there are any.
+        address: Where to get it instead of the URL: that of a mirror.
 
     Raises:
         ConnectionError: The file could not be downloaded.
         ValueError: Its hash is not the expected one, or it is not a
             checkpoint.
     """
-    if folder is None:
-        token = hashlib.sha256(url.encode()).hexdigest()[:16]
-        folder = Path(torch.hub.get_dir(), 'checkpoints', token)
-    path = folder / _name(url)
-    sha256 = sha256.lower() or _hash_in_name(path.name)
+    path = cache_path(url) if folder is None else folder / file_name(url)
+    sha256 = sha256.lower() or hash_in_name(path.name)
     # No lock if the file is there: the folder may be read-only.
     if _is_there(path, sha256):
         return path
-    folder.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        print_log(
+            f'{path} is not the file that was published'
+            f'{sha256 and f" (SHA-256 {sha256})"}; downloading it again',
+            'current',
+            level=logging.WARNING,
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{path}.lock'):
         if _is_there(path, sha256):
             return path
-        part = _Part(path, url)
+        part = _Part(path, address or url)
         try:
             part.fetch()
         except ConnectionError:
@@ -73,8 +84,20 @@ def download(url: str, folder: Path | None = None, sha256: str = '') -> Path:
         part.check(sha256)
         os.replace(part.path, path)
         part.remove()
-    print_log(f'downloaded {url} to {path}', 'current')
+    print_log(f'downloaded {part.url} to {path}', 'current')
     return path
+
+
+def cache_path(url: str, name: str = '') -> Path:
+    """Return where `download` keeps a file by default.
+
+    Args:
+        url: Where it is from.
+        name: What it is called, if not as in the URL.
+    """
+    token = hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = Path(torch.hub.get_dir(), 'checkpoints', token)
+    return folder / (name or file_name(url))
 
 
 def _is_there(path: Path, sha256: str) -> bool:
@@ -96,20 +119,20 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _name(url: str) -> str:
+def file_name(url: str) -> str:
     """Return the last part of a URL's path, as a file name.
 
-    >>> _name('https://x.org/swav/w.pth?download=1')
+    >>> file_name('https://x.org/swav/w.pth?download=1')
     'w.pth'
     """
     name = unquote(urlparse(url).path).replace('\\', '/').rpartition('/')[2]
     return 'checkpoint' if name in ('', '.', '..') else name
 
 
-def _hash_in_name(name: str) -> str:
+def hash_in_name(name: str) -> str:
     """Return the hash that torch and OpenMMLab put into file names, or ''.
 
-    >>> _hash_in_name('swav_20220825-5b3fc7fc.pth'), _hash_in_name('a.pth')
+    >>> hash_in_name('swav_20220825-5b3fc7fc.pth'), hash_in_name('a.pth')
     ('5b3fc7fc', '')
     """
     match = re.search(r'-([0-9a-f]{8})\.\w+$', name)
@@ -128,6 +151,7 @@ class _Part:
 
     def __init__(self, path: Path, url: str) -> None:
         self.url = url
+        self.target = path
         self.path = path.with_name(f'.{path.name}.part')
         self.note = path.with_name(f'.{path.name}.part.json')
 
@@ -144,7 +168,11 @@ class _Part:
                 except _TryAgain as error:
                     reason = str(error)
                     if not attempt and not error.is_busy:
-                        raise _unreachable(self.url, reason) from None
+                        raise ConnectionError(
+                            f'{self.url} cannot be reached: {reason}. Without '
+                            'a network, download it on another machine and '
+                            f'put it at {self.target}, or give its path.'
+                        ) from None
                 if not reason:
                     file.flush()
                     os.fsync(file.fileno())
@@ -153,7 +181,7 @@ class _Part:
         raise ConnectionError(
             f'{self.url} broke off {_ATTEMPTS} times, the last time after '
             f'{done / 1e6:.1f} MB ({reason}); try again, or download it '
-            'yourself and give its path.'
+            f'yourself and put it at {self.target}, or give its path.'
         )
 
     def _attempt(self, file: IO[bytes], version: str) -> tuple[str, str]:
@@ -241,13 +269,6 @@ class _TryAgain(Exception):
     def __init__(self, reason: str, is_busy: bool) -> None:
         super().__init__(reason)
         self.is_busy = is_busy
-
-
-def _unreachable(url: str, reason: str) -> ConnectionError:
-    return ConnectionError(
-        f'{url} cannot be reached: {reason}. Without a network, download it '
-        'on another machine and give its path.'
-    )
 
 
 @contextmanager

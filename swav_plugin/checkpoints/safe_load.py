@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from .digests import find_change
-from .download import download
 from .file_kind import (
     CheckpointError,
     describe_other,
@@ -24,6 +23,7 @@ from .file_kind import (
 )
 from .rebuild import REBUILT, make_rebuilt
 from .training_state import check_storage, keep_data
+from .zoo import fetch_url
 
 OVERRIDE = 'SWAV_ALLOW_UNSAFE_CHECKPOINTS'
 
@@ -205,7 +205,7 @@ def load_url(
     default in every version of torch.
     """
     folder = None if model_dir is None else Path(model_dir)
-    return safe_load(download(url, folder), map_location)
+    return safe_load(fetch_url(url, folder), map_location)
 
 
 def use_in_mmengine(module: Any) -> None:

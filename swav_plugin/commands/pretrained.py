@@ -7,20 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.device import get_device
 from torch import nn
 
 from swav_plugin.apis import get_model
-from swav_plugin.checkpoints import load_model
 from swav_plugin.checkpoints.file_kind import CheckpointError
-from swav_plugin.engine.config import check_has, load_config
-from swav_plugin.engine.launch import (
-    UsageError,
-    find_weights,
-    mistakes_in_one_line,
-    named_path,
-)
-from swav_plugin.registry import MODELS
+from swav_plugin.engine.launch import UsageError, named_path
 
 
 def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
@@ -114,13 +105,7 @@ def open_model(args: argparse.Namespace) -> nn.Module:
     with mistakes():
         if args.config is None:
             return get_model(args.model)
-        weights = find_weights(args.model)
-        cfg = load_config(args.config)
-        check_has(cfg, 'model')
-        with mistakes_in_one_line(cfg):
-            model = MODELS.build(cfg.model)
-            load_model(model, weights)
-        return model.to(get_device()).eval()
+        return get_model(args.config, checkpoint=args.model)
 
 
 @contextmanager

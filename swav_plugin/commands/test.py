@@ -7,15 +7,11 @@ Several processes: tools/dist_test.sh and tools/slurm_test.sh.
 """
 
 import argparse
-import textwrap
-from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
-from swav_plugin.checkpoints.training_state import check_finite
+from swav_plugin.checkpoints import RANDOM
 from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.checks import check_images, check_labels, check_samples
 from swav_plugin.engine.config import check_has, load_config
@@ -34,7 +30,7 @@ from swav_plugin.engine.shared_memory import (
     check_shared_memory,
     too_little_in_one_line,
 )
-from swav_plugin.models import LinearProbe, SwAV
+from swav_plugin.models.pretrained import fill_model
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -83,41 +79,16 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     return cfg, notes
 
 
-def fill(model: Any, checkpoint: str) -> str:
-    """Give a model its weights, all of them; say what was done.
-
-    Raises:
-        ValueError: When the checkpoint lacks a part of the model.
-    """
-    if checkpoint == RANDOM:
-        model.init_weights()
-        return 'The network is as initialized: no weights were loaded.'
-    if isinstance(model, (SwAV, LinearProbe)):
-        count = load_model(model, checkpoint)
-    elif getattr(model, 'head', model) is None:  # detectors have several
-        count = load_backbone(model.backbone, checkpoint)
-    else:
-        try:
-            load_checkpoint(model, checkpoint, 'cpu', strict=True)
-        except RuntimeError as error:
-            raise ValueError(
-                f'{checkpoint} does not fill this {type(model).__name__}: '
-                'give a checkpoint of this model, or pass a backbone to '
-                'tools/train.py --pretrained. '
-                f'{textwrap.shorten(str(error), 500)}'
-            ) from None
-        check_finite(model.state_dict(), checkpoint)
-        count = len(model.state_dict())
-    return f'Filled {count} tensors from {checkpoint}.'
-
-
 def test(args: argparse.Namespace) -> None:
     """Build everything, load the weights and measure."""
     cfg, notes = build_config(args)
     prepare_processes(cfg)
     with mistakes_in_one_line(cfg):
         runner = CommandRunner.from_cfg(cfg)
-        for note in [*notes, fill(unwrap(runner.model), args.checkpoint)]:
+        for note in [
+            *notes,
+            fill_model(unwrap(runner.model), args.checkpoint),
+        ]:
             runner.logger.info(note)
         runner.test_loop  # built here, with the checks of evaluators
         check_labels(runner, 'test')

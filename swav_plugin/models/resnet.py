@@ -118,3 +118,26 @@ def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
         f'convolution: {len(weights)} tensors such as '
         f'{", ".join(list(weights)[:3])}.'
     )
+
+
+def resnet_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Find the config of the ResNet that weights belong to.
+
+    A 7x7 convolution at the start is the stem of ImageNet; a 3x3 one is that
+    of CIFAR: stride 1, and no max-pooling.
+
+    Args:
+        weights: As for `resnet_arguments`.
+
+    Raises:
+        ValueError: If they belong to something else.
+    """
+    arguments = resnet_arguments(weights)
+    size = tuple(weights['conv1.weight'].shape[2:])
+    types = {(7, 7): 'ResNet', (3, 3): 'ResNet_CIFAR'}
+    if size not in types:
+        raise ValueError(
+            f'conv1.weight has a kernel of {size}; the stem of ImageNet has '
+            '7x7, that of CIFAR 3x3.'
+        )
+    return dict(type=types[size], norm_cfg=dict(type='BN'), **arguments)

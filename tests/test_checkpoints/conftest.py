@@ -108,9 +108,11 @@ def server(
 
 
 def cached(tmp_path: Path) -> list[str]:
-    """List the files that the cache holds besides locks."""
+    """List the files that the cache holds besides locks and its record."""
     return sorted(
         path.name
         for path in (tmp_path / 'home').rglob('*')
-        if path.is_file() and path.suffix != '.lock'
+        if path.is_file()
+        and path.suffix != '.lock'
+        and path.name != 'swav_plugin_sha256.json'
     )

@@ -109,11 +109,7 @@ def test_backbones_are_filled_from_urls(
 
 def test_the_index_has_upstreams_weights() -> None:
     models = zoo_models()
-    assert models[NAME]['Weights'] == (
+    assert models[NAME].entry['Weights'] == (
         'https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain'
         '.pth.tar'
     )
-    urls = [
-        model['Weights'] for model in models.values() if 'Weights' in model
-    ]
-    assert len(urls) == len({*urls}) == 11

@@ -1,0 +1,212 @@
+"""Build the model that a checkpoint or a config describes, and fill it.
+
+Letters for shapes: C channels of the backbone, D embedding size, K
+prototypes.
+"""
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from mmengine.runner import load_checkpoint
+from mmpretrain.models import ImageClassifier
+from torch import Tensor, nn
+
+from swav_plugin.checkpoints import (
+    RANDOM,
+    Checkpoint,
+    convert_state_dict,
+    load_backbone,
+    load_model,
+)
+from swav_plugin.checkpoints.keys import backbone_weights
+from swav_plugin.checkpoints.training_state import check_finite
+from swav_plugin.registry import MODELS
+
+from .linear_probe import LinearProbe
+from .resnet import resnet_config
+from .swav import SwAV
+
+# SwAV's: red has 0.228 * 255 where torchvision has 0.229 * 255.
+_PREPROCESSOR = dict(
+    type='MultiViewPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.14, 57.12, 57.375],
+)
+_NECK = 'neck.projection.'
+_PROTOTYPES = 'head.prototypes.'
+
+
+def model_of_checkpoint(checkpoint: Checkpoint) -> nn.Module:
+    """Build the network of a checkpoint and fill it with its weights.
+
+    Depth, width and stem of the ResNet, the layers of the projection, K and
+    the number of sets of prototypes are read from the weights.
+
+    Returns:
+        A `SwAV` without a queue where the file has projection and prototypes,
+        else mmpretrain's `ImageClassifier` with the backbone alone.
+
+    Raises:
+        ValueError: The file does not hold the weights of such a network.
+    """
+    weights = convert_state_dict(checkpoint.weights)
+    backbone = resnet_config(backbone_weights(checkpoint.weights))
+    try:
+        parts = _neck_and_head(weights)
+    except ValueError as error:
+        print_log(f'{checkpoint}: taking the backbone alone: {error}')
+        parts = {}
+    model: Any
+    if parts:
+        model = _build(
+            dict(
+                type='SwAV',
+                backbone=backbone,
+                data_preprocessor=_PREPROCESSOR,
+                **parts,
+            )
+        )
+        load_model(model, checkpoint)
+    else:
+        # mmpretrain gives the config of a preprocessor arguments of its own.
+        preprocessor = MODELS.build(_PREPROCESSOR)
+        model = ImageClassifier(
+            _build(backbone), data_preprocessor=preprocessor
+        )
+        load_backbone(model.backbone, checkpoint)
+    return model
+
+
+def _neck_and_head(weights: Mapping[str, Tensor]) -> dict[str, dict]:
+    """Return the configs of neck and head; {} where the file lacks one.
+
+    Raises:
+        ValueError: It has both, but not those of a `SwAV`.
+    """
+    linears = {
+        int(key.removeprefix(_NECK).split('.')[0]): value.shape
+        for key, value in weights.items()
+        if key.startswith(_NECK) and value.dim() == 2
+    }
+    prototypes = [
+        weights[key]
+        for key in sorted(weights, key=lambda key: (len(key), key))
+        if key.startswith(_PROTOTYPES) and key.endswith('.weight')
+    ]
+    if not linears or not prototypes:
+        return {}
+    layers = sorted(linears)
+    has_norm = f'{_NECK}1.running_mean' in weights
+    if layers != ([0, 3] if has_norm else [0, 2]) and layers != [0]:
+        raise ValueError(
+            f'its projection has linear layers at {layers}; a SwAVNeck has '
+            'one or two, with batch norm or nothing between them.'
+        )
+    out_channels, _ = linears[layers[-1]]
+    if any(each.shape[1] != out_channels for each in prototypes):
+        raise ValueError(
+            f'its prototypes have {[each.shape[1] for each in prototypes]} '
+            f'values each, its embeddings {out_channels}.'
+        )
+    return dict(
+        neck=dict(
+            type='SwAVNeck',
+            in_channels=linears[0][1],
+            hid_channels=linears[0][0] if len(layers) == 2 else 0,
+            out_channels=out_channels,
+            norm_cfg=dict(type='BN1d') if has_norm else None,
+        ),
+        head=dict(
+            type='SwAVHead', num_prototypes=[len(each) for each in prototypes]
+        ),
+    )
+
+
+def describe_weights(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """Say which network weights belong to: 'Network', 'Projection', ...
+
+    Args:
+        state_dict: As for `convert_state_dict`.
+    """
+    facts = {}
+    try:
+        backbone = resnet_config(backbone_weights(state_dict))
+        facts['Network'] = (
+            f'{backbone["type"]}-{backbone["depth"]}, '
+            f'{backbone["stem_channels"]} channels in the stem, '
+            f'{backbone["base_channels"]} in the first stage'
+        )
+    except ValueError as error:
+        facts['Network'] = f'unknown: {error}'
+    try:
+        parts = _neck_and_head(convert_state_dict(state_dict))
+    except ValueError as error:
+        return {**facts, 'Head': f'unknown: {error}'}
+    if not parts:
+        return {**facts, 'Head': 'no projection with prototypes'}
+    neck = parts['neck']
+    sizes = (neck['in_channels'], neck['hid_channels'], neck['out_channels'])
+    facts['Projection'] = ' -> '.join(str(size) for size in sizes if size)
+    counts = parts['head']['num_prototypes']
+    facts['Prototypes'] = ' + '.join(map(str, counts))
+    return facts
+
+
+def model_of_config(cfg: Config, checkpoint: str) -> nn.Module:
+    """Build the model of a config and fill it.
+
+    Args:
+        cfg: The config; read by `engine.config`.
+        checkpoint: As for `fill_model`.
+
+    Raises:
+        ValueError: The checkpoint lacks a part of the model.
+    """
+    model = dict(cfg.model)
+    if 'data_preprocessor' in cfg:  # as mmengine's Runner does
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    built = _build(model)
+    fill_model(built, checkpoint)
+    return built
+
+
+def _build(config: dict) -> nn.Module:
+    """Build a model whose parts have no scope in front of their names."""
+    with DefaultScope.overwrite_default_scope('swav_plugin'):
+        return MODELS.build(config)
+
+
+def fill_model(model: Any, checkpoint: str) -> str:
+    """Give a model its weights, all of them; say what was done.
+
+    Args:
+        model: A `SwAV`, a classifier, a detector, ...
+        checkpoint: As for `checkpoint_path`, or `RANDOM`.
+
+    Raises:
+        ValueError: The checkpoint lacks a part of the model.
+    """
+    if checkpoint == RANDOM:
+        model.init_weights()
+        return 'The network is as initialized: no weights were loaded.'
+    if isinstance(model, (SwAV, LinearProbe)):
+        count = load_model(model, checkpoint)
+    elif getattr(model, 'head', model) is None:  # detectors have several
+        count = load_backbone(model.backbone, checkpoint)
+    else:
+        try:
+            load_checkpoint(model, checkpoint, 'cpu', strict=True)
+        except RuntimeError as error:
+            raise ValueError(
+                f'{checkpoint} does not fill this {type(model).__name__}: '
+                'give a checkpoint of this model, or pass a backbone to '
+                'tools/train.py --pretrained. '
+                f'{textwrap.shorten(str(error), 500)}'
+            ) from None
+        check_finite(model.state_dict(), checkpoint)
+        count = len(model.state_dict())
+    return f'Filled {count} tensors from {checkpoint}.'
