@@ -12,7 +12,7 @@ are classes, it says how well clusters agree with them.
 import argparse
 
 from swav_plugin.checkpoints.atomic import new_folder
-from swav_plugin.engine.launch import run_command
+from swav_plugin.engine.launch import UsageError, run_command
 from swav_plugin.inference.cluster_output import (
     describe,
     lay_out,
@@ -74,6 +74,8 @@ def cluster(args: argparse.Namespace) -> None:
     """
     out = check_out(args.out, args.folder)
     options = extraction_options(args)
+    if args.groups is not None and args.groups < 1:
+        raise UsageError(f'--groups {args.groups}: give 1 or more')
     model = open_model(args)
     with mistakes():
         clusters = assign_clusters(

@@ -4,7 +4,7 @@
     swav neighbours CHECKPOINT FOLDER OUT --query a.jpg --query b.jpg
 
 Writes into OUT: neighbours.csv, the K nearest images to each query;
-duplicates.csv, groups of images that are more alike than --duplicates;
+duplicates.csv, groups of images that are as alike as --duplicates says;
 index.html, which shows both. Similarity is the cosine of features.
 """
 
@@ -13,18 +13,24 @@ import os
 
 import torch
 from mmengine.device import get_device
+from torch import Tensor
 
 from swav_plugin.checkpoints.atomic import new_folder
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.cluster_output import name_images, write_page
 from swav_plugin.inference.features import LAYERS, extract_features
 from swav_plugin.inference.neighbour_output import (
+    Duplicates,
     Found,
     describe_duplicates,
     lay_out,
     write_tables,
 )
-from swav_plugin.inference.neighbours import near_duplicates, nearest_others
+from swav_plugin.inference.neighbours import (
+    check_limits,
+    near_duplicates,
+    nearest_others,
+)
 
 from .pretrained import (
     add_arguments,
@@ -33,6 +39,8 @@ from .pretrained import (
     mistakes,
     open_model,
 )
+
+DUPLICATES = 0.95
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -58,8 +66,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--duplicates',
         metavar='COSINE',
         type=float,
-        default=0.95,
-        help='images this similar are near-duplicates (default: 0.95)',
+        help='least similarity of near-duplicates (default: '
+        f'{DUPLICATES}; with --query they are looked for only if it is given)',
     )
     parser.add_argument(
         '--layer',
@@ -70,33 +78,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def search(args: argparse.Namespace) -> Found:
+def search(args: argparse.Namespace, threshold: float | None) -> Found:
     """Compute features and compare them."""
     options = extraction_options(args)
     model = open_model(args)
+    device = get_device()
     with mistakes():
         features, files = extract_features(
             model, args.folder, args.layer, **options
         )
         images = name_images(files, args.folder)
-        queries, wanted = images, features
-        own = torch.arange(len(files))
+        queries, wanted, own = images, features, torch.arange(len(files))
         if args.query is not None:
             wanted, names = extract_features(
                 model, args.query, args.layer, **options
             )
-            queries = name_images(names, '')
-            index = {os.path.realpath(file): i for i, file in enumerate(files)}
-            own = torch.tensor(
-                [index.get(os.path.realpath(file), -1) for file in names]
+            queries, own = name_images(names, ''), _find(names, files)
+        nearby = nearest_others(features, wanted.to(device), own, args.k)
+        duplicates = None
+        if threshold is not None:
+            duplicates = Duplicates(
+                threshold, *near_duplicates(features, threshold, device)
             )
-        device = get_device()
-        groups, nearest = near_duplicates(features, args.duplicates, device)
-        cosines, indices = nearest_others(
-            features, wanted.to(device), own, args.k
-        )
-    return Found(
-        images, queries, cosines.cpu(), indices.cpu(), groups, nearest
+    cosines, indices = (each.cpu() for each in nearby)
+    return Found(images, queries, cosines, indices, duplicates)
+
+
+def _find(names: list[str], files: list[str]) -> Tensor:
+    """Return the index of each name among the files; -1 if it is not there."""
+    indices = {os.path.realpath(file): i for i, file in enumerate(files)}
+    return torch.tensor(
+        [indices.get(os.path.realpath(name), -1) for name in names]
     )
 
 
@@ -107,21 +119,27 @@ def neighbours(args: argparse.Namespace) -> None:
         UsageError: The arguments cannot work, or OUT cannot be written.
     """
     out = check_out(args.out, args.folder)
-    found = search(args)
+    threshold = args.duplicates
+    if threshold is None and args.query is None:
+        threshold = DUPLICATES
+    with mistakes():  # before hours of work
+        check_limits(args.k, threshold)
+    found = search(args, threshold)
     facts = {
         'Network': args.model,
         'Features': f'{args.layer}, images of {args.size} px',
     }
     title = f'Neighbors in {args.folder}'
-    page = lay_out(title, facts, found, args.duplicates)
+    page = lay_out(title, facts, found)
     with mistakes(), new_folder(out) as folder:
         folder.mkdir()
         write_tables(folder, found)
         write_page(folder / 'index.html', page)
-    told = describe_duplicates(found, args.duplicates)
-    print(f'{len(found.images.files):,} images; near-duplicates: {told}')
-    for name in ('neighbours.csv', 'duplicates.csv', 'index.html'):
-        print(out / name)
+    print(f'{len(found.images.files):,} images')
+    if found.duplicates is not None:
+        print(f'near-duplicates: {describe_duplicates(found.duplicates)}')
+    for path in sorted(out.iterdir()):
+        print(path)
 
 
 def main() -> None:

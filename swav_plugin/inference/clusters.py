@@ -233,14 +233,21 @@ def _merge(means: np.ndarray, counts: np.ndarray, num: int) -> np.ndarray:
     costs = np.stack(
         [_merging_costs(means, counts, i) for i in range(len(means))]
     )
+    partners = costs.argmin(1)
     for _ in range(len(means) - num):
-        kept, gone = sorted(divmod(int(costs.argmin()), len(means)))
+        first = int(costs[np.arange(len(means)), partners].argmin())
+        kept, gone = sorted((first, int(partners[first])))
         groups[groups == gone] = kept
         total = counts[kept] + counts[gone]
         means[kept] += (means[gone] - means[kept]) * (counts[gone] / total)
         counts[kept], counts[gone] = total, np.inf
         costs[kept] = costs[:, kept] = _merging_costs(means, counts, kept)
         costs[gone] = costs[:, gone] = np.inf
+        # A merged cluster is no cheaper a partner than either of its parts
+        # was, so all others keep theirs.
+        stale = np.isin(partners, (kept, gone))
+        stale[kept] = True
+        partners[stale] = costs[stale].argmin(1)
     return np.unique(groups, return_inverse=True)[1]
 
 

@@ -1,6 +1,5 @@
 """Write the nearest images and near-duplicates: two tables and a page."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,20 @@ _SHARE_OF_QUERIES = 0.7  # of the pictures of a page
 _TOO_LARGE = 0.2  # share of the images, for a group of near-duplicates
 
 
+class Duplicates(NamedTuple):
+    """The near-duplicates among N images.
+
+    Attributes:
+        threshold: Their least cosine.
+        groups: Images of each group.
+        nearest: (N,) cosine of each image with the nearest other one.
+    """
+
+    threshold: float
+    groups: list[list[int]]
+    nearest: Tensor
+
+
 class Found(NamedTuple):
     """The nearest images to Q queries, and the near-duplicates among all.
 
@@ -23,20 +36,18 @@ class Found(NamedTuple):
         queries: The images that were looked for.
         cosines: (Q, k).
         indices: (Q, k) of the images.
-        groups: Images of each group of near-duplicates.
-        nearest: (N,) cosine of each image with the nearest other one.
+        duplicates: None if they were not looked for.
     """
 
     images: NamedImages
     queries: NamedImages
     cosines: Tensor
     indices: Tensor
-    groups: list[list[int]]
-    nearest: Tensor
+    duplicates: Duplicates | None
 
 
 def write_tables(folder: Path, found: Found) -> None:
-    """Write neighbors.csv and duplicates.csv."""
+    """Write neighbours.csv and, if they were looked for, duplicates.csv."""
     names = found.images.names
     write_rows(
         folder / 'neighbours.csv',
@@ -51,46 +62,45 @@ def write_tables(folder: Path, found: Found) -> None:
             )
         ),
     )
+    if found.duplicates is None:
+        return
+    _, groups, nearest = found.duplicates
     write_rows(
         folder / 'duplicates.csv',
         ['group', 'file', 'similarity'],
         (
-            (number, names[index], f'{found.nearest[index]:.6f}')
-            for number, group in enumerate(found.groups)
+            (number, names[index], f'{nearest[index]:.6f}')
+            for number, group in enumerate(groups)
             for index in group
         ),
     )
 
 
-def describe_duplicates(found: Found, threshold: float) -> str:
+def describe_duplicates(duplicates: Duplicates) -> str:
     """Say how many near-duplicates there are, and whether that is likely."""
-    if not found.groups:
+    threshold, groups, nearest = duplicates
+    if not groups:
         return f'no two images have a similarity of {threshold:g} or more'
-    num = sum(map(len, found.groups))
     told = (
-        f'{num:,} images in {len(found.groups):,} groups, similarity '
-        f'{threshold:g} or more'
+        f'{sum(map(len, groups)):,} images in {len(groups):,} '
+        f'group{"s" * (len(groups) != 1)}, similarity {threshold:g} or more'
     )
-    largest = len(found.groups[0])
-    total = len(found.images.files)
+    largest, total = len(groups[0]), len(nearest)
     if largest > max(2, _TOO_LARGE * total):
         told += (
-            f'; the largest has {largest:,} of {total:,} images, so that is '
-            'probably too low a limit for this network: raise --duplicates'
+            f'; the largest group has {largest:,} of {total:,} images: '
+            'probably this network needs a higher --duplicates'
         )
     return told
 
 
-def lay_out(
-    title: str, facts: dict[str, str], found: Found, threshold: float
-) -> Gallery:
+def lay_out(title: str, facts: dict[str, str], found: Found) -> Gallery:
     """Lay out the page: queries with their neighbors, then duplicates.
 
     Args:
         title: Of the page.
         facts: What to tell besides numbers of images.
         found: What to show.
-        threshold: Least similarity of near-duplicates.
     """
     num = len(found.queries.files)
     per_query = 1 + found.indices.shape[1]
@@ -100,32 +110,47 @@ def lay_out(
     note = 'Each image, then those nearest to it, with the cosine.'
     if len(strips) < num:
         note += (
-            f' {len(strips):,} of {num:,}, evenly spaced; the table has all.'
+            f' {len(strips):,} of {num:,} are shown, evenly spaced; the table '
+            'has all.'
         )
-    left = MAX_PICTURES - per_query * len(strips)
-    groups = found.groups[: left // _PER_GROUP]
-    about = describe_duplicates(found, threshold)
-    facts = facts | {
-        'Images': f'{len(found.images.files):,}',
-        'Near-duplicates': about,
-    }
-    if len(groups) < len(found.groups):
-        about += f'; the {len(groups):,} largest groups are shown'
-    return Gallery(
-        title,
-        facts,
-        [
-            Section('Neighbors', note, strips),
-            Section(
-                'Near-duplicates',
-                f'{about[0].upper()}{about[1:]}.',
-                [
-                    _group_strip(found, number, group)
-                    for number, group in enumerate(groups)
-                ],
-            ),
-        ],
-    )
+    facts = facts | {'Images': f'{len(found.images.files):,}'}
+    sections = [Section('Neighbors', note, strips)]
+    if found.duplicates is not None:
+        facts['Near-duplicates'] = describe_duplicates(found.duplicates)
+        left = MAX_PICTURES - per_query * len(strips)
+        sections.append(
+            _duplicate_section(
+                found.images, found.duplicates, left // _PER_GROUP
+            )
+        )
+    return Gallery(title, facts, sections)
+
+
+def _duplicate_section(
+    images: NamedImages, duplicates: Duplicates, num_groups: int
+) -> Section:
+    """Show the largest groups of near-duplicates."""
+    _, groups, nearest = duplicates
+    strips = [
+        Strip(
+            f'Group {number}',
+            f'{len(group):,} images',
+            [
+                _picture(images, index, float(nearest[index]))
+                for index in group[:_PER_GROUP]
+            ],
+        )
+        for number, group in enumerate(groups[:num_groups])
+    ]
+    note = 'Each image with the cosine of the nearest other one.'
+    if not groups:
+        note = 'None.'
+    elif len(strips) < len(groups):
+        note += (
+            f' The {len(strips):,} largest of {len(groups):,} groups are '
+            'shown; the table has all.'
+        )
+    return Section('Near-duplicates', note, strips)
 
 
 def _query_strip(found: Found, query: int) -> Strip:
@@ -140,15 +165,6 @@ def _query_strip(found: Found, query: int) -> Strip:
         )
     ]
     return Strip(own.name, '', pictures)
-
-
-def _group_strip(found: Found, number: int, group: Sequence[int]) -> Strip:
-    """Show the first images of a group of near-duplicates."""
-    pictures = [
-        _picture(found.images, index, float(found.nearest[index]))
-        for index in group[:_PER_GROUP]
-    ]
-    return Strip(f'Group {number}', f'{len(group):,} images', pictures)
 
 
 def _picture(images: NamedImages, index: int, cosine: float) -> Picture:

@@ -16,6 +16,25 @@ _BLOCK_ROWS = 2048  # 16 MB of similarities at once
 _ROUNDING = 1e-5
 
 
+def check_limits(k: int = 1, threshold: float | None = None) -> None:
+    """Check what to look for.
+
+    Args:
+        k: Neighbors of each query.
+        threshold: Least cosine of near-duplicates; None not to look for any.
+
+    Raises:
+        ValueError: One of them is out of range.
+    """
+    if k < 1:
+        raise ValueError(f'got k={k} neighbors; ask for 1 or more.')
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ValueError(
+            f'got {threshold} as the least similarity of near-duplicates; it '
+            'is a cosine: give a number above 0 and up to 1, such as 0.95.'
+        )
+
+
 def nearest_others(
     bank: Tensor, queries: Tensor, own: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
@@ -37,8 +56,7 @@ def nearest_others(
     Raises:
         ValueError: k is less than 1.
     """
-    if k < 1:
-        raise ValueError(f'got k={k} neighbors; ask for 1 or more.')
+    check_limits(k)
     own = own.to(queries.device)
     if not bool((own >= 0).any()):
         return nearest_neighbors(bank, queries, min(k, len(bank)))
@@ -77,11 +95,7 @@ def near_duplicates(
     >>> near_duplicates(torch.tensor([[1., 0], [0, 1], [1, .01]]), 0.99)[0]
     [[0, 2]]
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(
-            f'got {threshold} as the least similarity of near-duplicates; it '
-            'is a cosine: give a number above 0 and up to 1, such as 0.95.'
-        )
+    check_limits(threshold=threshold)
     first = torch.arange(len(features))
     nearest = torch.full((len(features),), -1.0)
     for rows, columns, cosines in _pair_blocks(features, device):
