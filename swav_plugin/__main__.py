@@ -18,6 +18,8 @@ COMMANDS = {
     'suite': 'run every benchmark whose data is present',
     'zoo': 'list the published weights, and download them',
     'demo': 'pretrain on a small dataset and see what was learned',
+    'cluster': 'sort images by the prototypes of a pretrained SwAV',
+    'neighbours': 'find the nearest images and near-duplicates',
 }
 
 

@@ -19,6 +19,7 @@ from swav_plugin.checkpoints import RANDOM, Checkpoint
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.zoo import find_model, find_models
 from swav_plugin.engine.config import check_has, load_config
+from swav_plugin.inference.clusters import Clusters, assign_clusters
 from swav_plugin.inference.features import (
     ImageFeatures,
     extract_features,
@@ -27,7 +28,9 @@ from swav_plugin.inference.features import (
 from swav_plugin.models.pretrained import model_of_checkpoint, model_of_config
 
 __all__ = [
+    'Clusters',
     'ImageFeatures',
+    'assign_clusters',
     'extract_features',
     'get_model',
     'list_models',
