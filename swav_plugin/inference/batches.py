@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,14 @@ def run_batches(
         # Leave torch's random numbers alone.
         generator=torch.Generator(),
     )
+    precision = (
+        torch.autocast(
+            device.type,
+            torch.bfloat16 if device.type == 'cpu' else torch.float16,
+        )
+        if job.amp
+        else nullcontext()
+    )
     with (
         too_little_in_one_line(),
         _leave_cores(device, num_workers, num_processes),
@@ -114,11 +122,7 @@ def run_batches(
                 yield batch, torch.empty(0, 0)
                 continue
             inputs = model.data_preprocessor(dict(inputs=batch.images))
-            with torch.autocast(
-                device.type,
-                torch.bfloat16 if device.type == 'cpu' else torch.float16,
-                enabled=job.amp,
-            ):
+            with precision:
                 features = compute_layer(model, inputs['inputs'], job.layer)
             features = features.float()
             files = [

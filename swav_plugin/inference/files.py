@@ -97,27 +97,39 @@ def unreadable_file(out: Path) -> Path:
 
 
 def write_features(
-    out: Path, files: Sequence[str], width: int, blocks: Blocks
+    out: Path,
+    files: Sequence[str],
+    width: int,
+    blocks: Blocks,
+    unreadable: Iterable[object] = (),
 ) -> None:
-    """Write features block by block.
+    """Write features block by block, and what belongs beside them.
 
     Args:
         out: The file; what is there is replaced.
         files: N names.
         width: C.
         blocks: The rows, in order.
+        unreadable: A line for each image that was left out; if there are
+            none, an older list goes.
     """
+    lines = {unreadable_file(out): [*map(str, unreadable)]}
     names = names_file(out)
+    if names is not None:
+        lines[names] = [*files]
     with ExitStack() as stack:
-        if names is not None:
-            text = ''.join(f'{file}\n' for file in files)
-            # File names may be any bytes, as in os.listdir.
-            stack.enter_context(open_atomic(names)).write(
-                text.encode(errors='surrogateescape')
-            )
-        _WRITERS[out.suffix](
-            stack.enter_context(open_atomic(out)), files, width, blocks
-        )
+        # Opened first, so that it appears last: when it is there, all is.
+        file = stack.enter_context(open_atomic(out))
+        for path, content in lines.items():
+            if content:
+                text = ''.join(f'{line}\n' for line in content)
+                # File names may be any bytes, as in os.listdir.
+                stack.enter_context(open_atomic(path)).write(
+                    text.encode(errors='surrogateescape')
+                )
+        _WRITERS[out.suffix](file, files, width, blocks)
+    if not lines[unreadable_file(out)]:
+        unreadable_file(out).unlink(missing_ok=True)
 
 
 def _write_npy(

@@ -25,7 +25,7 @@ from swav_plugin.engine.errors import UsageError
 from swav_plugin.evaluation.feature_store import hash_images, hash_modules
 
 from .batches import Extraction, check_unreadable, files_of, run_batches
-from .files import check_out, unreadable_file, write_features
+from .files import check_out, write_features
 from .images import file_of, hash_pixels
 from .layers import used_modules
 
@@ -254,12 +254,6 @@ def put_together(parts: Parts, out: Path) -> dict[int, UnreadableImage]:
     width = shapes[0][1]
     if sum(rows for rows, _ in shapes) != len(files):
         raise UsageError(f'{parts.folder} is damaged; remove it and repeat')
-    listed = unreadable_file(out)
-    if unreadable:
-        text = ''.join(f'{error}\n' for error in unreadable.values())
-        write_atomic(listed, text.encode(errors='surrogateescape'))
-    else:
-        listed.unlink(missing_ok=True)
-    write_features(out, files, width, parts.read())
+    write_features(out, files, width, parts.read(), unreadable.values())
     shutil.rmtree(parts.folder, ignore_errors=True)
     return unreadable

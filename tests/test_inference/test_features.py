@@ -280,6 +280,50 @@ def test_reasons_outlive_a_stop(
     assert not (tmp_path / 'features.unreadable.txt').exists()
 
 
+def test_a_whole_part_may_be_unreadable(
+    swav: SwAV, folder: Path, tmp_path: Path
+) -> None:
+    image = (folder / 'a/00.png').read_bytes()
+    for number in range(90):
+        is_broken = 8 <= number < 16
+        (tmp_path / f'{number:02}.png').write_bytes(
+            b'' if is_broken else image
+        )
+    found = extract_features(
+        swav,
+        tmp_path,
+        out=tmp_path / 'features.npy',
+        skip_unreadable=True,
+        **SMALL,
+    )
+    assert found.features.shape == (82, 64)
+    assert len((tmp_path / 'features.unreadable.txt').read_bytes()) > 0
+
+
+def test_a_stop_while_writing_leaves_nothing_in_the_way(
+    swav: SwAV,
+    with_broken: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, Any] = dict(
+        out=tmp_path / 'features.npy', skip_unreadable=True, **SMALL
+    )
+
+    def stop(*args: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module, '_write_rows', stop)
+        with pytest.raises(Stopped):
+            extract_features(swav, with_broken, **options)
+    names = {'.features.npy.parts', 'with_broken'}
+    assert {*os.listdir(tmp_path)} == names
+    loaded = stop_after(0, monkeypatch)
+    assert len(extract_features(swav, with_broken, **options).files) == 28
+    assert not loaded
+
+
 def test_the_list_of_images_is_never_replaced(
     swav: SwAV, folder: Path, tmp_path: Path
 ) -> None:
