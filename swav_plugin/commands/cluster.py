@@ -1,7 +1,7 @@
 """Sort the images of a folder by the prototypes of a pretrained SwAV.
 
-    swav cluster CHECKPOINT FOLDER OUT
-    swav cluster CHECKPOINT FOLDER OUT --groups 10 --link
+    swav cluster MODEL FOLDER OUT
+    swav cluster MODEL FOLDER OUT --groups 10 --link
 
 Writes into OUT: clusters.csv, with the prototype of each image; index.html,
 a page with a strip of images for each prototype; with --link or --copy also
@@ -36,7 +36,8 @@ from .pretrained import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Sort images by the prototypes of a pretrained SwAV.'
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser, 'clusters.csv, index.html and sorted images')
     parser.add_argument(

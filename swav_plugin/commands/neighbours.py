@@ -1,7 +1,7 @@
 """Find the nearest images to one or to each, and near-duplicates.
 
-    swav neighbours CHECKPOINT FOLDER OUT
-    swav neighbours CHECKPOINT FOLDER OUT --query a.jpg --query b.jpg
+    swav neighbours MODEL FOLDER OUT
+    swav neighbours MODEL FOLDER OUT --query a.jpg --query b.jpg
 
 Writes into OUT: neighbours.csv, the K nearest images to each query;
 duplicates.csv, groups of images that are as alike as --duplicates says;
@@ -46,7 +46,8 @@ DUPLICATES = 0.95
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description='Find the nearest images, and near-duplicates.'
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser, 'neighbours.csv, duplicates.csv and index.html')
     parser.add_argument(
