@@ -8,6 +8,7 @@ folder, a file, a pattern ('photos/**/*.jpg') or a .txt list. OUT ends with
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from mmengine.device import get_device
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from swav_plugin.apis import get_model
+from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.engine.launch import UsageError, named_path, run_command
 from swav_plugin.engine.processes import end_with_parent
 from swav_plugin.engine.screen import quiet_dependencies
@@ -32,6 +34,8 @@ from swav_plugin.inference.parts import (
     put_together,
 )
 from swav_plugin.inference.progress import Progress
+
+_IMAGES = 'images'  # in the folder of parts: the paths, for all processes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -140,14 +144,7 @@ def extract(args: argparse.Namespace) -> None:
             f'--gpus {args.gpus}: only {torch.cuda.device_count()} are visible'
         )
     with _mistakes():
-        job = Extraction(
-            list_images(args.images),
-            args.layer,
-            args.size,
-            args.batch_size,
-            args.amp,
-            skip_unreadable=True,
-        )
+        job = _job(args, list_images(args.images))
         model = _open_model(args, device if args.gpus == 1 else 'cpu')
         progress = Progress(len(job.samples))
         with open_parts(out, model, job, args.overwrite, args.images) as parts:
@@ -168,14 +165,35 @@ def extract(args: argparse.Namespace) -> None:
     print(out)
 
 
+def _job(
+    args: argparse.Namespace, samples: list[dict[str, Any]]
+) -> Extraction:
+    """Return what the command line wants of these images."""
+    return Extraction(
+        samples,
+        args.layer,
+        args.size,
+        args.batch_size,
+        args.amp,
+        skip_unreadable=True,
+    )
+
+
 def _fill_in_processes(
     args: argparse.Namespace, parts: Parts, progress: Progress
 ) -> None:
     """Let each of several processes compute its share of the parts."""
+    # Not as an argument: where a process dies early, Python would wait for
+    # ever for it to read a long one.
+    paths = [sample['img_path'] for sample in parts.job.samples]
+    write_atomic(parts.folder / _IMAGES, json.dumps(paths))
     spawn = torch.multiprocessing.get_context('spawn')
     counter, errors = spawn.Value('q', 0), spawn.SimpleQueue()
     context = torch.multiprocessing.spawn(
-        _fill_share, (args, parts, counter, errors), args.gpus, join=False
+        _fill_share,
+        (args, parts.folder, counter, errors),
+        args.gpus,
+        join=False,
     )
     shown = 0
     try:
@@ -195,13 +213,15 @@ def _fill_in_processes(
 def _fill_share(
     rank: int,
     args: argparse.Namespace,
-    parts: Parts,
+    folder: Path,
     counter: Any,
     errors: Any,
 ) -> None:
     """Compute the share of one process; leave a mistake in `errors`."""
     end_with_parent()
     device = get_device()
+    paths = json.loads((folder / _IMAGES).read_text())
+    parts = Parts(_job(args, [dict(img_path=path) for path in paths]), folder)
 
     def advance(count: int) -> None:
         with counter.get_lock():
