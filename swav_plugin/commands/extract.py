@@ -10,8 +10,7 @@ folder, a file, a pattern ('photos/**/*.jpg') or a .txt list. OUT ends with
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ import torch
 from mmengine.device import get_device
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from swav_plugin.apis import get_model
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.engine.launch import UsageError, named_path, run_command
 from swav_plugin.engine.processes import end_with_parent
 from swav_plugin.engine.screen import quiet_dependencies
 from swav_plugin.inference.batches import Extraction
+from swav_plugin.inference.files import check_out, unreadable_file
 from swav_plugin.inference.images import list_images
 from swav_plugin.inference.layers import LAYERS, check_layer
 from swav_plugin.inference.parts import (
@@ -35,6 +34,8 @@ from swav_plugin.inference.parts import (
 )
 from swav_plugin.inference.progress import Progress
 
+from .pretrained import add_network, check_numbers, mistakes, open_model
+
 _IMAGES = 'images'  # in the folder of parts: the paths, for all processes
 
 
@@ -44,45 +45,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        'model',
-        metavar='MODEL',
-        help='the name of a model of the zoo, a checkpoint or a URL',
-    )
-    parser.add_argument(
-        'images',
-        metavar='IMAGES',
-        help='a folder, an image, a pattern in quotes or a .txt list',
-    )
-    parser.add_argument('out', metavar='OUT', help='the file to write')
-    parser.add_argument(
-        '--config',
-        help='the config of the model, if it is not a ResNet',
-    )
+    add_network(parser, 'IMAGES', 'the file to write')
     parser.add_argument(
         '--layer',
         choices=LAYERS,
         default='avgpool',
         metavar='LAYER',
         help=f'{", ".join(LAYERS)} (default: avgpool)',
-    )
-    parser.add_argument(
-        '--size',
-        type=int,
-        default=224,
-        help='of the center crop in px (default: 224)',
-    )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=64,
-        help='images per forward pass (default: 64)',
-    )
-    parser.add_argument(
-        '--workers',
-        type=int,
-        help='processes that load images, for each GPU (default: as many as '
-        'the machine has cores for)',
     )
     parser.add_argument(
         '--gpus',
@@ -96,33 +65,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true', help='replace OUT if it exists'
     )
-    args = parser.parse_args(argv)
-    least = dict(gpus=1, batch_size=1, size=1, workers=0)
-    for name, minimum in least.items():
-        given = getattr(args, name)
-        if given is not None and given < minimum:
-            parser.error(
-                f'--{name.replace("_", "-")} {given}: must be at '
-                f'least {minimum}'
-            )
-    return args
-
-
-@contextmanager
-def _mistakes() -> Iterator[None]:
-    """Treat errors of files, images and options as the user's."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
+    return parser.parse_args(argv)
 
 
 def _open_model(args: argparse.Namespace, device: str) -> Any:
     """Build the network that the command line names, on a device."""
-    if args.config is None:
-        model = get_model(args.model, device)
-    else:
-        model = get_model(args.config, device, checkpoint=args.model)
+    model = open_model(args, device)
     if device != 'cpu':
         # As tensor cores read them.
         model.to(memory_format=torch.channels_last)
@@ -138,16 +86,21 @@ def extract(args: argparse.Namespace) -> None:
             read.
     """
     out = Path(named_path('OUT', args.out))
+    check_numbers(args, size=1, batch_size=1, workers=0, gpus=1)
     device = get_device()
     if device != 'cpu' and args.gpus > torch.cuda.device_count():
         raise UsageError(
             f'--gpus {args.gpus}: only {torch.cuda.device_count()} are visible'
         )
-    with _mistakes():
+    with mistakes():
+        # Before a model is downloaded.
+        check_out(out, (), args.overwrite, args.images)
         job = _job(args, list_images(args.images))
         model = _open_model(args, device if args.gpus == 1 else 'cpu')
-        progress = Progress(len(job.samples))
-        with open_parts(out, model, job, args.overwrite, args.images) as parts:
+        with (
+            open_parts(out, model, job, args.overwrite, args.images) as parts,
+            closing(Progress(len(job.samples))) as progress,
+        ):
             progress.skip(parts.num_done())
             if args.gpus == 1:
                 fill_parts(model, parts, progress.advance, args.workers)
@@ -155,11 +108,10 @@ def extract(args: argparse.Namespace) -> None:
                 del model
                 _fill_in_processes(args, parts, progress)
             unreadable = put_together(parts, out)
-    progress.close()
     if unreadable:
         print(
             f'{len(unreadable):,} images cannot be read and were left out: '
-            f'{out.with_suffix(".unreadable.txt")}',
+            f'{unreadable_file(out)}',
             file=sys.stderr,
         )
     print(out)
@@ -228,7 +180,7 @@ def _fill_share(
             counter.value += count
 
     try:
-        with quiet_dependencies(), _mistakes():
+        with quiet_dependencies(), mistakes():
             model = _open_model(
                 args, device if device == 'cpu' else f'{device}:{rank}'
             )

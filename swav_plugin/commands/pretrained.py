@@ -21,22 +21,35 @@ def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
         parser: Of the command.
         contents: What the folder of results will hold.
     """
+    add_network(
+        parser,
+        'FOLDER',
+        f'new folder for {contents}; appears whole or not at all',
+    )
+
+
+def add_network(
+    parser: argparse.ArgumentParser, images: str, out: str
+) -> None:
+    """Add the arguments: a network, images and where to write.
+
+    Args:
+        parser: Of the command.
+        images: What to call the images, such as 'FOLDER'.
+        out: What OUT is.
+    """
     parser.add_argument(
         'model',
         metavar='MODEL',
         help='checkpoint: a file, a URL or the name of a model of the zoo',
     )
     parser.add_argument(
-        'folder',
-        metavar='FOLDER',
+        images.lower(),
+        metavar=images,
         help='images, at any depth; also a pattern such as "a/**/*.jpg", or '
         'a .txt file with a path on each line',
     )
-    parser.add_argument(
-        'out',
-        metavar='OUT',
-        help=f'new folder for {contents}; appears whole or not at all',
-    )
+    parser.add_argument('out', metavar='OUT', help=out)
     parser.add_argument(
         '--config',
         help='config of the network, if it cannot be told from the checkpoint',
@@ -66,11 +79,7 @@ def extraction_options(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UsageError: A number is out of range.
     """
-    for name, least in (('size', 1), ('batch_size', 1), ('workers', 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            option = name.replace('_', '-')
-            raise UsageError(f'--{option} {value}: give {least} or more')
+    check_numbers(args, size=1, batch_size=1, workers=0)
     return dict(
         size=args.size,
         batch_size=args.batch_size,
@@ -78,6 +87,19 @@ def extraction_options(args: argparse.Namespace) -> dict[str, Any]:
         progress=True,
         skip_unreadable=True,
     )
+
+
+def check_numbers(args: argparse.Namespace, **least: int) -> None:
+    """Check that options, where they are given, are not below a number.
+
+    Raises:
+        UsageError: One is.
+    """
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            option = name.replace('_', '-')
+            raise UsageError(f'--{option} {value}: give {minimum} or more')
 
 
 def check_out(out: str, source: str) -> Path:
@@ -100,12 +122,14 @@ def check_out(out: str, source: str) -> Path:
     return path
 
 
-def open_model(args: argparse.Namespace) -> nn.Module:
+def open_model(
+    args: argparse.Namespace, device: str | None = None
+) -> nn.Module:
     """Build the network of the command line, with its weights."""
     with mistakes():
         if args.config is None:
-            return get_model(args.model)
-        return get_model(args.config, checkpoint=args.model)
+            return get_model(args.model, device)
+        return get_model(args.config, device, checkpoint=args.model)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Letters for shapes: B images of a batch, C channels of a feature.
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -152,6 +152,15 @@ def check_unreadable(
         )
 
 
+def files_of(job: Extraction, unreadable: Container[int] = ()) -> list[str]:
+    """Return the paths of the images that can be read."""
+    return [
+        file_of(sample)
+        for index, sample in enumerate(job.samples)
+        if index not in unreadable
+    ]
+
+
 def log_unreadable(
     job: Extraction, unreadable: dict[int, UnreadableImage]
 ) -> None:
@@ -177,8 +186,8 @@ def _default_workers(
     if num_images <= _FEW_IMAGES or sys.platform != 'linux':
         return 0
     if device.type == 'cpu':
-        return cores // 8  # loading takes an eighth of the time at most
-    return min(8, cores)
+        return cores // 8  # loading takes less than an eighth of the time
+    return min(16, cores)
 
 
 @contextmanager

@@ -5,16 +5,25 @@ prototypes.
 """
 
 import os
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from swav_plugin.compat.moved import renamed_arguments
+from swav_plugin.datasets.transforms.loading import UnreadableImage
 
-from .batches import Extraction, check_unreadable, log_unreadable, run_batches
+from .batches import (
+    Extraction,
+    check_unreadable,
+    files_of,
+    log_unreadable,
+    run_batches,
+)
 from .files import ImageFeatures, read_features
-from .images import Images, file_of, list_images
+from .images import Images, list_images
 from .layers import LAYERS, check_layer
 from .parts import fill_parts, open_parts, put_together
 from .progress import Progress
@@ -55,8 +64,8 @@ def extract_features(
         size: Height and width of the crop in pixels.
         batch_size: Images per forward pass.
         num_workers: Processes that load images; 0 to load them in this one.
-            By default 0 for few images or on a small CPU, up to 8 beside a
-            GPU.
+            By default 0 for few images or on a small CPU, up to 16 beside
+            a GPU.
         out: Write features to this .npy, .safetensors or .parquet file, and
             keep no more than a few batches in memory. The same call goes on
             where an earlier one ended. Names of images are in the table of
@@ -84,31 +93,43 @@ def extract_features(
     job = Extraction(
         list_images(images), layer, size, batch_size, amp, skip_unreadable
     )
-    shown = Progress(len(job.samples), is_silent=not progress)
-    if out is not None:
-        path = Path(out)
-        with open_parts(path, model, job, overwrite, images) as parts:
+    path = None if out is None else Path(out)
+    with ExitStack() as stack:
+        if path is not None:
+            parts = stack.enter_context(
+                open_parts(path, model, job, overwrite, images)
+            )
+        shown = stack.enter_context(
+            closing(Progress(len(job.samples), is_silent=not progress))
+        )
+        if path is not None:
             shown.skip(parts.num_done())
             fill_parts(model, parts, shown.advance, num_workers)
             unreadable = put_together(parts, path)
-        result = read_features(path)
-    else:
-        rows, unreadable = [], {}
-        for batch, features in run_batches(
-            model, job, job.batches(), num_workers
-        ):
-            rows.append(features.cpu())
-            unreadable.update(batch.unreadable)
-            check_unreadable(job, unreadable)
-            shown.advance(len(batch.indices))
-        result = ImageFeatures(
-            torch.cat([each for each in rows if len(each)]),
-            [
-                file_of(sample)
-                for index, sample in enumerate(job.samples)
-                if index not in unreadable
-            ],
-        )
-    shown.close()
+            result = read_features(path)
+        else:
+            result, unreadable = _in_memory(
+                model, job, shown.advance, num_workers
+            )
     log_unreadable(job, unreadable)
     return result
+
+
+def _in_memory(
+    model: nn.Module,
+    job: Extraction,
+    advance: Callable[[int], None],
+    num_workers: int | None,
+) -> tuple[ImageFeatures, dict[int, UnreadableImage]]:
+    """Compute all features; also return what could not be read."""
+    rows: list[Tensor] = []
+    unreadable: dict[int, UnreadableImage] = {}
+    for batch, features in run_batches(model, job, job.batches(), num_workers):
+        if len(features):
+            rows.append(features.cpu())
+        unreadable.update(batch.unreadable)
+        check_unreadable(job, unreadable)
+        advance(len(batch.indices))
+    return ImageFeatures(
+        torch.cat(rows), files_of(job, unreadable)
+    ), unreadable

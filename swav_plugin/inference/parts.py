@@ -24,7 +24,7 @@ from swav_plugin.datasets.transforms.loading import UnreadableImage
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.evaluation.feature_store import hash_images, hash_modules
 
-from .batches import Extraction, check_unreadable, run_batches
+from .batches import Extraction, check_unreadable, files_of, run_batches
 from .files import check_out, unreadable_file, write_features
 from .images import file_of, hash_pixels
 from .layers import used_modules
@@ -249,11 +249,7 @@ def put_together(parts: Parts, out: Path) -> dict[int, UnreadableImage]:
     check_unreadable(parts.job, unreadable)
     if unreadable and not parts.job.skip_unreadable:
         raise next(iter(unreadable.values()))
-    files = [
-        file_of(sample)
-        for index, sample in enumerate(parts.job.samples)
-        if index not in unreadable
-    ]
+    files = files_of(parts.job, unreadable)
     shapes = [block.shape for block in parts.read()]
     width = shapes[0][1]
     if sum(rows for rows, _ in shapes) != len(files):

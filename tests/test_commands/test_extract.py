@@ -151,8 +151,11 @@ def test_mistakes_end_in_one_line(
         ([checkpoint, folder, f'{tmp_path}/there.npy'], 'exists; give'),
         ([checkpoint, folder, out, '--layer', 'scores'], 'needs a SwAV'),
         ([checkpoint, f'{folder}/30x.png', out], '1 of 1 images cannot be'),
-        ([checkpoint, folder, out, '--gpus', '0'], 'must be at least 1'),
-        ([checkpoint, folder, out, '--workers', '-1'], 'must be at least 0'),
+        ([checkpoint, folder, out, '--gpus', '0'], '--gpus 0: give 1 or more'),
+        (
+            [checkpoint, folder, out, '--workers', '-1'],
+            '--workers -1: give 0 or',
+        ),
     ):
         code, line = run(monkeypatch, capsys, *arguments)
         assert code == 2

@@ -116,6 +116,25 @@ def test_files_hold_what_is_returned(
     assert read_features(out).files == files
 
 
+def test_their_own_libraries_read_them(
+    swav: SwAV, folder: Path, tmp_path: Path
+) -> None:
+    safetensors = pytest.importorskip('safetensors.torch')
+    parquet = pytest.importorskip('pyarrow.parquet')
+    expected, files = extract_features(swav, folder, **SMALL)
+    for name in ('a.npy', 'b.safetensors', 'c.parquet'):
+        extract_features(swav, folder, out=tmp_path / name, **SMALL)
+    found = np.load(tmp_path / 'a.npy')
+    assert found.dtype == np.float32
+    assert np.array_equal(found, expected.numpy())
+    tensors = safetensors.load_file(tmp_path / 'b.safetensors')
+    assert [*tensors] == ['features']
+    assert torch.equal(tensors['features'], expected)
+    assert (tmp_path / 'b.txt').read_text() == '\n'.join([*files, ''])
+    table = parquet.read_table(tmp_path / 'c.parquet').to_pydict()
+    assert table == dict(file=files, features=expected.tolist())
+
+
 class Stopped(Exception):
     """In place of SIGKILL."""
 
