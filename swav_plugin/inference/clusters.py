@@ -247,7 +247,7 @@ def _merge(means: np.ndarray, counts: np.ndarray, num: int) -> np.ndarray:
         # was, so all others keep theirs.
         stale = np.isin(partners, (kept, gone))
         stale[kept] = True
-        pass
+        partners[stale] = costs[stale].argmin(1)
     return np.unique(groups, return_inverse=True)[1]
 
 
