@@ -20,6 +20,7 @@ COMMANDS = {
     'demo': 'pretrain on a small dataset and see what was learned',
     'cluster': 'sort images by the prototypes of a pretrained SwAV',
     'neighbours': 'find the nearest images and near-duplicates',
+    'convert': 'write the weights of a checkpoint for another library',
 }
 
 

@@ -14,7 +14,7 @@ from mmpretrain.models import ResNet
 from PIL import Image
 from torch import nn
 
-from swav_plugin.apis import extract_features, get_model
+from swav_plugin.apis import extract_features, get_model, list_models
 from swav_plugin.checkpoints import zoo
 from swav_plugin.models import SwAV
 from swav_plugin.registry import MODELS, build_transforms
@@ -291,6 +291,92 @@ def test_other_checkpoints_are_refused(
     with pytest.raises(ValueError, match=message) as error:
         get_model(tmp_path / 'w.pth')
     assert str(tmp_path / 'w.pth') in str(error.value)
+
+
+def test_models_are_listed() -> None:
+    names = list_models('swav_resnet50_*_vissl')
+    assert len(names) == 7
+    assert names[0].startswith('swav_resnet50_64xb64-mcrop-2-6-coslr-100e')
+    assert {*names} < {*list_models()} < {*list_models(pretrained=False)}
+
+
+CONFIG = """
+model = dict(
+    type='SwAV',
+    data_preprocessor=dict(
+        type='MultiViewPreprocessor', mean=[99.0] * 3, std=[58.0] * 3
+    ),
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        num_stages=3,
+        out_indices=(2,),
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
+        base_channels=8,
+        stem_channels=8,
+    ),
+    neck=dict(type='SwAVNeck', in_channels=32, hid_channels=8),
+    head=dict(type='SwAVHead', num_prototypes=5),
+)
+"""
+
+
+def test_models_of_configs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'mine.py').write_text(CONFIG)
+    config, weights = str(tmp_path / 'mine.py'), str(tmp_path / 'w.pth')
+    first = get_model(config, 'cpu', pretrained=False)
+    assert isinstance(first, SwAV) and not first.training
+    torch.save(dict(state_dict=first.state_dict()), weights)
+    second = get_model(config, 'cpu', checkpoint=weights)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name])
+    assert second.data_preprocessor.mean.flatten().tolist() == [99.0] * 3
+    # A name stands for its config; here the weights do not fit it.
+    with pytest.raises(ValueError, match='w.pth does not fill the SwAV'):
+        get_model(NAME, 'cpu', checkpoint=weights)
+    assert isinstance(get_model(NAME, 'cpu', pretrained=False), SwAV)
+    # Without the config the message names it, if it lies there alone.
+    says = re.escape(f'get_model({config!r}, checkpoint={weights!r})')
+    with pytest.raises(ValueError, match=says):
+        get_model(weights)
+    (tmp_path / 'other.py').write_text('')
+    with pytest.raises(ValueError, match=r'get_model\(CONFIG, checkpoint='):
+        get_model(weights)
+
+
+def test_config_text_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    meta = dict(cfg=f"open({str(tmp_path / 'ran')!r}, 'w')")
+    weights = ResNet(18, base_channels=8, stem_channels=8).state_dict()
+    torch.save(dict(state_dict=weights, meta=meta), tmp_path / 'w.pth')
+    get_model(tmp_path / 'w.pth', 'cpu')
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_contradictions_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / 'mine.py').write_text(CONFIG)
+    config = tmp_path / 'mine.py'
+    regnet = 'seer_regnety-32gf_ig1b_vissl'
+    no_config = 'deepcluster-v2_resnet50_64xb64-mcrop-2-coslr-400e_in1k-224'
+    for arguments, message in (
+        (dict(model=config), 'mine.py without weights; add checkpoint=FILE'),
+        (
+            dict(model=config, pretrained=False, checkpoint=checkpoint),
+            'pretrained=False and checkpoint=.*give one',
+        ),
+        (dict(model=checkpoint, pretrained=False), 'these go with a config'),
+        (dict(model=no_config, pretrained=False), 'no config of deepcluster'),
+        (dict(model=tmp_path / 'no.py', pretrained=False), 'no.py'),
+        (dict(model=regnet), f'{regnet} cannot be loaded: its backbone is'),
+        (
+            dict(model=NAME.replace('224-96', '224-99'), pretrained=False),
+            f'did you mean .*{NAME}',
+        ),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            get_model(**arguments)
 
 
 def test_misspelt_checkpoints_are_named() -> None:

@@ -12,11 +12,33 @@ from mmengine.utils import digit_version
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from swav_plugin.checkpoints.keys import convert_state_dict
 from swav_plugin.registry import MODELS
 
 from .memory_layout import memory_layout
 
 Views = Tensor | list[Tensor]
+
+
+def _rename_weights(weights: dict, prefix: str, *_: Any) -> None:
+    """Rename the weights of a known layout, in place, before they are loaded.
+
+    mmengine loads what it finds and only warns of the rest, so without this
+    its `load_checkpoint` would leave a network random.
+
+    Raises:
+        ValueError: They are of something else.
+    """
+    if prefix:  # a part of a larger model, which has its own names
+        return
+    converted = convert_state_dict(weights)
+    if not any(key.startswith('backbone.') for key in converted):
+        raise ValueError(
+            'a SwAV got weights without those of a backbone, such as '
+            f'{", ".join(list(weights)[:3])}; give a checkpoint of a SwAV.'
+        )
+    weights.clear()
+    weights.update(converted)
 
 
 @MODELS.register_module()
@@ -68,6 +90,7 @@ class SwAV(BaseModel):
             options = {'dynamic': False, **compile}
             self.backbone.compile(**options)
             self.neck.compile(**options)
+        self._register_load_state_dict_pre_hook(_rename_weights)
 
     def forward(
         self,
@@ -85,7 +108,7 @@ class SwAV(BaseModel):
                 the nearest prototype of each image.
 
         Raises:
-            ValueError: If the mode is unknown or 'loss' gets a single view.
+            ValueError: The mode is unknown or 'loss' gets a single view.
         """
         if mode == 'loss':
             return self.loss(inputs)
