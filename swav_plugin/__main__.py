@@ -17,6 +17,7 @@ COMMANDS = {
     'suite': 'run every benchmark whose data is present',
     'zoo': 'list the published weights, and download them',
     'demo': 'pretrain on a small dataset and see what was learned',
+    'convert': 'write the weights of a checkpoint for another library',
 }
 
 

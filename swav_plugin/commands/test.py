@@ -12,14 +12,12 @@ from mmengine.config import Config
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.checks import check_images, check_labels, check_samples
 from swav_plugin.engine.config import check_has, load_config
+from swav_plugin.engine.errors import UsageError, mistakes_in_one_line
 from swav_plugin.engine.launch import (
-    UsageError,
     add_common_arguments,
     find_weights,
-    mistakes_in_one_line,
     run_command,
     set_common,
 )
@@ -30,6 +28,7 @@ from swav_plugin.engine.shared_memory import (
     check_shared_memory,
     too_little_in_one_line,
 )
+from swav_plugin.engine.wrappers import unwrap
 from swav_plugin.models.pretrained import fill_model
 
 
@@ -59,7 +58,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """Merge config and command line; also return what the log should say.
 
     Raises:
-        UsageError: When the arguments cannot work.
+        UsageError: The arguments cannot work.
     """
     notes: list[str] = []
     cfg = load_config(args.config, args.cfg_options, notes)

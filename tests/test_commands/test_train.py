@@ -199,7 +199,7 @@ def test_two_processes_give_the_losses_of_one(
         timeout=240,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    # Of the other rank, and of dependencies about themselves, nothing.
+    # Nothing from the other rank, nor from dependencies about themselves.
     assert done.stdout.count('Batch: 4 per process x 2 processes = 8') == 1
     assert len(done.stdout.splitlines()) < 40, done.stdout
     one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')
@@ -276,7 +276,7 @@ def test_the_screen_shows_what_matters(
     log = train_here(config(more=more), tmp_path / 'work')
     screen = capsys.readouterr().out
     for text in (
-        f'Data (train): 80 images in {images}',
+        f'Data (train): 80 images in 1 folder of {images}',
         'Model: SwAV, backbone ResNet of 18 layers, ',
         ', 20 prototypes, queue of 32',
         'Batch: 8 per process x 1 process = 8 images',
@@ -285,6 +285,7 @@ def test_the_screen_shows_what_matters(
         '[1][10/10]',
     ):
         assert text in screen and text in log
+    assert screen.count('80 images') == 1
     for text in (
         'System environment:',
         'Config:',
@@ -422,6 +423,48 @@ def test_mixed_precision_on_cpu(
     difference = abs(half[1] - full[1])
     # bfloat16 keeps 8 bits: near, yet not float32's.
     assert 1e-6 < difference < 0.1
+
+
+BY_ITERATION = """
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2)
+default_hooks['checkpoint'] = dict(by_epoch=False, interval=2)
+"""
+# Fails in a process that imports anything else than torch.
+PLAIN_TORCH = """
+import sys, torch
+state = torch.load(sys.argv[1], weights_only=True)
+assert not {'swav_plugin', 'mmengine', 'mmcv'} & {*sys.modules}
+assert state['state_dict']['head.queue.features'].shape == (2, 32, 16)
+assert state['optimizer']['state'] and state['param_schedulers']
+assert state['message_hub']['log_scalars']['train/loss']['values'].numel()
+print(*sorted(state))
+"""
+
+
+@pytest.mark.parametrize('loop', [FIVE_STEPS, BY_ITERATION])
+def test_plain_torch_reads_the_checkpoints(
+    loop: str,
+    config: Callable[..., str],
+    train_here: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """LARS, queue, schedulers and logs, mixed precision, averaged weights."""
+    averages = "custom_hooks = [dict(type='EMAHook')]\n"
+    train_here(config(more=averages + loop), tmp_path / 'w', '--amp')
+    (path,) = (tmp_path / 'w').glob('*_[12].pth')
+    done = subprocess.run(
+        [sys.executable, '-I', '-c', PLAIN_TORCH, str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [
+        'ema_state_dict',
+        'message_hub',
+        'meta',
+        'optimizer',
+        'param_schedulers',
+        'state_dict',
+    ], done.stderr
 
 
 @pytest.mark.parametrize(

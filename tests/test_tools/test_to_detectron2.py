@@ -156,8 +156,8 @@ def test_other_networks_are_refused(
     for weights, message in (
         (
             {'head.weight': torch.rand(2)},
-            'no backbone that is a ResNet of four stages; its 1 tensors are '
-            'such as head.weight.',
+            'no backbone that is a ResNet of four stages: it is an unknown '
+            'network (head.weight, ...); give a ResNet.',
         ),
         (
             ResNetWithStem(
