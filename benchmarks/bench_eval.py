@@ -39,7 +39,8 @@ from swav_plugin.evaluation.feature_store import (
     write_meta,
 )
 from swav_plugin.evaluation.knn import nearest_neighbors
-from swav_plugin.evaluation.svm import COSTS, stratified_folds, svm_map
+from swav_plugin.evaluation.svm import COSTS, svm_map
+from swav_plugin.evaluation.svm_samples import stratified_folds
 
 BATCH = 256  # images in a batch of features
 

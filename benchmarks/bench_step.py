@@ -283,7 +283,7 @@ def compare_steps(
     The first round of a step is timed when it is built, the others in turns.
 
     Args:
-        args: Of the command line.
+        args: The arguments of the command line.
         rows: What an earlier, stopped call measured. It is not measured again.
         save: Called with all rows whenever there is more in them.
         left_s: Seconds that are left; what does not fit is not measured.

@@ -24,13 +24,13 @@ def newest(kind: str) -> dict[str, dict]:
     }
 
 
-def where(name: str, content: dict, prefix: str) -> str:
+def where(name: str, content: dict, prefix: str, link: str = 'record') -> str:
     """Return hardware, date and a link to the record."""
     hardware = content['hardware']
     device = hardware.get('gpu') or hardware['cpu']
     return (
         f'{device}, torch {hardware["torch"]}, {hardware["date"]} '
-        f'([record]({prefix}results/{name})).'
+        f'([{link}]({prefix}results/{name})).'
     )
 
 
@@ -56,30 +56,44 @@ def table(head: str, rows: list[list]) -> list[str]:
     return lines + ['| ' + ' | '.join(map(str, row)) + ' |' for row in rows]
 
 
-# Of the table of views: its columns, and what is said about pixels.
+# The table of views: its columns, what is said about pixels, the text of the
+# link, and the names of rows that are not those of packages.
 VIEWS_TEXT = {
     'en': (
         "pipeline | images/s: | relative to upstream's: | output",
         'Median [range of rounds]. Largest difference from the pixels of '
         'torchvision in {num_crops:,} views with the same random numbers: '
         '{max_difference}.',
+        'record',
+        {},
     ),
     'zh': (
         '流水线 | 图片/秒: | 相对于上游: | 输出',
         '中位数 [各轮范围]。在随机数相同的 {num_crops:,} 个视图中，像素与 '
         'torchvision 的最大差值：{max_difference}。',
+        '记录',
+        {
+            'albumentations (different pixels)': 'albumentations（像素不同）',
+            'swav_plugin without numba': 'swav_plugin，不用 numba',
+            'swav_plugin, separate transforms': 'swav_plugin，逐个变换',
+            'swav_plugin, views cut on the GPU': (
+                'swav_plugin，由 GPU 裁剪视图'
+            ),
+            'swav_plugin, images in memory': 'swav_plugin，图片在内存中',
+            'decoding alone': '仅解码',
+        },
     ),
 }
 
 
 def views_table(prefix: str = '', language: str = 'en') -> str:
     """Return images/s of one core for each pipeline."""
-    head, note = VIEWS_TEXT[language]
+    head, note, link, names = VIEWS_TEXT[language]
     lines = []
     for name, content in newest('views').items():
         rows = [
             [
-                row['name'],
+                names.get(row['name'], row['name']),
                 f'{row["images_per_s"]:.0f}',
                 with_range(row),
                 row['output'],
@@ -87,11 +101,12 @@ def views_table(prefix: str = '', language: str = 'en') -> str:
             for row in content['results']
         ]
         missing = content['missing'].items()
-        lines += table(head, rows + [[k, '-', why, ''] for k, why in missing])
+        rows += [[names.get(k, k), '-', why, ''] for k, why in missing]
+        lines += table(head, rows)
         lines += [
             '',
             note.format(**content['pixels']),
-            where(name, content, prefix),
+            where(name, content, prefix, link),
         ]
     return '\n'.join(lines)
 

@@ -112,7 +112,7 @@ def arrows_up(graph: Graph) -> list[str]:
     ]
 
 
-def circles(graph: Mapping[str, set[str]]) -> list[str]:
+def cycles(graph: Mapping[str, set[str]]) -> list[str]:
     """Name one way around for each group of nodes that import each other."""
     reached = {name: _reach(graph, name) for name in graph}
     found = {}
@@ -145,7 +145,7 @@ def _way_around(graph: Mapping[str, set[str]], start: str) -> list[str]:
             if name not in seen:
                 seen.add(name)
                 paths.append([*path, name])
-    raise AssertionError(f'{start} is on no circle')
+    raise AssertionError(f'{start} is not on a cycle')
 
 
 def long_functions(path: Path, limit: int) -> list[str]:
@@ -183,7 +183,7 @@ def test_imports_go_down_only() -> None:
 
 
 def test_no_files_import_each_other() -> None:
-    found = circles(import_graph(PACKAGE))
+    found = cycles(import_graph(PACKAGE))
     assert not found, '\n'.join(found)
 
 
@@ -244,7 +244,7 @@ def test_good_order_is_seen(package: Path) -> None:
         'pkg.engine.hooks.swav': {'pkg.engine.lars'},
     }
     assert arrows_up(graph) == []
-    assert circles(graph) == []
+    assert cycles(graph) == []
 
 
 @pytest.mark.parametrize(
@@ -269,16 +269,16 @@ def test_a_new_room_is_named(package: Path) -> None:
     assert unknown.startswith('pkg.util is in no room')
 
 
-def test_circles_are_named(package: Path) -> None:
+def test_cycles_are_named(package: Path) -> None:
     (package / 'engine/cpu.py').write_text('from .hooks.swav import Hook')
     (package / 'engine/lars.py').write_text('def f():\n    from . import cpu')
-    assert circles(import_graph(package)) == [
+    assert cycles(import_graph(package)) == [
         'pkg.engine.cpu -> pkg.engine.hooks.swav -> pkg.engine.lars '
         '-> pkg.engine.cpu'
     ]
     # A name that is not a module comes from the __init__, which imports all.
     (package / 'engine/lars.py').write_text('from . import Hook')
-    assert circles(import_graph(package)) == [
+    assert cycles(import_graph(package)) == [
         'pkg.engine -> pkg.engine.hooks -> pkg.engine.hooks.swav '
         '-> pkg.engine.lars -> pkg.engine'
     ]

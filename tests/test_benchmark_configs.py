@@ -79,7 +79,7 @@ class Facts:
     lr: float
     optimizer: dict
     drops: tuple = ()
-    # Of linear probes; [] for all weights trained.
+    # The features of linear probes; [] if all weights are trained.
     features: list = field(default_factory=list)
     head_mult: float = 1
     classes: int = 1000

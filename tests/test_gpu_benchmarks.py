@@ -20,7 +20,7 @@ PARTS = 'tests step loader eval profile imagenette cifar10'.split()
 
 # In place of Python in run.sh: runs run.py, but before it another call, which
 # its own records kill: the part `step` after its second row, and everything
-# after the first kNN of a training. Imports are done once.
+# after the first kNN of a run. Imports are done once.
 KILLED_BEFORE = """#!{python}
 import os, shutil, signal, sys
 from pathlib import Path

@@ -69,7 +69,7 @@ def summarize(events: Sequence[dict], num_steps: int) -> dict[str, Any]:
     """Find the largest kernels and the gaps in the events of a trace.
 
     Args:
-        events: Of Chrome's format; times are in microseconds.
+        events: In Chrome's format; times are in microseconds.
         num_steps: Steps that were traced.
     """
     on_gpu = [event for event in events if event.get('cat') in _ON_GPU]

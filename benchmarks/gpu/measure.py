@@ -18,7 +18,7 @@ from kernels import profile_steps
 from PIL import Image
 from records import Call, Record
 
-# Of one training step: tiny for a dry run.
+# Options of one training step, tiny for a dry run.
 _DRY_STEP = (
     '--depth 18 --batch-size 2 --views 2 2 --sizes 32 16 --num-prototypes 4 '
     '--queue-length 4 --steps 1 --rounds 2 --e2e-steps 2'

@@ -31,7 +31,7 @@ class Call:
         is_dry: Measure tiny sizes, to see that everything runs.
         hardware: As `common.hardware` gives it.
         end: When the part should be done, on the monotonic clock.
-        start_method: Of processes: 'fork' or 'spawn'.
+        start_method: How processes start: 'fork' or 'spawn'.
     """
 
     data: Path | None

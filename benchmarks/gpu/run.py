@@ -174,7 +174,7 @@ class Plan:
         args: The command line.
         hardware: As `common.hardware` gives it.
         end: When all has to be done, on the monotonic clock.
-        start_method: Of the processes: 'fork' or 'spawn'.
+        start_method: How processes start: 'fork' or 'spawn'.
     """
 
     def __init__(

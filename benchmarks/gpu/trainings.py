@@ -31,7 +31,7 @@ CONFIGS = ROOT / 'configs/selfsup/swav'
 _LOADERS = ('train_dataloader', 'val_dataloader', 'val_cfg.bank_dataloader')
 # Epochs, and after how many of them kNN is measured.
 _WARM_UP = 4, 2
-# Of the time that is left; the rest is for what varies.
+# Share of the time left that is used; the rest is for what varies.
 _USED = 0.93
 
 
@@ -77,7 +77,7 @@ CIFAR10 = {
 
 
 def options(recipes: dict[str, Recipe], call: Call) -> dict[str, Any]:
-    """Return what decides the numbers of trainings."""
+    """Return what decides the numbers of training runs."""
     first = next(iter(recipes.values()))
     data = None if call.is_dry else call.find(first.folder)
     # The validation set may be a part of the published one.
@@ -235,7 +235,7 @@ class _Training:
         take: Callable[[list[dict]], None],
         resume: bool = False,
     ) -> bool:
-        """Run a training and hand on its scalars; True if it ended well.
+        """Train and hand on the scalars; True if it ended well.
 
         Raises:
             RuntimeError: It failed.
@@ -358,7 +358,7 @@ def _run_training(argv: list[str], log: Path, is_dry: bool) -> None:
 
 
 def _stop(process: BaseProcess) -> None:
-    """End a training; its checkpoints are whole at any time."""
+    """End a training run; its checkpoints are whole at any time."""
     process.terminate()
     process.join(10)
     process.kill()

@@ -8,6 +8,7 @@ from torch import Tensor
 from swav_plugin.compat.moved import renamed_arguments
 
 from .download import hash_file
+from .file_kind import find_container
 from .formats import read_state_dict
 from .zoo import checkpoint_name, checkpoint_path
 
@@ -62,6 +63,12 @@ class Checkpoint:
             ValueError: As `read_state_dict`; besides the errors of `path`.
         """
         return read_state_dict(self.path)
+
+    @cached_property
+    def container(self) -> str:
+        """What holds the weights: 'torch', 'safetensors' or 'pickle'."""
+        with open(self.path, 'rb') as file:
+            return find_container(file)
 
     def drop(self) -> None:
         """Free the memory of the weights."""

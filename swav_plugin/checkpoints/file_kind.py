@@ -1,6 +1,7 @@
 """Tell checkpoints from other files, and whole ones from damaged ones."""
 
 import codecs
+import json
 import zipfile
 import zlib
 from typing import IO
@@ -8,6 +9,10 @@ from typing import IO
 # A file in torch's format of before 1.6 holds this number near its start.
 _MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 _FIRST_BYTES = b'\x80\x02' + _MAGIC
+
+_PROTOCOLS = (b'\2', b'\3', b'\4', b'\5')  # of pickles
+_MAX_HEADER = 2**27  # of safetensors, in bytes
+_LARGE = 2**30  # bytes that any archive may unpack to
 
 _PICTURE = 'a picture; give the file with the weights'
 _UNPACK = 'and give the file in it'
@@ -36,22 +41,44 @@ _BEGINNINGS = (
     (b'\x89HDF\r\n', f'an HDF5 file, such as Keras writes; {_REWRITE}'),
 )
 
-_SAFETENSORS = (
-    'a safetensors file; turn it into one with '
-    'torch.save(safetensors.torch.load_file(IN), OUT)'
-)
 _TORCHSCRIPT = (
     'a TorchScript archive, which is a program with weights; write its '
     'weights alone with torch.save(torch.jit.load(IN).state_dict(), OUT)'
 )
-_PICKLE = (
-    'a pickle that torch.save did not write; write its weights as tensors '
-    'with torch.save'
-)
+# Files of weights that torch.save did not write, and what to do about one
+# where more than weights is needed.
+NOT_TORCH = {
+    'safetensors': (
+        'a safetensors file; turn it into one with '
+        'torch.save(safetensors.torch.load_file(IN), OUT)'
+    ),
+    'pickle': (
+        'a pickle that torch.save did not write; write its weights as '
+        'tensors with torch.save'
+    ),
+}
 
 
 class CheckpointError(ValueError):
     """A file that is not a checkpoint, or not a good one."""
+
+
+def find_container(file: IO[bytes]) -> str:
+    """Return what holds the weights: 'torch', 'safetensors' or 'pickle'.
+
+    Args:
+        file: Open for reading, at its start, where it is left. What
+            `describe_other` names counts as torch's, whose reader names it.
+    """
+    head = file.read(1024)
+    file.seek(0)
+    length = int.from_bytes(head[:8], 'little')
+    if head[8:9] == b'{' and length < _MAX_HEADER:
+        return 'safetensors'
+    is_torch = _MAGIC in head[:40] or _FIRST_BYTES.startswith(head)
+    if head[:1] == b'\x80' and head[1:2] in _PROTOCOLS and not is_torch:
+        return 'pickle'
+    return 'torch'
 
 
 def describe_other(file: IO[bytes]) -> str | None:
@@ -62,8 +89,10 @@ def describe_other(file: IO[bytes]) -> str | None:
 
     Returns:
         Text to follow 'X is not a checkpoint but '. None for what torch.save
-        has written, whole or not.
+        has written, whole or not, and for what else may hold weights.
     """
+    if find_container(file) != 'torch':
+        return None
     head = file.read(1024)
     file.seek(0)
     if not head:
@@ -79,10 +108,6 @@ def describe_other(file: IO[bytes]) -> str | None:
             return what
     if head[257:262] == b'ustar':
         return f'a tar archive; unpack it {_UNPACK}'
-    if head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 2**27:
-        return _SAFETENSORS
-    if head[0] == 0x80 and head[1:2] in (b'\2', b'\3', b'\4', b'\5'):
-        return _PICKLE
     text = _decode(head)
     if text is None:
         return 'a binary file of another kind; give one that torch.save wrote'
@@ -149,10 +174,16 @@ def find_damage(file: IO[bytes]) -> str | None:
     Args:
         file: Open for reading, at its start, where it is left.
     """
+    if find_container(file) == 'safetensors':
+        return _find_missing_bytes(file)
     if not has_checksums(file):
         return None
     try:
         with zipfile.ZipFile(file) as archive:
+            # torch.save compresses nothing.
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > max(_LARGE, 10 * file.seek(0, 2)):
+                return f'its parts would take {unpacked / 2**30:.1f} GiB'
             # torch.serialization.set_crc32_options(False) writes zeros.
             has_sums = any(entry.CRC for entry in archive.infolist())
             part = archive.testzip() if has_sums else None
@@ -169,3 +200,20 @@ def find_damage(file: IO[bytes]) -> str | None:
     finally:
         file.seek(0)
     return part and f'the checksum of {part} in it is wrong'
+
+
+def _find_missing_bytes(file: IO[bytes]) -> str | None:
+    """Say whether a safetensors file is shorter or longer than it says."""
+    length = int.from_bytes(file.read(8), 'little')
+    try:
+        header = json.loads(file.read(length))
+        header.pop('__metadata__', None)
+        ends = [entry['data_offsets'][1] for entry in header.values()]
+        expected = 8 + length + max(ends, default=0)
+    except Exception:  # whatever garbage makes of it
+        return 'its list of tensors is broken'
+    found = file.seek(0, 2)
+    file.seek(0)
+    if found != expected:
+        return f'it has {found} bytes and lists {expected}'
+    return None

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from swav_plugin.compat.moved import renamed_arguments
 
 from .checkpoint import Checkpoint
+from .describe import Description, describe_weights
 from .keys import backbone_weights, convert_state_dict
+from .leave_out import printable
 from .training_state import check_finite
 
 
@@ -24,10 +26,19 @@ def load_model(model: nn.Module, checkpoint: str | Path | Checkpoint) -> int:
 
     Raises:
         ValueError: A tensor of the model is not in the file or has a
-            different shape, which the message lists on both sides; or it is
-            not finite.
+            different shape, which the message lists on both sides, and says
+            what the file is; or it is not finite; or the prototypes have a
+            bias.
     """
-    weights = convert_state_dict(_open(checkpoint).weights)
+    checkpoint = _open(checkpoint)
+    weights = convert_state_dict(checkpoint.weights)
+    for key in weights:
+        if re.fullmatch(r'head\.prototypes\.\d+\.bias', key):
+            raise ValueError(
+                f'{checkpoint} has prototypes with a bias, as lightly trains '
+                'them, and scores of SwAV are without one; load its backbone '
+                'alone, with load_backbone or --pretrained.'
+            )
     return _load(model, weights, checkpoint, type(model).__name__)
 
 
@@ -52,7 +63,8 @@ def load_backbone(
             shape, or a stage of the file has more tensors, which the message
             lists on both sides; or a tensor is not finite.
     """
-    weights = backbone_weights(_open(checkpoint).weights)
+    checkpoint = _open(checkpoint)
+    weights = backbone_weights(checkpoint.weights)
     name = type(backbone).__name__
     return _load(backbone, weights, checkpoint, name, dry_run)
 
@@ -77,7 +89,8 @@ def load_shared_head(
             if re.fullmatch(r'layer\d', name)
         }
     )
-    weights = backbone_weights(_open(checkpoint).weights)
+    checkpoint = _open(checkpoint)
+    weights = backbone_weights(checkpoint.weights)
     name = type(shared_head).__name__
     return _load(stages, weights, checkpoint, name, dry_run)
 
@@ -92,7 +105,7 @@ def _open(checkpoint: str | Path | Checkpoint) -> Checkpoint:
 def _load(
     module: nn.Module,
     weights: dict[str, Tensor],
-    source: object,
+    source: Checkpoint,
     name: str,
     dry_run: bool = False,
 ) -> int:
@@ -137,13 +150,31 @@ def _load(
             f'{len(missing)} tensors are not in the file'
             f'{_some(missing)}, {len(shapes)} have a different shape'
             f'{_some(shapes)}; {len(unused)} tensors of the file are not in '
-            f'the model{_some(deeper or unused)}. Check that the file is of '
-            'this architecture, depth and width.'
+            f'the model{_some(deeper or unused)}. {_advise(source, missing)}'
         )
     check_finite({key: weights[key] for key in required}, source, own)
     if not dry_run:
         module.load_state_dict({k: weights[k] for k in required}, strict=False)
     return len(required)
+
+
+def _advise(source: Checkpoint, missing: list[str]) -> str:
+    """Say what the file is, and what to do."""
+    found = describe_weights(source.weights)
+    advice = found.advice
+    if not advice and found.has_backbone and _lacks_head(found, missing):
+        advice = 'load its backbone alone, with load_backbone or --pretrained'
+    if not advice:
+        advice = 'check that the model is of this depth and width'
+    return f'The file is {found}; {advice}.'
+
+
+def _lacks_head(found: Description, missing: list[str]) -> bool:
+    """Return True if all that is missing is in parts that the file lacks."""
+    parts = [part for part in ('neck', 'prototypes') if part in found.lacks]
+    return bool(missing) and all(
+        any(part in key.split('.')[:2] for part in parts) for key in missing
+    )
 
 
 def _stage(key: str) -> str | None:
@@ -165,4 +196,4 @@ def _some(names: list[str], limit: int = 8) -> str:
     if not names:
         return ''
     rest = f', and {len(names) - limit} more' if len(names) > limit else ''
-    return f' ({", ".join(names[:limit])}{rest})'
+    return f' ({", ".join(map(printable, names[:limit]))}{rest})'

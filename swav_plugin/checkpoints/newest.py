@@ -18,8 +18,8 @@ def find_checkpoint(
     That is the one which mmengine's ``last_checkpoint`` names, also after
     the folder was moved or copied. If it is gone or damaged, it is the one
     with the next lower number. Without a note it is the ``epoch_*.pth`` or
-    ``iter_*.pth`` with the highest, and ``latest.pth`` last. Files elsewhere, which the note may name,
-    count only if the folder itself has none.
+    ``iter_*.pth`` with the highest, and ``latest.pth`` last. Files elsewhere,
+    which the note may name, count only if the folder itself has none.
 
     Args:
         work_dir: The folder; it need not exist.

@@ -26,15 +26,19 @@ def _refuse(name: str) -> NoReturn:
     raise pickle.UnpicklingError(f'GLOBAL {name}')
 
 
-class _Rebuilt:
+class Rebuilt:
     """Holds an object's pickled state until the whole file is read."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state; here, of an object that has none."""
+        _refuse(type(self).__name__)
 
     def make(self) -> Any:
         """Return the object itself."""
         raise NotImplementedError
 
 
-class _Dtype(_Rebuilt):
+class _Dtype(Rebuilt):
     """For `numpy.dtype`: that of plain numbers."""
 
     code = order = ''
@@ -58,7 +62,7 @@ class _Dtype(_Rebuilt):
         return np.dtype(self.order + self.code)
 
 
-class _Array(_Rebuilt):
+class _Array(Rebuilt):
     """For `numpy.ndarray`: an array whose bytes are numbers."""
 
     state: tuple = ()
@@ -75,7 +79,7 @@ class _Array(_Rebuilt):
         return _numbers(dtype, shape, content, 'F' if is_fortran else 'C')
 
 
-class _History(_Rebuilt):
+class _History(Rebuilt):
     """For mmengine's `HistoryBuffer`."""
 
     def __init__(self, *args: Any) -> None:
@@ -94,7 +98,7 @@ class _History(_Rebuilt):
         return _make_history(values, counts, self.state['max_length'])
 
 
-class _Scalar(_Rebuilt):
+class _Scalar(Rebuilt):
     """For a scalar of NumPy: a plain number."""
 
     def __init__(self, dtype: _Dtype, content: bytes) -> None:
@@ -107,6 +111,8 @@ class _Scalar(_Rebuilt):
 
 def _numbers(dtype: Any, shape: Any, content: Any, order: Any) -> np.ndarray:
     """Make an array of numbers from its bytes."""
+    if type(content) is str:  # Python 2's bytes
+        content = content.encode('latin1')
     if type(dtype) is not _Dtype or type(content) is not bytes:
         _refuse('numpy.ndarray')
     if not all(type(size) is int and size >= 0 for size in shape):
@@ -170,22 +176,32 @@ for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
 
 def make_rebuilt(value: Any) -> Any:
     """Put the objects themselves into what was read, in place."""
-    return _replace(value, set())
+    return _replace(value, {})
 
 
-def _replace(value: Any, seen: set[int]) -> Any:
-    if isinstance(value, _Rebuilt):
-        return value.make()
-    if type(value) is tuple:
-        return tuple(_replace(item, seen) for item in value)
-    if isinstance(value, (dict, list)) and id(value) not in seen:
-        seen.add(id(value))
+def _replace(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """Replace a value, and each object once: many may hold the same one.
+
+    Args:
+        value: What was read.
+        done: By identity, objects and what replaces them. The objects are
+            kept, as the identity of one that is gone may be another's.
+    """
+    if id(value) in done:
+        return done[id(value)][1]
+    new = value
+    if isinstance(value, Rebuilt):
+        new = value.make()
+    elif type(value) is tuple:
+        new = tuple(_replace(item, done) for item in value)
+    done[id(value)] = value, new
+    if isinstance(value, (dict, list)):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in [*items]:
-            new = _replace(item, seen)
-            if new is not item:
-                value[key] = new
-    return value
+            replaced = _replace(item, done)
+            if replaced is not item:
+                value[key] = replaced
+    return new
 
 
 def to_plain(value: Any) -> Any:

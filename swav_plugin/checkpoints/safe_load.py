@@ -10,18 +10,21 @@ import re
 import textwrap
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from .digests import find_change
 from .download import download
 from .file_kind import (
+    NOT_TORCH,
     CheckpointError,
     describe_other,
+    find_container,
     find_damage,
     has_checksums,
 )
+from .leave_out import WeightsUnpickler, report_left_out
 from .rebuild import REBUILT, make_rebuilt
 from .training_state import check_storage, keep_data
 
@@ -33,27 +36,41 @@ _TORCH_ALLOWS_NAMES = torch.__version__ >= '2.6'
 _ALLOWING = threading.Lock()
 
 
-class _RestrictedPickle:
-    """A `pickle_module` for older torch that allows the same few names."""
+class UnknownObject(CheckpointError):
+    """A file that wants a function or class that weights do not need."""
 
-    class Unpickler(pickle.Unpickler):
-        """Refuses every global that is neither torch's nor ours."""
 
-        def find_class(self, module: str, name: str) -> Any:
-            """Look up an allowed global."""
-            from torch._weights_only_unpickler import _get_allowed_globals
+class _StrictUnpickler(pickle.Unpickler):
+    """Refuses every global that is neither torch's nor ours."""
 
-            allowed = {**_get_allowed_globals(), **REBUILT}
-            # torch.save writes Python 2's names.
-            full_name = f'{module}.{name}'.replace('__builtin__', 'builtins')
-            if full_name not in allowed:
-                raise pickle.UnpicklingError(f'GLOBAL {full_name}')
-            return allowed[full_name]
+    def find_class(self, module: str, name: str) -> Any:
+        """Look up an allowed global."""
+        allowed = _allowed()
+        # torch.save writes Python 2's names.
+        full_name = f'{module}.{name}'.replace('__builtin__', 'builtins')
+        if full_name not in allowed:
+            raise pickle.UnpicklingError(f'GLOBAL {full_name}')
+        return allowed[full_name]
 
-    @classmethod
-    def load(cls, file: Any, **kwargs: Any) -> Any:
+
+class _PickleModule:
+    """A `pickle_module` for torch that reads with one kind of unpickler."""
+
+    __name__ = 'pickle'  # torch asks for it
+
+    def __init__(self, unpickler: type) -> None:
+        self.Unpickler = unpickler
+
+    def load(self, file: Any, **kwargs: Any) -> Any:
         """Read one object, as `pickle.load`."""
-        return cls.Unpickler(file, **kwargs).load()
+        return self.Unpickler(file, **kwargs).load()
+
+
+def _allowed() -> dict[str, Any]:
+    """Return torch's functions for tensors and ours for the rest, by name."""
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    return {**_get_allowed_globals(), **REBUILT}
 
 
 def safe_load(file: Any, map_location: Any = None) -> Any:
@@ -69,9 +86,10 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
         map_location: As for `torch.load`.
 
     Raises:
-        CheckpointError: One line. It is another kind of file; it is cut off
-            or damaged; or it wants a function or class that weights do not
-            need, which the message names.
+        CheckpointError: One line. It is another kind of file; or it is cut
+            off or damaged.
+        UnknownObject: It wants a function or class that weights do not need,
+            which the message names.
     """
     if not hasattr(file, 'read'):
         with open(file, 'rb') as opened:
@@ -89,17 +107,44 @@ def safe_load(file: Any, map_location: Any = None) -> Any:
     except (OSError, MemoryError, torch.cuda.OutOfMemoryError):
         raise  # not the fault of the file
     except Exception as error:  # whatever damaged bytes lead to
-        if 'CUDA' in str(error):
-            raise
-        wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
-        if not wanted or not isinstance(error, pickle.UnpicklingError):
-            raise _unreadable(file, str(error) or repr(error)) from error
-        raise CheckpointError(
-            f'{_name(file)} was not loaded: it wants {wanted[0]}. Weights and '
-            'training states need nothing of the kind, and loading it may run '
-            'any code. If you trust the file, set the environment variable '
-            f'{OVERRIDE}=1.'
-        ) from error
+        raise _translate(error, file) from error
+
+
+def load_weights(file: IO[bytes]) -> Any:
+    """Read what `torch.save` wrote, and leave out unknown objects in it.
+
+    Use it for weights alone: a training state is not complete without them.
+
+    Args:
+        file: Open for reading, at its start.
+
+    Raises:
+        CheckpointError: As `safe_load`.
+        UnknownObject: It wants a function of Python, such as os.system.
+    """
+    _check_digest(file)
+    try:
+        return safe_load(file, 'cpu')
+    except UnknownObject:
+        file.seek(0)
+
+    class Unpickler(WeightsUnpickler):
+        left_out: set[str] = set()
+
+        def allowed(self) -> dict[str, Any]:
+            return _allowed()
+
+    try:
+        module = _PickleModule(Unpickler)
+        loaded = torch.load(file, 'cpu', module, weights_only=False)
+        loaded = make_rebuilt(loaded)
+        check_storage(loaded, _name(file))
+    except (CheckpointError, OSError):
+        raise
+    except Exception as error:
+        raise _translate(error, file) from error
+    report_left_out(_name(file), Unpickler.left_out)
+    return loaded
 
 
 def check_bytes(path: Path) -> None:
@@ -119,7 +164,7 @@ def check_bytes(path: Path) -> None:
 
 def _check_bytes(file: Any) -> None:
     """Check what can be checked before a file is read."""
-    what = describe_other(file)
+    what = describe_other(file) or NOT_TORCH.get(find_container(file))
     if what is not None:
         raise CheckpointError(f'{_name(file)} is not a checkpoint but {what}.')
     damage = find_damage(file)
@@ -132,6 +177,21 @@ def _check_digest(file: Any) -> None:
     change = find_change(Path(file.name))
     if change is not None:
         raise _damaged(file, change)
+
+
+def _translate(error: Exception, file: Any) -> Exception:
+    """Return the error to raise for what torch's reader raised."""
+    if 'CUDA' in str(error):
+        return error
+    wanted = re.findall(r'GLOBAL ([\w.]+)', str(error))
+    if not wanted or not isinstance(error, pickle.UnpicklingError):
+        return _unreadable(file, str(error) or repr(error))
+    return UnknownObject(
+        f'{_name(file)} was not loaded: it wants {wanted[0]}. Weights and '
+        'training states need nothing of the kind, and loading it may run '
+        'any code. If you trust the file, set the environment variable '
+        f'{OVERRIDE}=1.'
+    )
 
 
 def _damaged(file: Any, reason: str) -> CheckpointError:
@@ -165,9 +225,8 @@ def _name(file: Any) -> str:
 def _load(file: Any, map_location: Any) -> Any:
     """Read a file that may ask for tensors, plain values and `REBUILT`."""
     if not _TORCH_ALLOWS_NAMES:
-        return torch.load(
-            file, map_location, _RestrictedPickle, weights_only=False
-        )
+        module = _PickleModule(_StrictUnpickler)
+        return torch.load(file, map_location, module, weights_only=False)
     with _ALLOWING:
         try:
             return torch.load(file, map_location, weights_only=True)

@@ -229,14 +229,18 @@ def _names_in(node: Any) -> Iterator[str]:
         yield from _names_in(child)
 
 
-def named_tensors(node: Any, name: str = '') -> Iterator[tuple[str, Tensor]]:
+def named_tensors(
+    node: Any, name: str = '', seen: set[int] | None = None
+) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors in dicts and lists with their dotted names."""
+    seen = set() if seen is None else seen
     if isinstance(node, Tensor):
         yield name, node
-    elif isinstance(node, (Mapping, list, tuple)):
+    elif isinstance(node, (Mapping, list, tuple)) and id(node) not in seen:
+        seen.add(id(node))  # a few lists can hold each other a million times
         items = node.items() if isinstance(node, Mapping) else enumerate(node)
         for key, child in items:
-            yield from named_tensors(child, f'{name}.{key}'.lstrip('.'))
+            yield from named_tensors(child, f'{name}.{key}'.lstrip('.'), seen)
 
 
 def _count_not_finite(tensor: Tensor | None) -> int:

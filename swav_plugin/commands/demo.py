@@ -29,7 +29,8 @@ from swav_plugin.checkpoints.atomic import new_folder
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.list_file import write_class_folders
 from swav_plugin.datasets.transforms import read_rgb
-from swav_plugin.engine.launch import UsageError, run_command
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import run_command
 from swav_plugin.engine.processes import leave_cores_to_workers
 from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import log_summary

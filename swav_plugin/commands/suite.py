@@ -14,7 +14,7 @@ from pathlib import Path
 
 from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.suite.adapt import Options
-from swav_plugin.suite.benchmarks import BENCHMARKS, known_data
+from swav_plugin.suite.benchmarks import BENCHMARKS, known_datasets
 from swav_plugin.suite.runs import run_suite
 
 
@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where the datasets are."""
-    folders = dict.fromkeys(data.folder for data in known_data().values())
+    folders = dict.fromkeys(data.folder for data in known_datasets().values())
     parser.add_argument(
         '--root',
         default='data',
@@ -88,12 +88,12 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
         '--epochs',
         type=int,
         help='train this long, with schedules shortened in proportion; '
-        'trainings that are counted in iterations are left alone',
+        'runs that are counted in iterations are left alone',
     )
     parser.add_argument(
         '--iters',
         type=int,
-        help='the same for trainings that are counted in iterations',
+        help='the same for runs that are counted in iterations',
     )
     parser.add_argument(
         '--image-size',

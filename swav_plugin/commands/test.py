@@ -16,14 +16,12 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM, load_backbone, load_model
 from swav_plugin.checkpoints.training_state import check_finite
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.checks import check_images, check_labels, check_samples
 from swav_plugin.engine.config import check_has, load_config
+from swav_plugin.engine.errors import UsageError, mistakes_in_one_line
 from swav_plugin.engine.launch import (
-    UsageError,
     add_common_arguments,
     find_weights,
-    mistakes_in_one_line,
     run_command,
     set_common,
 )
@@ -34,6 +32,7 @@ from swav_plugin.engine.shared_memory import (
     check_shared_memory,
     too_little_in_one_line,
 )
+from swav_plugin.engine.wrappers import unwrap
 from swav_plugin.models import LinearProbe, SwAV
 
 
@@ -63,7 +62,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """Merge config and command line; also return what the log should say.
 
     Raises:
-        UsageError: When the arguments cannot work.
+        UsageError: The arguments cannot work.
     """
     notes: list[str] = []
     cfg = load_config(args.config, args.cfg_options, notes)
@@ -87,7 +86,7 @@ def fill(model: Any, checkpoint: str) -> str:
     """Give a model its weights, all of them; say what was done.
 
     Raises:
-        ValueError: When the checkpoint lacks a part of the model.
+        ValueError: The checkpoint lacks a part of the model.
     """
     if checkpoint == RANDOM:
         model.init_weights()

@@ -15,6 +15,7 @@ from mmengine.device import get_device
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.engine.checks import (
     check_batches,
     check_images,
@@ -31,13 +32,11 @@ from swav_plugin.engine.config import (
     set_mixed_precision,
 )
 from swav_plugin.engine.default_hooks import hook_class
+from swav_plugin.engine.errors import UsageError, mistakes_in_one_line
 from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from swav_plugin.engine.launch import (
-    UsageError,
     add_common_arguments,
-    find_checkpoint,
     find_weights,
-    mistakes_in_one_line,
     run_command,
     set_common,
 )
@@ -73,7 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--overwrite',
         action='store_true',
-        help='remove the checkpoints of an earlier training from the work dir',
+        help='remove the checkpoints of an earlier run from the work dir',
     )
     parser.add_argument(
         '--pretrained',
@@ -102,7 +101,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     """Merge config and command line; also return what the log should say.
 
     Raises:
-        UsageError: When the arguments cannot work.
+        UsageError: The arguments cannot work.
     """
     notes: list[str] = []
     cfg = load_config(args.config, args.cfg_options, notes)

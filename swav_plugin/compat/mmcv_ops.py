@@ -9,9 +9,9 @@ Each function takes the arguments of the compiled one of its name and, like
 it, writes its result into a tensor of the caller. All run on CPU and CUDA,
 also under autocast; half precision is computed in float32.
 
-Letters: R boxes (RoIs) · C channels · H, W feature map · P, Q bins of a box
-· Y classes · N any rows. A row of `rois` (R, 5) is the index of the image,
-then x1, y1, x2, y2.
+Letters: C channels · H, W feature map · h, w bins of a box · Y classes · N and
+M any rows. A row of `rois` (M, 5) is the index of the image, then x1, y1, x2,
+y2.
 """
 
 import functools
@@ -183,12 +183,12 @@ def roi_align_forward(
 
     Args:
         input: (N, C, H, W) feature maps.
-        rois: (R, 5) in pixels of the image.
-        output: (R, C, P, Q), gets the result.
+        rois: (M, 5) in pixels of the image.
+        output: (M, C, h, w), gets the result.
         argmax_y: Unused: for the mode 'max' only.
         argmax_x: Likewise.
-        aligned_height: P.
-        aligned_width: Q.
+        aligned_height: h.
+        aligned_width: w.
         spatial_scale: Feature map pixels for each pixel of the image.
         sampling_ratio: Samples along each side of a bin; 0 for its size in
             pixels of the feature map, rounded up.
@@ -263,12 +263,12 @@ def roi_pool_forward(
 
     Args:
         input: (N, C, H, W) feature maps.
-        rois: (R, 5) in pixels of the image, x2 and y2 inside the box.
-        output: (R, C, P, Q), gets the result.
-        argmax: (R, C, P, Q) int32, gets the index of the maximum in H * W,
+        rois: (M, 5) in pixels of the image, x2 and y2 inside the box.
+        output: (M, C, h, w), gets the result.
+        argmax: (M, C, h, w) int32, gets the index of the maximum in H * W,
             or -1 for an empty bin.
-        pooled_height: P.
-        pooled_width: Q.
+        pooled_height: h.
+        pooled_width: w.
         spatial_scale: Feature map pixels for each pixel of the image.
     """
     _announce()
@@ -305,13 +305,13 @@ def roi_pool_forward(
 def _bins(
     first: Tensor, last: Tensor, scale: float, num_bins: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Return where bins begin and end in whole pixels, (R, num_bins) each.
+    """Return where bins begin and end in whole pixels, (M, num_bins) each.
 
     Args:
-        first: (R,) first pixel of each box in the image.
-        last: (R,) last pixel.
+        first: (M,) first pixel of each box in the image.
+        last: (M,) last pixel.
         scale: Feature map pixels for each pixel of the image.
-        num_bins: P or Q.
+        num_bins: h or w.
         length: H or W.
     """
     begin = first * scale

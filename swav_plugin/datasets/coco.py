@@ -89,7 +89,7 @@ def complete_coco(
     or 0, which pycocotools takes for no object, all ids of annotations.
 
     Args:
-        content: Of `read_coco`; changed in place.
+        content: What `read_coco` returned; changed in place.
         image_root: Folder of the images; None leaves unknown sizes out.
         needs_masks: Every object must have a mask.
         checks_sizes: Compare all heights and widths with the pictures.
@@ -125,10 +125,10 @@ class _Completion:
     """One run of `complete_coco`.
 
     Args:
-        content: Of the file.
+        content: What the file holds.
         needs_masks: Every object must have a mask.
         images: By id.
-        category_ids: Of all categories.
+        category_ids: Ids of all categories.
         thin: Cases of a mask that encloses nothing.
         boxes: Case, then left, top, width, height of each box and width and
             height of its image.

@@ -47,8 +47,8 @@ class ImageFolder(BatchesFromMemory, BaseDataset):
     **Folders.** Images are found at any depth by extension (any case, of any
     format that Pillow reads), in sorted order. Links are followed. Hidden
     names and folders of file servers, recycle bins and archivers are left
-    out (`image_search`); the log says how many images were found and how many
-    other files were left out. First-level folders are classes: `gt_label` is
+    out (`image_search`); the log says which other files were left out, and
+    how many. First-level folders are classes: `gt_label` is
     the index of the name in the sorted union over all roots,
     `metainfo['classes']`. If any root has an image outside class folders, no
     image of any root has a label.
@@ -243,7 +243,12 @@ class ImageFolder(BatchesFromMemory, BaseDataset):
     def filter_data(self) -> list[dict]:
         """Leave out what is not wanted; fill the memory of images."""
         for found in self.found:
-            print_log(f'ImageFolder: {found.describe()}', logger='current')
+            left_out = found.describe_left_out()
+            if left_out:
+                print_log(
+                    f'ImageFolder: left out of {found.root}: {left_out}',
+                    logger='current',
+                )
         if self.skip_unreadable:
             kept, self.num_unreadable = leave_out_unreadable(
                 self, self.data_list

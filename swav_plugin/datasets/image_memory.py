@@ -60,7 +60,7 @@ class ImageMemory:
         """Make room for images of these heights and widths."""
         self.shapes = np.array(shapes, dtype=np.int64)
         self.ends = np.cumsum(3 * self.shapes.prod(axis=1))
-        # Of each image: where it ends in the block, height and width.
+        # Where each image ends in the block, its height and its width.
         self.spans = np.column_stack([self.ends, self.shapes])
         num_bytes = int(self.ends[-1])
         check_room(num_bytes, num_ranks)

@@ -69,9 +69,13 @@ class FoundImages:
 
     def describe_rest(self) -> str:
         """Say in how many folders they are, and what was left out."""
-        num = len({os.path.dirname(file) for file in self.files})
         left_out = self.describe_left_out() or 'nothing'
-        return f'{num:,} folder{"s" * (num != 1)}; left out: {left_out}'
+        return f'{self.describe_folders()}; left out: {left_out}'
+
+    def describe_folders(self) -> str:
+        """Say in how many folders they are."""
+        num = len({os.path.dirname(file) for file in self.files})
+        return f'{num:,} folder{"s" * (num != 1)}'
 
     def describe_left_out(self) -> str:
         """Say what was left out and why; '' if nothing was."""

@@ -4,12 +4,12 @@
 whatever its options, gives BGR.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from mmengine.config import Config
 
 from .errors import UsageError
+from .walk import walk_config
 
 # Transforms that give or take three channels, and those that take RGB.
 _THREE_CHANNELS = {'LoadImage', 'MultiCrop'}
@@ -29,7 +29,11 @@ def check_channels(cfg: Config) -> None:
         model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     )
     in_channels = (model.get('backbone') or {}).get('in_channels', 3)
-    for where, pipeline in _find_pipelines(cfg._cfg_dict):
+    for keys, node in walk_config(cfg._cfg_dict):
+        if keys[-1:] != ('pipeline',) or not isinstance(node, (list, tuple)):
+            continue
+        where = '.'.join(keys)
+        pipeline = [each for each in node if isinstance(each, Mapping)]
         names = [_type_name(transform) for transform in pipeline]
         ours = _THREE_CHANNELS.intersection(names)
         if ours and in_channels != 3:
@@ -53,28 +57,12 @@ def check_channels(cfg: Config) -> None:
             for transform in pipeline:
                 _refuse_swap(_type_name(transform), transform, where)
         mean = preprocessor.get('mean') or ()
-        if bgr and not _swap(preprocessor) and mean[:1] > mean[2:3]:
+        if bgr and not _swap_option(preprocessor) and mean[:1] > mean[2:3]:
             raise UsageError(
                 f'{bgr[0]} gives BGR images, but model.data_preprocessor.mean='
                 f'{list(mean)} is in the order RGB; set to_rgb=True there '
                 '(bgr_to_rgb=True in mmdet and mmseg)'
             )
-
-
-def _find_pipelines(
-    node: Any, above: str = ''
-) -> Iterator[tuple[str, list[Mapping]]]:
-    """Yield the transforms of every data set in a config, and their key."""
-    if isinstance(node, Mapping):
-        pipeline = node.get('pipeline')
-        if isinstance(pipeline, (list, tuple)):
-            parts = [each for each in pipeline if isinstance(each, Mapping)]
-            yield f'{above}pipeline', parts
-        for key, child in node.items():
-            yield from _find_pipelines(child, f'{above}{key}.')
-    elif isinstance(node, (list, tuple)):
-        for i, child in enumerate(node):
-            yield from _find_pipelines(child, f'{above}{i}.')
 
 
 def _type_name(config: Mapping) -> str:
@@ -83,14 +71,14 @@ def _type_name(config: Mapping) -> str:
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
-def _swap(config: Mapping) -> str | None:
+def _swap_option(config: Mapping) -> str | None:
     """Return the option of a transform or preprocessor that swaps R and B."""
     return next((name for name in _SWAPS if config.get(name)), None)
 
 
 def _refuse_swap(name: str, config: Mapping, where: str) -> None:
     """Raise if RGB images would become BGR."""
-    option = _swap(config)
+    option = _swap_option(config)
     if option is not None:
         raise UsageError(
             f'LoadImage, in {where}, gives RGB images, but {name}.{option}='

@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 
 from swav_plugin import __version__
 from swav_plugin.checkpoints import read_checkpoint
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.checkpoints.safe_load import load_from_local
 from swav_plugin.checkpoints.training_state import check_finite, check_parts
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.image_folder import NoReadableImage
 from swav_plugin.datasets.transforms.loading import UnreadableImage
@@ -24,8 +24,8 @@ from swav_plugin.datasets.unreadable import refuse_unreadable
 
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
-from .launch import find_checkpoint
 from .resume import check_state, first_difference
+from .wrappers import unwrap
 
 
 def check_batches(runner: Runner) -> None:
@@ -70,7 +70,7 @@ def check_samples(runner: Runner, *names: str) -> None:
 def check_same_start(cfg: Config) -> None:
     """Check that all ranks begin with the same code and config.
 
-    A difference would end in a hang, or in a training that is wrong.
+    A difference would end in a hang, or in wrong results.
 
     Raises:
         UsageError: On every rank, with the first difference.
@@ -136,13 +136,13 @@ def check_weights(runner: Runner) -> None:
 
 
 def check_resume(runner: Runner) -> None:
-    """Check that a training can go on from what is to be resumed.
+    """Check that a run can go on from what is to be resumed.
 
     The Runner reads the file again: it takes a name only, and reads it after
     the images were looked for.
 
     Raises:
-        UsageError: It holds weights only, or belongs to a training from
+        UsageError: It holds weights only, or belongs to a run from
             different weights, with another model or another optimizer, or to
             one that is longer than the config's.
         CheckpointError: It is not a good checkpoint, or not finite.
@@ -235,7 +235,7 @@ def check_labels(runner: Runner, *names: str) -> None:
         if not hasattr(dataset, 'num_classes') and not classes:
             continue
         found = getattr(dataset, 'num_classes', len(classes or ()))
-        _check_count(name, found, path, num_classes)
+        _check_num_classes(name, found, path, num_classes)
         if classes and known and set(classes) != set(known):
             only = sorted(set(classes) ^ set(known))[:5]
             raise UsageError(
@@ -278,7 +278,7 @@ def _classifying_head(model: Any) -> tuple[Any, str]:
     return getattr(model, 'head', None), 'model.head'
 
 
-def _check_count(
+def _check_num_classes(
     name: str, found: int | None, path: str, num_classes: int
 ) -> None:
     """Raise if a set's number of classes does not fit the head."""

@@ -7,7 +7,7 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from .default_hooks import (
     replace_default_hooks,
 )
 from .errors import UsageError, arguments_of
+from .walk import walk_config
 
 # What Runner, its loops and the config reader look up in a config.
 _RUNNER_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {
@@ -71,10 +72,12 @@ _KNOWN_KEYS: dict[str, Collection[str]] = {
 # What AmpOptimWrapper takes.
 _DTYPES = (None, 'float16', 'bfloat16', 'float32', 'float64')
 
-# What is said of hooks that are in `default_hooks` since version 0.2.
-_OF_OURS = re.compile(rf'custom_hooks|default_hooks\.({"|".join(OUR_HOOKS)})')
+# Messages about hooks that are in `default_hooks` since version 0.2.
+_NAMES_OUR_HOOKS = re.compile(
+    rf'custom_hooks|default_hooks\.({"|".join(OUR_HOOKS)})'
+)
 
-# Of the dicts above, those in which any unknown key is an error.
+# Those of the dicts above in which any unknown key is an error.
 _CLOSED = ('auto_scale_lr', 'env_cfg', 'optim_wrapper.paramwise_cfg')
 
 
@@ -131,7 +134,7 @@ def change_config(
         cfg.merge_from_dict(changes)
         check_keys(cfg)
     except UsageError as error:
-        if not _OF_OURS.search(str(error)):
+        if not _NAMES_OUR_HOOKS.search(str(error)):
             raise
         # What was moved may be why the option does not fit.
         raise UsageError(' -- '.join([str(error), *notes])) from error
@@ -264,7 +267,12 @@ def _check_option(cfg: Config, key: str) -> None:
             _check_new_key(key, part, node, depth == 0)
             break
     if len(parts) == 1 and key not in _RUNNER_KEYS:
-        paths = list(_find_paths(cfg._cfg_dict, key))
+        # Only what the Runner reads counts, not other variables.
+        paths = [
+            '.'.join(keys)
+            for keys, _ in walk_config(cfg._cfg_dict)
+            if len(keys) > 1 and keys[0] in _RUNNER_KEYS and keys[-1] == key
+        ]
         if paths:
             raise UsageError(
                 f"--cfg-options {key}: '{key}' is a variable that only the "
@@ -303,22 +311,6 @@ def _arguments_of_type(name: Any) -> set[str]:
         if isinstance(found, Registry) and found.get(name) is not None:
             return arguments_of(found.get(name))
     return set()
-
-
-def _find_paths(node: Any, name: str, above: str = '') -> Iterator[str]:
-    """Yield the dotted paths below the top level whose last key is `name`."""
-    if isinstance(node, Mapping):
-        items = list(node.items())
-    elif isinstance(node, (list, tuple)):
-        items = [(str(i), child) for i, child in enumerate(node)]
-    else:
-        return
-    for key, child in items:
-        # Only what the Runner reads counts, not other variables.
-        if above or key in _RUNNER_KEYS:
-            if above and key == name:
-                yield above + key
-            yield from _find_paths(child, name, f'{above}{key}.')
 
 
 def check_keys(cfg: Config) -> None:

@@ -13,8 +13,10 @@ from mmengine.registry import Registry
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
 
+from .walk import walk_config
+
 # What mmengine's functions that build from a config call the class.
-_CLASS_IN = dict(
+_CLASS_VARIABLE = dict(
     build_from_cfg='obj_cls', build_scheduler_from_cfg='scheduler_cls'
 )
 
@@ -80,13 +82,12 @@ def _no_such_type(
 ) -> str:
     """Say that there is nothing of this name."""
     where = (
-        _find_part(cfg._cfg_dict, part)
-        or _find_part(cfg._cfg_dict, dict(type=name))
+        _find_part(cfg, part)
+        or _find_part(cfg, dict(type=name))
         or 'the config'
     )
-    return (
-        f"{where}: there is no '{name}'{_did_you_mean(name, _names(registry))}"
-    )
+    close = _did_you_mean(name, _registered_names(registry))
+    return f"{where}: there is no '{name}'{close}"
 
 
 def _what_was_built(traceback: TracebackType | None) -> dict | None:
@@ -94,12 +95,15 @@ def _what_was_built(traceback: TracebackType | None) -> dict | None:
     built = None
     while traceback is not None:
         frame = traceback.tb_frame
-        if frame.f_code.co_name in _CLASS_IN and 'registry' in frame.f_locals:
+        if (
+            frame.f_code.co_name in _CLASS_VARIABLE
+            and 'registry' in frame.f_locals
+        ):
             names = frame.f_locals
             built = dict(
                 part=names['cfg'],
                 registry=names['registry'],
-                cls=names.get(_CLASS_IN[frame.f_code.co_name]),
+                cls=names.get(_CLASS_VARIABLE[frame.f_code.co_name]),
             )
         traceback = traceback.tb_next
     return built
@@ -110,7 +114,7 @@ def _explain(
 ) -> str:
     """Say what is wrong with a part of a config, and where that is."""
     name = part.get('type') if isinstance(part, Mapping) else None
-    path = _find_part(cfg._cfg_dict, part) if name else ''
+    path = _find_part(cfg, part) if name else ''
     where = path or 'the config'
     if cls is None and name is None:
         return f'{where}: there is no type: {part!r}'
@@ -160,29 +164,25 @@ def arguments_of(cls: Any) -> set[str]:
     }
 
 
-def _find_part(node: Any, part: Mapping, above: str = '') -> str:
+def _find_part(cfg: Config, part: Mapping) -> str:
     """Return the dotted path of a part of a config; '' if it is not there.
 
     The part may have been given more arguments since, or none but its type.
     """
-    if isinstance(node, Mapping):
-        if node.get('type') == part.get('type') and (
-            {*part} == {'type'} or {*node} <= {*part, '_scope_', '_delete_'}
+    for keys, node in walk_config(cfg._cfg_dict):
+        if (
+            isinstance(node, Mapping)
+            and node.get('type') == part.get('type')
+            and (
+                {*part} == {'type'}
+                or {*node} <= {*part, '_scope_', '_delete_'}
+            )
         ):
-            return above.rstrip('.')
-        items = [*node.items()]
-    elif isinstance(node, (list, tuple)):
-        items = [*enumerate(node)]
-    else:
-        return ''
-    for key, child in items:
-        found = _find_part(child, part, f'{above}{key}.')
-        if found:
-            return found
+            return '.'.join(keys)
     return ''
 
 
-def _names(registry: Registry) -> set[str]:
+def _registered_names(registry: Registry) -> set[str]:
     """Return the names in a registry and those that it falls back on."""
     names: set[str] = set()
     found: Registry | None = registry

@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from swav_plugin.compat.wrappers import unwrap
+from .wrappers import unwrap
 
 # For each rank: the names of parameters, and their gradients.
 Gradients = list[dict[str, Tensor]]

@@ -38,7 +38,7 @@ class LARS(Optimizer):
         eps: epsilon, > 0.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: An argument is out of range.
 
     No value is read back to the host in a step.
 

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # What gloo and NCCL say when another process is gone.
-_LOST = re.compile(
+_LOST_CONNECTION = re.compile(
     'Connection (closed|reset) by peer|remote process exited|Broken pipe'
 )
 
@@ -147,7 +147,7 @@ def run_command(
     except (UsageError, CheckpointError) as error:
         _end(str(error), 2)
     except RuntimeError as error:
-        if not _LOST.search(str(error)):
+        if not _LOST_CONNECTION.search(str(error)):
             raise
         reason = ' '.join(str(error).split())
         _end(

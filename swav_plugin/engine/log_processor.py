@@ -9,8 +9,9 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.runner import LogProcessor, Runner
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.registry import LOG_PROCESSORS
+
+from .wrappers import unwrap
 
 
 @LOG_PROCESSORS.register_module()

@@ -4,13 +4,14 @@ from typing import Any
 
 from mmengine.optim import OptimWrapper
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.models.multi_linear_head import MultiLinearHead
 from swav_plugin.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
 )
+
+from .wrappers import unwrap
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -31,7 +32,7 @@ class ProbeOptimConstructor:
         paramwise_cfg: None; probes have no exceptions.
 
     Raises:
-        ValueError: If the learning rate is given twice, or the model has no
+        ValueError: The learning rate is given twice, or the model has no
             `MultiLinearHead`.
     """
 

@@ -62,7 +62,7 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         slurm='SLURM_NTASKS_PER_NODE',
         mpi='OMPI_COMM_WORLD_LOCAL_SIZE',
     )[launcher]
-    num_processes = _number(per_node, 1)
+    num_processes = _number_in_env(per_node, 1)
     num_gpus = torch.cuda.device_count()
     if get_device() == 'cuda' and num_processes > num_gpus:
         raise UsageError(
@@ -78,18 +78,20 @@ def find_launcher() -> str:
     of several tasks, is a process of its own.
     """
     env = os.environ
-    if 'RANK' in env and _number('WORLD_SIZE', 1) > 1:
+    if 'RANK' in env and _number_in_env('WORLD_SIZE', 1) > 1:
         return 'pytorch'
     is_step = 'SLURM_STEP_ID' in env or env.get('SLURM_PROCID', '0') != '0'
-    num_tasks = _number('SLURM_STEP_NUM_TASKS', _number('SLURM_NTASKS', 1))
+    num_tasks = _number_in_env(
+        'SLURM_STEP_NUM_TASKS', _number_in_env('SLURM_NTASKS', 1)
+    )
     if is_step and num_tasks > 1:
         return 'slurm'
-    if _number('OMPI_COMM_WORLD_SIZE', 1) > 1:
+    if _number_in_env('OMPI_COMM_WORLD_SIZE', 1) > 1:
         return 'mpi'
     return 'none'
 
 
-def _number(variable: str, default: int) -> int:
+def _number_in_env(variable: str, default: int) -> int:
     """Return a number of the environment that a launcher sets.
 
     Raises:
@@ -121,13 +123,14 @@ def _check_environment(launcher: str) -> None:
                 'one of several processes needs the environment variable '
                 f'{name}; {start}'
             )
-    rank, num_ranks = _number('RANK', 0), _number('WORLD_SIZE', 1)
+    rank = _number_in_env('RANK', 0)
+    num_ranks = _number_in_env('WORLD_SIZE', 1)
     if rank >= num_ranks:
         raise UsageError(
             f'RANK={rank}, but WORLD_SIZE={num_ranks}: ranks are 0 to '
             f'{num_ranks - 1}; {start}'
         )
-    if not 0 < _number('MASTER_PORT', 0) < 2**16:
+    if not 0 < _number_in_env('MASTER_PORT', 0) < 2**16:
         raise UsageError(
             f'MASTER_PORT={os.environ["MASTER_PORT"]} is not a port; give '
             'PORT=1024 to 65535'
@@ -139,7 +142,7 @@ def rank_before_init(launcher: str) -> int:
     variable = dict(
         pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK'
     )
-    return _number(variable.get(launcher, ''), 0)
+    return _number_in_env(variable.get(launcher, ''), 0)
 
 
 def prepare_processes(cfg: Config) -> None:

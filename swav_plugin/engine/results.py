@@ -1,12 +1,14 @@
 """Numbers and how they came about: what a `results.json` holds."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from swav_plugin.checkpoints.atomic import write_atomic
+
+from .walk import walk_config
 
 RESULTS = 'results.json'
 
@@ -84,17 +86,12 @@ def data_roots(dataset: Any) -> str:
     >>> data_roots(dict(datasets=[dict(data_root='a'), dict(data_root='b')]))
     'a, b'
     """
-    return ', '.join(dict.fromkeys(_roots(dataset)))
-
-
-def _roots(node: Any) -> Iterator[str]:
-    """Yield every `data_root` of a config, which may be one or several."""
-    if isinstance(node, Mapping):
-        root = node.get('data_root') or []
-        yield from map(
-            str, root if isinstance(root, (list, tuple)) else [root]
-        )
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _roots(child)
+    found: dict[str, None] = {}  # keeps the order
+    for _, node in walk_config(dataset):
+        roots = node.get('data_root') if isinstance(node, Mapping) else None
+        if roots:
+            one_or_more = (
+                roots if isinstance(roots, (list, tuple)) else [roots]
+            )
+            found.update(dict.fromkeys(map(str, one_or_more)))
+    return ', '.join(found)

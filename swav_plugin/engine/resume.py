@@ -1,4 +1,4 @@
-"""Resume a training with settings that may differ from those it began with.
+"""Resume a run with settings that may differ from those it began with.
 
 State (weights, momenta, counts, queue) comes from the checkpoint, settings
 (rates, schedule, weight decay, length) from the config. mmengine takes both
@@ -15,11 +15,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from swav_plugin.compat.wrappers import unwrap
-
 from .errors import UsageError
+from .walk import walk_config
+from .wrappers import unwrap
 
-# The parts of a config that decide what a training computes.
+# The parts of a config that decide what a run computes.
 _DECISIVE = (
     'model',
     'train_dataloader',
@@ -49,7 +49,7 @@ _INDIFFERENT = (
     '_scope_',
 )
 # What optimizers keep with the shape of a parameter.
-_PER_VALUE = frozenset(
+_PARAMETER_SHAPED = frozenset(
     ('momentum_buffer', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq')
 )
 # Part of an optimizer's groups that is state; all others are settings.
@@ -98,7 +98,7 @@ def _literal(node: ast.expr) -> Any:
 def compare_configs(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> list[str]:
-    """List what differs between two configs and changes the training.
+    """List what differs between two configs and changes the run.
 
     >>> compare_configs({'train_cfg': {'max_epochs': 2}},
     ...                 {'train_cfg': {'max_epochs': 4}})
@@ -139,18 +139,13 @@ def first_difference(one: str, other: str) -> tuple[str, Any, Any]:
     return 'the order of its keys', '', ''
 
 
-def _flatten(node: Any, above: str = '') -> dict[str, Any]:
+def _flatten(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the leaves of a config by their dotted paths."""
-    if isinstance(node, Mapping):
-        items = [(str(key), value) for key, value in node.items()]
-    elif isinstance(node, (list, tuple)):
-        items = [(str(i), value) for i, value in enumerate(node)]
-    else:
-        return {above.rstrip('.'): node}
-    flat = {}
-    for key, value in items:
-        flat.update(_flatten(value, f'{above}{key}.'))
-    return flat
+    return {
+        '.'.join(keys): node
+        for keys, node in walk_config(cfg)
+        if not isinstance(node, (Mapping, list, tuple))
+    }
 
 
 def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:
@@ -174,9 +169,9 @@ def check_state(runner: Runner, state: Mapping[str, Any], source: str) -> None:
         else:
             continue
         raise UsageError(
-            f'--resume: {source} {what}: it is of a training with another '
+            f'--resume: {source} {what}: it is of a run with another '
             'model. Give the config that it began with, or begin a new '
-            f'training from its backbone: --pretrained {source}'
+            f'run from its backbone: --pretrained {source}'
         )
     wrapper = runner.optim_wrapper
     if isinstance(wrapper, OptimWrapper):
@@ -191,7 +186,7 @@ def _check_optimizer(
     saved = state.get('param_groups') or []
     advice = (
         'an optimizer cannot go on with the state of another; give the one '
-        f'that the training began with, or begin anew: --pretrained {source}'
+        f'that the run began with, or begin anew: --pretrained {source}'
     )
     if len(groups) != len(saved):
         raise UsageError(
@@ -235,7 +230,7 @@ def check_momenta(runner: Runner, source: str) -> None:
     if not isinstance(wrapper, OptimWrapper):
         return
     for parameter, state in wrapper.optimizer.state.items():
-        for key in _PER_VALUE.intersection(state):
+        for key in _PARAMETER_SHAPED.intersection(state):
             shape, own = getattr(state[key], 'shape', None), parameter.shape
             if state[key] is not None and shape != own:
                 raise UsageError(
@@ -276,7 +271,7 @@ class Settings:
             runner.epoch if scheduler.by_epoch else runner.iter
             for scheduler in schedulers
         ]
-        # Step by step and in the order of a training: each scheduler goes on
+        # Step by step and in the order of a run: each scheduler goes on
         # from the value that the others have left.
         per_epoch = len(runner.train_dataloader)
         by_iter = [s for s in zip(schedulers, counts) if not s[0].by_epoch]
@@ -287,7 +282,7 @@ class Settings:
             default=0,
         )
         with warnings.catch_warnings():
-            # Of steps of a scheduler before those of the optimizer.
+            # torch warns that a scheduler steps before the optimizer.
             warnings.simplefilter('ignore')
             for i in range(1, num_iters + 1):
                 _step(by_iter)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from io import TextIOWrapper
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
@@ -32,7 +33,7 @@ from .resume import (
 from .screen import is_for_screen
 
 # What mmengine and torch raise for a state that is not one.
-_FAULTS = (
+_STATE_ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -61,7 +62,7 @@ class CommandRunner(Runner):
     """
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Connect the processes, and check that all are of one training."""
+        """Connect the processes, and check that all are of one run."""
         super().setup_env(env_cfg)
         if get_world_size() > 1:
             check_same_start(self.cfg)
@@ -161,7 +162,7 @@ class CommandRunner(Runner):
         )
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
-        """Load, and keep what the checkpoint says of its training."""
+        """Load, and keep what the checkpoint says of its run."""
         checkpoint = super().load_checkpoint(*args, **kwargs)
         self._loaded_meta = dict(checkpoint.get('meta') or {})
         return checkpoint
@@ -176,9 +177,9 @@ class CommandRunner(Runner):
         settings = Settings(self)
         try:
             super().resume(filename, *args, **kwargs)
-        except (UsageError, CheckpointError):
-            raise
-        except _FAULTS as error:  # of what is inside of a state
+        except (UsageError, CheckpointError, torch.cuda.OutOfMemoryError):
+            raise  # says what is wrong, or is not about the state
+        except _STATE_ERRORS as error:  # of what is inside of a state
             raise UsageError(
                 f'--resume: {filename} is not a valid training state '
                 f'({type(error).__name__}: {error}); give another checkpoint'
@@ -190,7 +191,7 @@ class CommandRunner(Runner):
             return
         settings.restore(self)
         self.logger.warning(
-            f'--resume: the training goes on from {filename} with other '
+            f'--resume: the run goes on from {filename} with other '
             f'settings: {"; ".join(changes)}'
         )
 
@@ -206,7 +207,7 @@ class CommandRunner(Runner):
             )
 
     def _find_changes(self, meta: dict[str, Any]) -> list[str]:
-        """List what a resumed training does differently.
+        """List what a resumed run does differently.
 
         If an epoch has another number of iterations now, they are counted
         anew.

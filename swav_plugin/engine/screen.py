@@ -18,9 +18,10 @@ from mmengine.logging import logger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.models import SwAVHead
+
+from .wrappers import unwrap
 
 # How messages begin that mmengine logs and that only its log file gets.
 _FILE_ONLY = re.compile(
@@ -121,6 +122,12 @@ def describe_data(dataset: Any) -> str:
     root = ', '.join(dict.fromkeys(str(root) for root in roots if root))
     if isinstance(dataset, ImageFolder) and classes:
         return f'{text} in {num_classes} folders of {root}'
+    if isinstance(dataset, ImageFolder) and dataset.found:
+        parts = [
+            f'{each.describe_folders()} of {each.root}'
+            for each in dataset.found
+        ]
+        return f'{text} in {" and ".join(parts)}'
     if num_classes:
         text += f' of {num_classes} classes'
     return f'{text} in {root}' if root else text
@@ -163,7 +170,7 @@ def _describe_batch(runner: Runner) -> str:
 
 
 def _describe_length(runner: Runner) -> str:
-    """Say how long the training is."""
+    """Say how long the run is."""
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         num_iters = len(runner.train_dataloader)

@@ -1,4 +1,4 @@
-"""Keep a work dir for one training: a lock, and no other's checkpoints."""
+"""Keep a work dir for one run: a lock, and no other's checkpoints."""
 
 import errno
 import os
@@ -20,22 +20,22 @@ _locks: dict[str, IO[str]] = {}
 def own_work_dir(
     work_dir: str, is_new: bool, overwrite: bool = False, rank: int = 0
 ) -> list[str]:
-    """Take a work dir for a training, before anything is written into it.
+    """Take a work dir for a training run, before anything is written into it.
 
     The lock is the operating system's: it ends with the process, however that
     ends. Rank 0 holds it.
 
     Args:
         work_dir: The folder; made if it does not exist.
-        is_new: The training starts from the beginning.
-        overwrite: Remove the checkpoints of an earlier training.
+        is_new: The run starts from the beginning.
+        overwrite: Remove the checkpoints of an earlier run.
         rank: Rank of this process.
 
     Returns:
         What the log should say.
 
     Raises:
-        UsageError: Another process trains there, or a new training finds the
+        UsageError: Another process trains there, or a new run finds the
             checkpoints of another one; or the folder cannot be used.
     """
     folder = Path(work_dir)
@@ -49,7 +49,7 @@ def own_work_dir(
         except (ImportError, OSError) as error:
             notes.append(
                 f'{folder} cannot be locked ({error}): take care that only '
-                'one training uses it.'
+                'one run uses it.'
             )
     saved = list_saved(folder)
     saved += [
@@ -61,7 +61,7 @@ def own_work_dir(
         return notes
     if not overwrite:
         raise UsageError(
-            f'{folder} has checkpoints of an earlier training, such as '
+            f'{folder} has checkpoints of an earlier run, such as '
             f'{saved[0].name}; continue it with --resume, train in another '
             '--work-dir, or remove them with --overwrite'
         )
@@ -74,7 +74,7 @@ def own_work_dir(
 
 
 def _make(folder: Path) -> None:
-    """Make a folder, and check that a training can write its notes there."""
+    """Make a folder, and check that a run can write its notes there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:

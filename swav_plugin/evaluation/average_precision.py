@@ -1,4 +1,7 @@
-"""Average precision of rankings, as VOC and as scikit-learn compute it."""
+"""Average precision of rankings, as VOC and as scikit-learn compute it.
+
+N images, P classifiers.
+"""
 
 import torch
 from torch import Tensor
@@ -7,7 +10,7 @@ from torch import Tensor
 def average_precision(
     scores: Tensor, positive: Tensor, counted: Tensor, interpolate: bool = True
 ) -> Tensor:
-    """Compute the area under precision over recall of P rankings.
+    """Compute the area under precision over recall for each classifier.
 
     Images with equal scores enter the ranking together.
 

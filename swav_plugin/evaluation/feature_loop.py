@@ -22,7 +22,6 @@ from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
 
 import swav_plugin
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.datasets.unreadable import refuse_unreadable
 from swav_plugin.engine.errors import mistakes_in_one_line
 from swav_plugin.engine.results import (
@@ -31,6 +30,7 @@ from swav_plugin.engine.results import (
     data_roots,
     write_results,
 )
+from swav_plugin.engine.wrappers import unwrap
 from swav_plugin.models.feature_pooling import (
     GRIDS,
     check_features,
@@ -111,7 +111,7 @@ class FeatureEvalLoop(BaseLoop):
                 f"got dtype={dtype!r}; use 'float16' or 'float32'."
             )
         sets = dict(bank=bank_dataloader, test=dataloader)
-        self._transforms = {
+        self._dataset_configs = {
             name: str(loader['dataset']) for name, loader in sets.items()
         }
         super().__init__(runner, in_order(dataloader))
@@ -126,7 +126,7 @@ class FeatureEvalLoop(BaseLoop):
         self.dtype = dtype
         self.cache_dir = cache_dir
         self._model = unwrap(runner.model)
-        _check_features(self._model, self.features)
+        _check_model_gives(self._model, self.features)
         self._paths: dict[str, list[str]] = {}
         self._labels: dict[str, Labels] = {}
         for name, loader in self._loaders.items():
@@ -205,7 +205,7 @@ class FeatureEvalLoop(BaseLoop):
             missing = [
                 feature
                 for feature, path in paths.items()
-                if not self._is_sound(name, path)
+                if not self._keep_or_remove(name, path)
             ]
         missing = _same_on_all_ranks(missing)
         if missing:
@@ -219,8 +219,8 @@ class FeatureEvalLoop(BaseLoop):
             {feature: open_rows(path) for feature, path in paths.items()},
         )
 
-    def _is_sound(self, name: str, path: Path) -> bool:
-        """Check features that are there; remove what has to be made again."""
+    def _keep_or_remove(self, name: str, path: Path) -> bool:
+        """Return True for sound features; remove what has to be made again."""
         if not path.exists():
             return False
         fault = find_fault(path, len(self._paths[name]), self.dtype)
@@ -244,9 +244,9 @@ class FeatureEvalLoop(BaseLoop):
         if is_main_process():
             parts = [
                 swav_plugin.__version__,
-                hash_modules(_used(self._model, self.features)),
+                hash_modules(_used_modules(self._model, self.features)),
                 hash_images(self._paths[name], self._labels[name].values),
-                self._transforms[name],
+                self._dataset_configs[name],
             ]
             key = hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:24]
         return _same_on_all_ranks(key)
@@ -304,7 +304,7 @@ class FeatureEvalLoop(BaseLoop):
                     folders[feature],
                     num_all,
                     checksums,
-                    dict(feature=feature, set=self._transforms[name]),
+                    dict(feature=feature, set=self._dataset_configs[name]),
                 )
 
     def _pool(self, feature: str, outputs: Any) -> Tensor:
@@ -316,7 +316,7 @@ class FeatureEvalLoop(BaseLoop):
         )
 
 
-def _check_features(model: Any, features: Sequence[str]) -> None:
+def _check_model_gives(model: Any, features: Sequence[str]) -> None:
     """Refuse features that the model does not give."""
     if 'neck' in features and not isinstance(
         getattr(model, 'neck', None), SwAVNeck
@@ -329,7 +329,7 @@ def _check_features(model: Any, features: Sequence[str]) -> None:
     check_features(model.backbone, of_backbone)
 
 
-def _used(model: Any, features: Sequence[str]) -> list[nn.Module]:
+def _used_modules(model: Any, features: Sequence[str]) -> list[nn.Module]:
     """Return the modules that features come from."""
     used = [model.data_preprocessor, model.backbone]
     return [*used, model.neck] if 'neck' in features else used
@@ -345,7 +345,7 @@ def _evaluating(model: nn.Module, features: Sequence[str]) -> Iterator[None]:
     training = [(module, module.training) for module in model.modules()]
     buffers = [
         buffer
-        for module in _used(model, features)
+        for module in _used_modules(model, features)
         for buffer in module.buffers()
     ]
     own = [buffer.clone() for buffer in buffers]

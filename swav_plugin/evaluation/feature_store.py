@@ -208,6 +208,9 @@ def share(num_images: int, batch_size: int) -> range:
 def writing(folder: Path, token: str) -> Iterator[Path]:
     """Let all ranks fill a folder that then appears whole, or not at all.
 
+    `checkpoints.atomic.new_folder` is for one process: no other one knows the
+    unfinished folder, and a finished one of the same name is an error.
+
     Args:
         folder: Its final path. If another run has finished it meanwhile, that
             one stays.
@@ -283,7 +286,7 @@ def check_finite(
 
     Args:
         rows: (n, D), as the network gave them.
-        dtype: Of the file, 'float16' or 'float32'.
+        dtype: The type of the file, 'float16' or 'float32'.
         feature: Its name, for the message.
         paths: The n images.
 
@@ -348,7 +351,7 @@ def find_fault(folder: Path, num_rows: int, dtype: str) -> str | None:
     Reads all of them, since the disk does not tell what it has lost.
 
     Args:
-        folder: Of `open_rows`.
+        folder: As `open_rows` takes it.
         num_rows: How many rows are expected.
         dtype: 'float16' or 'float32'.
     """

@@ -104,12 +104,12 @@ def _bank_rows(queries: Tensor) -> int:
 def _largest(cosines: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Find the k largest of each row, (N, k), and their columns.
 
-    Of equal values the leftmost are taken and come first.
+    Among equal values, the leftmost are taken and come first.
     """
     num = cosines.shape[1]
     values, columns = cosines.topk(min(k + 1, num), dim=1)
-    # Of equal values topk takes any: where the first one left out equals the
-    # last one taken, it may have taken the wrong ones.
+    # Among equal values topk takes any: where the first one left out equals
+    # the last one taken, it may have taken the wrong ones.
     if num > k:
         is_open = values[:, k] == values[:, k - 1]
         if is_open.any():
@@ -194,7 +194,7 @@ def knn_predict(
 def count_hits(votes: Tensor, labels: Tensor, top: int) -> int:
     """Count the queries whose class is among the `top` with most votes.
 
-    Of classes with equal votes the lower number comes first. A class without
+    If classes have equal votes, the lower number comes first. A class without
     a vote is not predicted, even if fewer than `top` classes have one.
 
     Args:

@@ -24,7 +24,7 @@ from .svm_solver import fit_svms
 
 __getattr__ = moved_names(__name__)
 
-# mmselfsup's, in its order: of equally good costs the first is chosen.
+# mmselfsup's, in its order: the first of equally good costs is chosen.
 COSTS = (1.0, 10.0, 100.0, *(0.5**i for i in range(4, 20)))
 POSITIVE_WEIGHT = 2.0
 
@@ -212,7 +212,9 @@ def low_shot_map_of_grams(
     samples = draw_samples(train_y, k, num_samples, seed)
     train_y, test_y = train_y.to(gram.device), test_y.to(gram.device)
     samples = samples.to(gram.device)
-    marked = torch.stack([_marks(sample, len(train_y)) for sample in samples])
+    marked = torch.stack(
+        [_mark_rows(sample, len(train_y)) for sample in samples]
+    )
     all_costs = torch.tensor(costs).to(gram)
     test_map, other_map = torch.zeros(2, num_samples, len(costs)).double()
     for i, sample in enumerate(samples):
@@ -241,7 +243,7 @@ def low_shot_map_of_grams(
     return LowShotResult(test_map, other_map)
 
 
-def _marks(sample: Tensor, num_rows: int) -> Tensor:
+def _mark_rows(sample: Tensor, num_rows: int) -> Tensor:
     """Mark the (Y, n) rows of a sample in an (N, Y) bool."""
     marks = torch.zeros(
         len(sample), num_rows, dtype=torch.bool, device=sample.device

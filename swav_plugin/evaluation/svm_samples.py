@@ -69,6 +69,22 @@ def draw_samples(
     return drawn.view(num_samples, train_y.shape[1], k + num_negative)
 
 
+def largest_k(train_y: Tensor) -> int:
+    """Return the largest k for which `draw_samples` has enough images.
+
+    Args:
+        train_y: (N, Y) as there.
+
+    >>> largest_k(torch.tensor([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]]))
+    2
+    """
+    num_others = train_y.shape[1] - 1
+    fewest = int((train_y == PRESENT).sum(0).min())
+    if not num_others:
+        return fewest
+    return min(fewest, int((train_y == ABSENT).sum(0).min()) // num_others)
+
+
 def check_counts(
     counts: Tensor, needed: int, why: str, kind: str = 'positive'
 ) -> None:

@@ -1,6 +1,6 @@
 """Linear SVMs, many side by side: Newton's method with conjugate gradients.
 
-N images, P SVMs that are trained side by side, R principal directions. A
+N images, P classifiers trained side by side, R principal directions. A
 leading ... is any number of batch dimensions.
 
 Everything is float64. A Gram matrix of features narrower than N is singular,

@@ -1,6 +1,6 @@
 """Top-1 and top-5 accuracy of one classifier or of many.
 
-N images, P probes, Y classes.
+N images, P classifiers (probes), Y classes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ TOPS = (1, 5)
 def count_ahead(scores: Tensor, labels: Tensor) -> Tensor:
     """Count the classes that each probe ranks before the true one.
 
-    Of classes with equal scores the lower number comes first. NaN comes
+    If classes have equal scores, the lower number comes first. NaN comes
     before any number.
 
     Args:
@@ -62,6 +62,10 @@ class TopKAccuracy:
     dataset_meta: dict | None = None
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget what was counted."""
         self._hits: dict[str, Any] = {}
         self._num_images = 0
 
@@ -96,7 +100,7 @@ class TopKAccuracy:
             probe: of_probe.tolist() for probe, of_probe in self._hits.items()
         }
         ranks = all_gather_object((self._num_images, own))
-        self.__init__()  # type: ignore[misc]
+        self._reset()
         num_images = sum(number for number, _ in ranks)
         if num_images != size:
             raise ValueError(
@@ -135,7 +139,7 @@ class TopKAccuracy:
 def best_by_feature(accuracies: dict[str, tuple]) -> dict[str, str]:
     """Find the probe with the highest top-1 of each feature.
 
-    Of equally good ones the first.
+    The first one, if several are equally good.
 
     >>> best_by_feature({'feature5/lr0.1': (60., 80.),
     ...                  'feature5/lr1': (61., 79.)})

@@ -49,7 +49,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
             training: Unused; part of mmengine's interface.
 
         Raises:
-            ValueError: If the batch was not collated into such tensors.
+            ValueError: The batch was not collated into such tensors.
         """
         # Leave the labels, which nothing here needs: copying each, from memory
         # that is not pinned, would make the host wait for the device.

@@ -2,8 +2,7 @@
 
 `pool_output` decides for every use what the vector of an image is. Linear
 probes and SVMs see Feature1 to Feature5, feature maps averaged over windows.
-Letters for shapes: N images, C channels, L tokens, h x w pixels of a feature
-map.
+Letters for shapes: N images, C channels, h x w pixels of a feature map.
 """
 
 from collections.abc import Sequence
@@ -40,8 +39,8 @@ def pool_output(outputs: Any, backbone: Any = None) -> Tensor:
 
     - Maps, (N, C, h, w), are averaged over space.
     - Vectors, (N, C), stay as they are.
-    - Tokens, (N, L, C), of a transformer with out_type='raw' give its class
-      token, or their mean if it has none.
+    - Tokens, (N, tokens, C), of a transformer with out_type='raw' give its
+      class token, or their mean if it has none.
     - Of a sequence of these the last counts. If that is a pair of vectors of
       the same width, as a distilled DeiT's class and distillation token, the
       first of the pair does.
@@ -127,7 +126,7 @@ def pool_feature(maps: Tensor, name: str, grid: int | None = None) -> Tensor:
         (N, C * windows), channel by channel, in mmselfsup's order.
 
     Raises:
-        ValueError: If mmselfsup's windows do not fit the map.
+        ValueError: The windows of mmselfsup do not fit the map.
 
     Source: mmselfsup's MultiPooling, after Goyal et al. (arXiv:1905.01235),
     section 4.
@@ -157,7 +156,7 @@ def check_windows(windows: str) -> str:
             'mmselfsup', goes on working and warns.
 
     Raises:
-        ValueError: If there are no such windows.
+        ValueError: There are no such windows.
 
     >>> check_windows('adaptive')
     'adaptive'
@@ -180,7 +179,7 @@ def check_features(backbone: nn.Module, features: Sequence[str]) -> None:
         features: 'avgpool', 'feature1' to 'feature5'.
 
     Raises:
-        ValueError: If the backbone does not have one, or there is no such
+        ValueError: The backbone does not have one, or there is no such
             name.
     """
     for feature in features:

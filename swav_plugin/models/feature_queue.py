@@ -60,7 +60,7 @@ class FeatureQueue(nn.Module):
             embeddings: This rank's (A, B, D); B is the same on all ranks.
 
         Raises:
-            ValueError: If the batch of all ranks is larger than the queue.
+            ValueError: The batch of all ranks is larger than the queue.
         """
         embeddings = embeddings.detach().to(self.features.dtype).contiguous()
         _, world_size = get_dist_info()

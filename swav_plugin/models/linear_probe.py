@@ -1,7 +1,7 @@
 """LinearProbe: frozen backbone -> pooled features -> linear classifiers.
 
-Letters for shapes: N images, C channels and W windows of a feature, Y classes,
-P probes.
+Letters for shapes: N images, C channels of a feature, Y classes, P classifiers
+(probes).
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class LinearProbe(BaseModel):
         init_cfg: As in mmengine.
 
     Raises:
-        ValueError: If the backbone does not have a feature.
+        ValueError: The backbone does not have a feature.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class LinearProbe(BaseModel):
                 'predict' for scores in data samples.
 
         Raises:
-            ValueError: If the mode is unknown or there are several views.
+            ValueError: The mode is unknown or there are several views.
         """
         if not isinstance(inputs, Tensor):
             raise ValueError(
@@ -120,7 +120,7 @@ class LinearProbe(BaseModel):
 
     @torch.no_grad()
     def extract_feat(self, images: Tensor) -> dict[str, Tensor]:
-        """Pool the features of (N, 3, h, w) images: (N, C, W) each."""
+        """Pool the features of (N, 3, h, w) images: (N, C, windows) each."""
         layout = memory_layout(images.device)
         outputs = self.backbone(images.contiguous(memory_format=layout))
         return {

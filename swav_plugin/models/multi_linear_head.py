@@ -1,7 +1,7 @@
 """MultiLinearHead: many linear classifiers that learn side by side.
 
-Letters for shapes: N images, C channels and W windows of a feature, Y classes,
-P probes, one for each feature and learning rate.
+Letters for shapes: N images, C channels of a feature, Y classes, P classifiers
+(probes), one for each feature and learning rate.
 """
 
 import copy
@@ -41,7 +41,7 @@ class FeatureNorm(nn.Module):
         self.register_buffer('running_var', torch.ones(num_channels))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Normalize (N, C, W) over images and windows."""
+        """Normalize (N, C, windows) over images and windows."""
         if self.training:
             mean, var = self._batch_statistics(rows.detach())
         else:
@@ -90,13 +90,13 @@ class MultiLinearHead(BaseModule):
     from the same weights. Always in float32, under autocast too.
 
     Args:
-        shapes: (C, W) of each feature; `LinearProbe` gives them.
+        shapes: (C, windows) of each feature; `LinearProbe` gives them.
         num_classes: Y.
         learning_rates: The rates to try; the optimizer takes them from here.
         batch_norm: Whether features pass a `FeatureNorm`, as mmselfsup's do.
 
     Raises:
-        ValueError: If there is no learning rate, or one is listed twice.
+        ValueError: There is no learning rate, or one is listed twice.
 
     Source: mmselfsup's MultiClsHead, after Goyal et al. (arXiv:1905.01235).
     """
@@ -143,7 +143,14 @@ class MultiLinearHead(BaseModule):
         ]
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Score each class with each probe: (N, C, W) each -> (N, P, Y)."""
+        """Score each class with each probe.
+
+        Args:
+            features: (N, C, windows) each.
+
+        Returns:
+            (N, P, Y) scores.
+        """
         scores = []
         device = next(iter(features.values())).device.type
         with torch.autocast(device, enabled=False):
@@ -159,7 +166,7 @@ class MultiLinearHead(BaseModule):
         """Return the cross-entropy of each probe; mmengine adds them up.
 
         Args:
-            features: (N, C, W) each.
+            features: (N, C, windows) each.
             labels: (N,) in 0 to Y - 1.
         """
         scores = self.forward(features).unbind(1)

@@ -85,7 +85,7 @@ class SwAV(BaseModel):
                 the nearest prototype of each image.
 
         Raises:
-            ValueError: If the mode is unknown or 'loss' gets a single view.
+            ValueError: The mode is unknown or 'loss' gets a single view.
         """
         if mode == 'loss':
             return self.loss(inputs)

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from swav_plugin.registry import MODELS
 
 from .feature_queue import FeatureQueue
-from .swav_loss import harden, sinkhorn, swapped_prediction_loss
+from .swav_loss import (
+    check_sinkhorn,
+    harden,
+    sinkhorn,
+    swapped_prediction_loss,
+)
 
 
 @MODELS.register_module()
@@ -38,7 +43,7 @@ class SwAVHead(BaseModule):
     soon as it is full, and prototypes are never frozen.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: An argument is out of range.
 
     Source: SwAV (arXiv:2006.09882), section 3.1.
     """
@@ -63,17 +68,15 @@ class SwAVHead(BaseModule):
             or queue_length < 0
             or num_assign_views < 1
             or not temperature > 0
-            or not epsilon > 0
-            or num_iters < 1
         ):
             raise ValueError(
                 f'SwAVHead got num_prototypes={num_prototypes}, queue_length='
-                f'{queue_length}, num_assign_views={num_assign_views}, '
-                f'num_iters={num_iters}, epsilon={epsilon} and temperature='
-                f'{temperature}; it needs at least one prototype in each '
-                'set, one assigned view, one iteration, a queue of 0 or more '
-                'and epsilon and temperature > 0.'
+                f'{queue_length}, num_assign_views={num_assign_views} and '
+                f'temperature={temperature}; it needs at least one prototype '
+                'in each set, one assigned view, a queue of 0 or more and a '
+                'temperature > 0.'
             )
+        check_sinkhorn(epsilon, num_iters)
         self.num_prototypes = list(num_prototypes)
         self.prototypes = nn.ModuleList(
             nn.Linear(feat_dim, num, bias=False) for num in self.num_prototypes
@@ -115,15 +118,14 @@ class SwAVHead(BaseModule):
             Scalar, the mean over this rank's images and the prototype sets.
 
         Raises:
-            ValueError: If there are fewer than `num_assign_views` views, or
-                a single one.
+            ValueError: There are fewer than `num_assign_views` views.
         """
         num_views = len(embeddings)
-        if num_views < max(2, self.num_assign_views):
+        if num_views < self.num_assign_views:
             raise ValueError(
                 f'got {num_views} views of which num_assign_views='
-                f'{self.num_assign_views} should have codes; give two views '
-                'or more, or lower model.head.num_assign_views.'
+                f'{self.num_assign_views} should have codes; give as many '
+                'views, or lower model.head.num_assign_views.'
             )
         self.normalize_prototypes()
         losses = []

@@ -34,18 +34,14 @@ def sinkhorn(
         are.
 
     Raises:
-        ValueError: If `epsilon` or `num_iters` is out of range.
+        ValueError: `epsilon` or `num_iters` is out of range.
 
     Source: SwAV (arXiv:2006.09882), eq. 3 to 5 and Appendix A.
 
     >>> sinkhorn(torch.zeros(2, 4))[0]
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    if epsilon <= 0 or num_iters < 1:
-        raise ValueError(
-            f'got epsilon={epsilon} and num_iters={num_iters}; Sinkhorn '
-            'needs epsilon > 0 (SwAV: 0.05) and num_iters >= 1 (SwAV: 3).'
-        )
+    check_sinkhorn(epsilon, num_iters)
     scores = at_least_float32(scores)
     limits = torch.finfo(scores.dtype)
     # Shift each prototype's largest exponent to 0, then each sample's, so that
@@ -68,6 +64,19 @@ def sinkhorn(
             prototype_weights = (mass.amin() / mass).clamp_(min=limits.tiny)
             sample_weights = 1 / (kernel @ prototype_weights)  # (N,)
     return kernel.mul_(prototype_weights).mul_(sample_weights[:, None])
+
+
+def check_sinkhorn(epsilon: float, num_iters: int) -> None:
+    """Check the numbers that `sinkhorn` takes.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    if not epsilon > 0 or num_iters < 1:
+        raise ValueError(
+            f'got epsilon={epsilon} and num_iters={num_iters}; Sinkhorn '
+            'needs epsilon > 0 (SwAV: 0.05) and num_iters >= 1 (SwAV: 3).'
+        )
 
 
 def harden(codes: Tensor) -> Tensor:
@@ -94,7 +103,7 @@ def swapped_prediction_loss(
         flows into `codes`.
 
     Raises:
-        ValueError: If the shapes do not fit together or there is only one
+        ValueError: The shapes do not fit together or there is only one
             view.
 
     Source: SwAV (arXiv:2006.09882), eq. 1, 2 and 6.

@@ -5,7 +5,7 @@ numbers needs to know in addition to the config.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from swav_plugin.datasets.image_search import class_names
 from swav_plugin.engine.config import change_config, read_config
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
-from swav_plugin.evaluation.svm_samples import draw_samples
+from swav_plugin.engine.walk import walk_config
+from swav_plugin.evaluation.svm_samples import largest_k
 from swav_plugin.registry import DATASETS
 
 from .benchmarks import BENCHMARKS, CONFIGS
-from .data import FoundData, UnfitData, voc0712_lists
+from .data import FoundDataset, UnfitDataset, voc0712_lists
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Options:
 
     Args:
         gpus: GPUs, or CPU processes, of each run.
-        epochs: Length of trainings that are counted in epochs.
-        iters: Length of trainings that are counted in iterations.
+        epochs: Length of runs that are counted in epochs.
+        iters: Length of runs that are counted in iterations.
         image_size: px of crops that are 224 in the configs.
         cfg_options: 'KEY=VALUE', or 'NAME:KEY=VALUE' for one benchmark.
         skip_unreadable: Leave out images that cannot be read.
@@ -50,17 +51,17 @@ class Options:
 def make_config(
     name: str,
     network: dict[str, int],
-    data: FoundData,
+    data: FoundDataset,
     options: Options,
     feature_cache: Path,
 ) -> tuple[Config, list[str]]:
     """Adapt the config of a benchmark.
 
     Args:
-        name: Of the benchmark.
+        name: Name of the benchmark.
         network: Arguments of the ResNet in the checkpoint.
         data: The dataset that it reads.
-        options: Of the user.
+        options: What the user asks for.
         feature_cache: Folder for the features of all runs.
 
     Returns:
@@ -68,7 +69,7 @@ def make_config(
 
     Raises:
         UsageError: An option does not fit it.
-        UnfitData: The data do not.
+        UnfitDataset: The data do not.
     """
     benchmark = BENCHMARKS[name]
     changes = _options_of(name, options.cfg_options)
@@ -81,14 +82,14 @@ def make_config(
     for note in about_config:
         print(f'{name}: {note}')
     set_network(cfg, network)
-    notes = set_data(cfg, data)
+    notes = set_dataset(cfg, data)
     if benchmark.trains:
         notes += set_batch(cfg, options.gpus, data)
         for unit in ('epochs', 'iters'):
             length = getattr(options, unit)
             if length is not None:
                 set_length(cfg, unit, length)
-        if data.data_set.folder == 'coco' and data.is_stand_in:
+        if data.dataset.folder == 'coco' and data.is_stand_in:
             notes += shorten_warm_up(cfg, data.root)
     if options.image_size is not None and not benchmark.library:
         set_image_size(cfg, options.image_size)
@@ -137,7 +138,7 @@ def set_network(cfg: Config, network: dict[str, int]) -> None:
             heads.mask_head.in_channels = stages[3]
 
 
-def set_data(cfg: Config, data: FoundData) -> list[str]:
+def set_dataset(cfg: Config, data: FoundDataset) -> list[str]:
     """Let a config read its dataset where that is.
 
     A set that stands in for the published one may be smaller: what needs more
@@ -146,20 +147,20 @@ def set_data(cfg: Config, data: FoundData) -> list[str]:
     Returns:
         Notes of everything but the folder.
     """
-    prefix = f'data/{data.data_set.folder}'
-    for node in walk(cfg._cfg_dict):
+    prefix = f'data/{data.dataset.folder}'
+    for node in dicts_of(cfg._cfg_dict):
         if Path(str(node.get('data_root', ''))).is_relative_to(prefix):
             own = Path(node.data_root).relative_to(prefix)
             node.data_root = str(data.root / own)
             if own.name == 'val' and not class_names(data.root / own):
                 node.ann_file = '../meta/val.txt'
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         path = Path(str(node.get('ann_file', '')))
         if path.is_relative_to(prefix):  # of an evaluator
             node.ann_file = str(data.root / path.relative_to(prefix))
     if not data.is_stand_in:
         return []
-    stand_in = _STAND_INS.get(data.data_set.name)
+    stand_in = _STAND_INS.get(data.dataset.name)
     notes = stand_in(cfg, data.root) if stand_in else []
     return notes + _drop_large_k(cfg) + _set_num_classes(cfg)
 
@@ -188,7 +189,7 @@ def _set_num_classes(cfg: Config) -> list[str]:
     """Give a classifier as many classes as its training images have.
 
     Raises:
-        UnfitData: Validation images have a class that these do not have.
+        UnfitDataset: Validation images have a class that these do not have.
     """
     head: Any = cfg.model.get('head') or {}
     if 'num_classes' not in head:
@@ -196,7 +197,7 @@ def _set_num_classes(cfg: Config) -> list[str]:
     head.num_classes = build(cfg.train_dataloader.dataset).num_classes
     num_tested = build(cfg.val_dataloader.dataset).num_classes
     if num_tested > head.num_classes:
-        raise UnfitData(
+        raise UnfitDataset(
             f'labels of {_source(cfg.val_dataloader.dataset)} go up to '
             f'{num_tested - 1}, those of '
             f'{_source(cfg.train_dataloader.dataset)} only to '
@@ -217,7 +218,7 @@ def _stand_in_for_voc07(cfg: Config, root: Path) -> list[str]:
     """Split into train and val where there is no test set, as in VOC2012."""
     if (root / 'ImageSets/Main/aeroplane_test.txt').is_file():
         return []
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         if node.get('type') == 'VOC07':
             node.split = dict(trainval='train', test='val')[node.split]
     return ['train in place of trainval, val in place of test']
@@ -246,7 +247,7 @@ def _stand_in_for_voc0712(cfg: Config, root: Path) -> list[str]:
 def _stand_in_for_coco(cfg: Config, root: Path) -> list[str]:
     """Detect the classes of the set, which need not be COCO's."""
     content = read_coco(root / 'annotations/instances_train2017.json')
-    # Of the test set, too: `datasets.check` has compared them.
+    # Also those of the test set: `datasets.check` has compared them.
     classes = [category['name'] for category in content['categories']]
     for loader in (
         cfg.train_dataloader,
@@ -290,30 +291,20 @@ def possible_k(bank: Any) -> range:
     if np.ndim(labels[0]) == 0:
         return range(0)
     marks = torch.from_numpy(np.stack(labels))
-    largest = 0
-    try:
-        while True:
-            draw_samples(marks, largest + 1, 1, 0)
-            largest += 1
-    except ValueError:
-        return range(1, largest + 1)
+    return range(1, largest_k(marks) + 1)
 
 
-def walk(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """Yield all dicts of a config, outer ones first, each once."""
-    seen = set() if seen is None else seen
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from walk(child, seen)
+def dicts_of(node: Any) -> list[Any]:
+    """Return all dicts of a config, outer ones first, each once."""
+    dicts = [
+        child for _, child in walk_config(node) if isinstance(child, dict)
+    ]
+    return [*{id(each): each for each in dicts}.values()]
 
 
-def set_batch(cfg: Config, num_processes: int, data: FoundData) -> list[str]:
+def set_batch(
+    cfg: Config, num_processes: int, data: FoundDataset
+) -> list[str]:
     """Keep the batch of all GPUs together, however many there are.
 
     Returns:
@@ -346,10 +337,10 @@ def set_batch(cfg: Config, num_processes: int, data: FoundData) -> list[str]:
 
 
 def set_length(cfg: Config, unit: str, length: int) -> None:
-    """Shorten a training, with its schedules and intervals in proportion.
+    """Shorten a training run, with its schedules and intervals in proportion.
 
     Args:
-        cfg: Changed in place, unless its training is counted otherwise.
+        cfg: Changed in place, unless the run is counted otherwise.
         unit: 'epochs' or 'iters'.
         length: How many of them.
     """
@@ -362,9 +353,9 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
         return max(1, round(number * share))
 
     cfg.train_cfg[longest] = length
-    # Also a warm-up that is counted in iterations, of a training in epochs.
+    # Also a warm-up that is counted in iterations, of a run counted in epochs.
     for node in [
-        *walk(cfg.get('param_scheduler')),
+        *dicts_of(cfg.get('param_scheduler')),
         cfg.default_hooks.checkpoint,
         cfg.train_cfg,
     ]:
@@ -379,7 +370,7 @@ def set_length(cfg: Config, unit: str, length: int) -> None:
 
 
 def shorten_warm_up(cfg: Config, root: Path) -> list[str]:
-    """End warm-ups in the first tenth of a training on a few images.
+    """End warm-ups in the first tenth of a run on a few images.
 
     They are counted in iterations, of which COCO has 7,330 in an epoch.
 
@@ -403,7 +394,7 @@ def set_image_size(cfg: Config, size: int) -> None:
     """Replace crops of 224 px with this size, and resize in proportion."""
     if size == 224:
         return
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         for key in ('scale', 'size', 'crop_size'):
             number = node.get(key)
             if number in (224, 256):
@@ -416,7 +407,7 @@ def set_image_size(cfg: Config, size: int) -> None:
 
 def set_skip_unreadable(cfg: Config) -> None:
     """Let our datasets leave out images that cannot be read."""
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         if node.get('type') in ('ImageFolder', 'VOC07'):
             node.skip_unreadable = True
 
@@ -424,6 +415,6 @@ def set_skip_unreadable(cfg: Config) -> None:
 def set_workers(cfg: Config, num_processes: int) -> None:
     """Start no more workers than there are cores."""
     most = max(1, count_cores() // num_processes)
-    for node in walk(cfg._cfg_dict):
+    for node in dicts_of(cfg._cfg_dict):
         if node.get('num_workers'):
             node.num_workers = min(node.num_workers, most)

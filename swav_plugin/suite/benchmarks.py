@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import swav_plugin
 from swav_plugin.compat.stack import downstream_hint
 
-from .data import DataSet
+from .data import DatasetFolder
 
 # Configs and tools: links in a checkout, files in a wheel.
 SHIPPED = Path(swav_plugin.__file__).resolve().parent / '.mim'
@@ -61,8 +61,8 @@ class Benchmark:
     Args:
         config: Below configs/benchmarks.
         data: What it reads.
-        columns: Of one table or several. A table may have columns of several
-            benchmarks.
+        columns: Columns of one table or several. A table may have columns of
+            several benchmarks.
         published: Numbers as published: by the name of their row, then by
             the title of their column in the table of the first of `columns`.
         trains: With tools/train.py; else it is a run of tools/test.py.
@@ -70,7 +70,7 @@ class Benchmark:
     """
 
     config: str
-    data: DataSet
+    data: DatasetFolder
     columns: tuple[Column, ...]
     published: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     trains: bool = True
@@ -187,8 +187,8 @@ _FEW_LABELS = Table(
     'benchmark page.',
 )
 
-_IMAGENET = DataSet('imagenet', 'imagenet')
-_COCO = DataSet('coco', 'coco')
+_IMAGENET = DatasetFolder('imagenet', 'imagenet')
+_COCO = DatasetFolder('coco', 'coco')
 _IN1K = 'classification/imagenet'
 
 # In the order in which they run: the quick ones first.
@@ -212,7 +212,7 @@ BENCHMARKS = dict(
     ),
     svm=Benchmark(
         config='classification/svm_voc07.py',
-        data=DataSet('voc07', 'VOCdevkit/VOC2007'),
+        data=DatasetFolder('voc07', 'VOCdevkit/VOC2007'),
         columns=_svm(_SVM, 'test') + _svm(_SVM_CV, 'cv'),
         published={
             MMSELFSUP: {
@@ -256,7 +256,7 @@ BENCHMARKS = dict(
     places205=Benchmark(
         config='classification/places205/'
         'resnet50_mhead_8xb32-steplr-28e_places205.py',
-        data=DataSet('places205', 'places205'),
+        data=DatasetFolder('places205', 'places205'),
         columns=_top1(
             Table(
                 'Places205 Linear Evaluation',
@@ -277,7 +277,7 @@ BENCHMARKS = dict(
     inaturalist2018=Benchmark(
         config='classification/inaturalist2018/'
         'resnet50_mhead_8xb32-steplr-84e_inat18.py',
-        data=DataSet('inaturalist2018', 'inaturalist2018'),
+        data=DatasetFolder('inaturalist2018', 'inaturalist2018'),
         columns=_top1(
             Table(
                 'iNaturalist2018 Linear Evaluation',
@@ -291,20 +291,20 @@ BENCHMARKS = dict(
     semisup_1percent=Benchmark(
         config=f'{_IN1K}/imagenet_1percent/'
         'resnet50_head250_8xb32-steplr2e-2-20e_in1k-1pct.py',
-        data=DataSet('imagenet_1percent', 'imagenet'),
+        data=DatasetFolder('imagenet_1percent', 'imagenet'),
         columns=_few_labels(1),
         published={PAPER: {'1 % Top-1': '53.9', '1 % Top-5': '78.5'}},
     ),
     semisup_10percent=Benchmark(
         config=f'{_IN1K}/imagenet_10percent/'
         'resnet50_head20_8xb32-steplr1e-2-20e_in1k-10pct.py',
-        data=DataSet('imagenet_10percent', 'imagenet'),
+        data=DatasetFolder('imagenet_10percent', 'imagenet'),
         columns=_few_labels(10),
         published={PAPER: {'10 % Top-1': '70.2', '10 % Top-5': '89.9'}},
     ),
     cifar10=Benchmark(
         config='classification/cifar10/resnet50_8xb128-steplr-350e_cifar10.py',
-        data=DataSet('cifar10', 'cifar10'),
+        data=DatasetFolder('cifar10', 'cifar10'),
         columns=_named(
             Table(
                 'CIFAR-10',
@@ -316,7 +316,7 @@ BENCHMARKS = dict(
     ),
     faster_rcnn_c4=Benchmark(
         config='mmdetection/voc0712/faster-rcnn_r50-c4_ms-24k_voc0712.py',
-        data=DataSet('voc0712', 'VOCdevkit'),
+        data=DatasetFolder('voc0712', 'VOCdevkit'),
         columns=_named(
             Table(
                 'Pascal VOC 2007 + 2012 Detection',
@@ -359,7 +359,7 @@ BENCHMARKS = dict(
     ),
     faster_rcnn_fpn_1x=Benchmark(
         config='mmdetection/coco/faster-rcnn_r50_fpn_ms-1x_coco.py',
-        data=DataSet('coco_boxes', 'coco'),
+        data=DatasetFolder('coco_boxes', 'coco'),
         columns=_boxes(
             Table(
                 'COCO2017 Detection',
@@ -384,7 +384,7 @@ BENCHMARKS = dict(
     fcn_voc12aug=Benchmark(
         config='mmsegmentation/voc12aug/'
         'fcn_r50-d8_4xb4-20k_voc12aug-512x512.py',
-        data=DataSet('voc12aug', 'VOCdevkit/VOC2012'),
+        data=DatasetFolder('voc12aug', 'VOCdevkit/VOC2012'),
         columns=_named(
             Table(
                 'Pascal VOC 2012 + Aug Segmentation',
@@ -398,7 +398,7 @@ BENCHMARKS = dict(
     fcn_cityscapes=Benchmark(
         config='mmsegmentation/cityscapes/'
         'fcn_r50-d8_4xb2-40k_cityscapes-769x769.py',
-        data=DataSet('cityscapes', 'cityscapes'),
+        data=DatasetFolder('cityscapes', 'cityscapes'),
         columns=_named(
             Table(
                 'Cityscapes Segmentation',
@@ -412,7 +412,7 @@ BENCHMARKS = dict(
 )
 
 
-def known_data() -> dict[str, DataSet]:
+def known_datasets() -> dict[str, DatasetFolder]:
     """Return the datasets of all benchmarks by name."""
     return {
         benchmark.data.name: benchmark.data

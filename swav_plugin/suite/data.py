@@ -10,7 +10,7 @@ from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path
 
 
-class DataSet(NamedTuple):
+class DatasetFolder(NamedTuple):
     """A dataset that a benchmark reads.
 
     Args:
@@ -22,22 +22,22 @@ class DataSet(NamedTuple):
     folder: str
 
 
-class UnfitData(UsageError):
+class UnfitDataset(UsageError):
     """A set that stands in for a published one can't be used for this."""
 
 
-class FoundData(NamedTuple):
+class FoundDataset(NamedTuple):
     """A dataset as it was found.
 
     Args:
-        data_set: Which one.
+        dataset: Which one.
         root: Its folder.
         problem: Why it can't be used; None if it can.
         is_stand_in: It is complete, but not of the published size.
         digest: Hash of its files; another one means that the set changed.
     """
 
-    data_set: DataSet
+    dataset: DatasetFolder
     root: Path
     problem: str | None
     is_stand_in: bool = False
@@ -50,7 +50,7 @@ class FoundData(NamedTuple):
 
 
 def parse_paths(
-    options: Sequence[str], known: Mapping[str, DataSet]
+    options: Sequence[str], known: Mapping[str, DatasetFolder]
 ) -> dict[str, Path]:
     """Read `--dataset NAME=PATH` options.
 
@@ -84,59 +84,59 @@ def parse_paths(
     return paths
 
 
-def find_data(
-    data_sets: Iterable[DataSet],
+def find_datasets(
+    datasets: Iterable[DatasetFolder],
     root: Path,
     paths: Mapping[str, Path],
     skip_unreadable: bool = False,
-) -> dict[str, FoundData]:
+) -> dict[str, FoundDataset]:
     """Check every dataset, each once; return them by name.
 
     Args:
-        data_sets: To look for.
+        datasets: To look for.
         root: Folder of all datasets.
         paths: Folders of those that are elsewhere, by name.
         skip_unreadable: Empty image files do not matter: they are left out.
     """
     found = {}
-    for data_set in dict.fromkeys(data_sets):
+    for dataset in dict.fromkeys(datasets):
         # imagenet_1percent is a list of images of imagenet, and is found
         # where that is.
-        folder = paths.get(data_set.name) or paths.get(data_set.folder)
-        found[data_set.name] = look_at(
-            data_set, folder or root / data_set.folder, skip_unreadable
+        folder = paths.get(dataset.name) or paths.get(dataset.folder)
+        found[dataset.name] = look_at(
+            dataset, folder or root / dataset.folder, skip_unreadable
         )
     return found
 
 
 def look_at(
-    data_set: DataSet, root: Path, skip_unreadable: bool = False
-) -> FoundData:
+    dataset: DatasetFolder, root: Path, skip_unreadable: bool = False
+) -> FoundDataset:
     """Check that a dataset is there and complete, and note its size."""
     if not root.is_dir():
-        return FoundData(
-            data_set,
+        return FoundDataset(
+            dataset,
             root,
-            f'there is no folder {root} (--dataset {data_set.name}=PATH if it '
+            f'there is no folder {root} (--dataset {dataset.name}=PATH if it '
             'is elsewhere)',
         )
-    name = data_set.name
+    name = dataset.name
     if name == 'cifar10' and not (root / 'cifar-10-batches-py').is_dir():
-        return FoundData(
-            data_set, root, f'there is no {root}/cifar-10-batches-py'
+        return FoundDataset(
+            dataset, root, f'there is no {root}/cifar-10-batches-py'
         )
     report = check(name, root, skip_unreadable=skip_unreadable)
     if report.problem is None:
-        return FoundData(data_set, root, None, digest=report.digest)
+        return FoundDataset(dataset, root, None, digest=report.digest)
     if name == 'voc0712' and not all(voc0712_lists(root)):
-        return FoundData(
-            data_set,
+        return FoundDataset(
+            dataset,
             root,
             f'{root} has no ImageSets/Main/trainval.txt with '
             'VOC2007/ImageSets/Main/test.txt, nor train.txt with val.txt',
         )
     report = check(name, root, any_size=True, skip_unreadable=skip_unreadable)
-    return FoundData(data_set, root, report.problem, True, report.digest)
+    return FoundDataset(dataset, root, report.problem, True, report.digest)
 
 
 def voc0712_lists(root: Path) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from swav_plugin import __version__
 from swav_plugin.checkpoints.atomic import write_atomic
-from swav_plugin.engine.launch import find_checkpoint
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.engine.processes import end_with_parent
 from swav_plugin.engine.results import RESULTS, read_results
 

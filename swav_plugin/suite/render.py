@@ -162,7 +162,7 @@ def _table(
     """Write a Markdown table; numbers are right-aligned.
 
     Args:
-        titles: Of the columns.
+        titles: Titles of the columns.
         rows: Cells.
         text_columns: Indices of the columns that hold words.
     """

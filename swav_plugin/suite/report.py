@@ -26,7 +26,7 @@ class Row(NamedTuple):
     """A row of a table.
 
     Args:
-        name: Of the network.
+        name: Name of the network.
         kind: 'pretrained', 'random' or 'published'.
         cells: Numbers that were measured, text, or None.
         data: The set that stood in for the published one; '' if none did.
@@ -64,7 +64,7 @@ class Section(NamedTuple):
     """A table with something measured in it.
 
     Args:
-        title: Of the table.
+        title: Title of the table.
         note: What the numbers are.
         columns: Titles.
         rows: What was measured, then what was published.
@@ -96,7 +96,7 @@ class Report(NamedTuple):
     """Everything that a report shows, in its order.
 
     Args:
-        title: Of the whole.
+        title: Title of the report.
         checkpoint: Things to tell about it.
         setting: The same about the command and the machine.
         sections: Tables.
@@ -154,7 +154,7 @@ class _Filled(NamedTuple):
 
     Args:
         benchmark: Its name.
-        column: Of a table.
+        column: A column of a table.
         published: Published cells by the name of their row.
     """
 
@@ -258,8 +258,8 @@ def find_result(
     """Find the result that fills a column.
 
     Args:
-        results: Of its benchmark.
-        column: Of a table.
+        results: The results of its benchmark.
+        column: A column of a table.
     """
     for wanted in column.wanted:
         for result in results:

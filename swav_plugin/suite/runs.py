@@ -26,13 +26,14 @@ from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.keys import backbone_weights
 from swav_plugin.checkpoints.training_state import check_finite
-from swav_plugin.engine.launch import UsageError, find_weights
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import find_weights
 from swav_plugin.engine.results import RESULTS
 from swav_plugin.models.resnet import resnet_arguments
 
-from .adapt import Options, make_config, walk
-from .benchmarks import BENCHMARKS, Benchmark, known_data
-from .data import FoundData, UnfitData, find_data, parse_paths
+from .adapt import Options, dicts_of, make_config
+from .benchmarks import BENCHMARKS, Benchmark, known_datasets
+from .data import FoundDataset, UnfitDataset, find_datasets, parse_paths
 from .measure import Run, measure, read_done
 from .render import heading, to_html, to_markdown
 
@@ -74,7 +75,7 @@ def run_suite(
     Args:
         checkpoint: A file, a URL or the name of a model of the zoo.
         out: Folder for all results.
-        names: Of the benchmarks.
+        names: Names of the benchmarks.
         root: Folder of the datasets.
         datasets: 'NAME=PATH' of those that are elsewhere, or stand in.
         options: What to change about the runs.
@@ -104,14 +105,14 @@ def run_suite(
             Subject(RANDOM, 'random initialization', RANDOM, RANDOM)
         )
     suite = _empty_report(checkpoint, subjects, network, options)
-    found = find_data(
+    found = find_datasets(
         [
             BENCHMARKS[name].data
             for name in names
             if not BENCHMARKS[name].missing_library()
         ],
         root,
-        parse_paths(datasets, known_data()),
+        parse_paths(datasets, known_datasets()),
         options.skip_unreadable,
     )
     runs = plan(suite, subjects, names, found, network, out, options)
@@ -180,7 +181,7 @@ def plan(
     suite: dict[str, Any],
     subjects: Sequence[Subject],
     names: Sequence[str],
-    found: dict[str, FoundData],
+    found: dict[str, FoundDataset],
     network: dict[str, int],
     out: Path,
     options: Options,
@@ -190,18 +191,18 @@ def plan(
     Args:
         suite: The report. Benchmarks that can't run are entered as skipped.
         subjects: The networks.
-        names: Of the benchmarks.
+        names: Names of the benchmarks.
         found: Datasets by name.
         network: Arguments of the ResNet of all subjects.
         out: Folder of the report.
-        options: Of the user.
+        options: What the user asks for.
 
     Raises:
         UsageError: An option does not fit, or there is nothing to run.
     """
     runs = []
     for name in names:
-        data = _data_of(BENCHMARKS[name], found)
+        data = _dataset_of(BENCHMARKS[name], found)
         about = dict(
             benchmark=name,
             data=data.title,
@@ -214,7 +215,7 @@ def plan(
                 cfg, notes = make_config(
                     name, network, data, options, out / 'features'
                 )
-            except UnfitData as error:
+            except UnfitDataset as error:
                 problem = str(error)
         if problem is not None:
             print(f'{name}: skipped, {problem}')
@@ -250,19 +251,21 @@ def plan(
     return runs
 
 
-def _data_of(benchmark: Benchmark, found: dict[str, FoundData]) -> FoundData:
+def _dataset_of(
+    benchmark: Benchmark, found: dict[str, FoundDataset]
+) -> FoundDataset:
     """Return the data of a benchmark, or say that a library is missing."""
     problem = benchmark.missing_library()
     if problem is None:
         return found[benchmark.data.name]
-    return FoundData(benchmark.data, Path(benchmark.data.folder), problem)
+    return FoundDataset(benchmark.data, Path(benchmark.data.folder), problem)
 
 
 def _folder(
     name: str,
     subject: Subject,
     cfg: Config,
-    data: FoundData,
+    data: FoundDataset,
     options: Options,
 ) -> Path:
     """Name the folder of a run, relative to that of the report."""
@@ -279,7 +282,7 @@ def _folder(
 def make_key(cfg: Config, *others: Any) -> str:
     """Hash all that numbers depend on."""
     content = copy.deepcopy(cfg.to_dict())
-    for node in walk(content):
+    for node in dicts_of(content):
         for name in ('num_workers', 'cache_dir'):
             node.pop(name, None)
     text = json.dumps([content, *others], sort_keys=True, default=str)

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from swav_plugin.checkpoints.file_kind import CheckpointError, describe_other
+from swav_plugin.checkpoints.file_kind import (
+    CheckpointError,
+    describe_other,
+    find_container,
+    find_damage,
+)
 from swav_plugin.checkpoints.formats import read_state_dict
+from swav_plugin.checkpoints.safe_load import safe_load
 
 
 def _picture(path: Path, format: str) -> None:
@@ -60,8 +67,6 @@ def _bytes(content: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(content)
 
 
-_TENSORS = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     'empty': (_bytes(b''), 'an empty file; copy'),
     'zeros': (_bytes(bytes(9999)), 'zeros'),
@@ -85,10 +90,6 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     'pdf': (_bytes(b'%PDF-1.7\n%\xe2\xe3'), 'a PDF'),
     'npz': (_npz, 'arrays of NumPy (.npz)'),
     'npy': (_npy, 'an array of NumPy (.npy)'),
-    'safetensors': (
-        _bytes(len(_TENSORS).to_bytes(8, 'little') + _TENSORS + bytes(4)),
-        'a safetensors file; turn it',
-    ),
     'hdf5': (_bytes(b'\x89HDF\r\n\x1a\n' + bytes(99)), 'an HDF5 file'),
     'torchscript': (_torchscript, 'a TorchScript archive'),
     'zip': (_zip, 'a zip archive that torch.save did not write; unpack'),
@@ -119,6 +120,23 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, kind: str) -> None:
     assert message.endswith('.') and not message.endswith('..')
     assert message.isprintable()  # one line
     assert 'SWAV_ALLOW' not in message and 'weights_only' not in message
+
+
+def test_what_holds_weights_alone(tmp_path: Path) -> None:
+    """Such files are read, but a training cannot go on from them."""
+    path = tmp_path / 'w.pth'
+    save_file({'a': torch.ones(2)}, path)
+    with open(path, 'rb') as file:
+        assert find_container(file) == 'safetensors'
+        assert describe_other(file) is None and find_damage(file) is None
+        assert file.tell() == 0
+    assert read_state_dict(path)['a'].tolist() == [1, 1]
+    with pytest.raises(CheckpointError, match='a safetensors file; turn it'):
+        safe_load(path)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b'a')
+    with open(path, 'rb') as file:
+        assert find_damage(file) == f'it has {size + 1} bytes and lists {size}'
 
 
 @pytest.mark.parametrize('is_zip', [True, False])

@@ -64,10 +64,10 @@ def test_the_note_counts_also_in_a_folder_that_was_moved(
 ) -> None:
     save(tmp_path, 'epoch_8.pth', 'epoch_9.pth', 'epoch_10.pth')
     note = tmp_path / 'last_checkpoint'
-    # Of a shorter training than the one before it in this folder.
+    # From a shorter run than the one before it in this folder.
     note.write_text('/old/place/epoch_9.pth\n')
     assert found(tmp_path) == 'epoch_9.pth'
-    # A file that is gone, written by the training of the note.
+    # A file that is gone, written by the run of the note.
     note.write_text('/old/place/epoch_11.pth')
     assert found(tmp_path) == 'epoch_10.pth'
 

@@ -199,7 +199,7 @@ def test_two_processes_give_the_losses_of_one(
         timeout=240,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    # Of the other rank, and of dependencies about themselves, nothing.
+    # Nothing from the other rank, nor from dependencies about themselves.
     assert done.stdout.count('Batch: 4 per process x 2 processes = 8') == 1
     assert len(done.stdout.splitlines()) < 40, done.stdout
     one, two = losses(tmp_path / 'one'), losses(tmp_path / 'two')
@@ -276,7 +276,7 @@ def test_the_screen_shows_what_matters(
     log = train_here(config(more=more), tmp_path / 'work')
     screen = capsys.readouterr().out
     for text in (
-        f'Data (train): 80 images in {images}',
+        f'Data (train): 80 images in 1 folder of {images}',
         'Model: SwAV, backbone ResNet of 18 layers, ',
         ', 20 prototypes, queue of 32',
         'Batch: 8 per process x 1 process = 8 images',
@@ -285,6 +285,7 @@ def test_the_screen_shows_what_matters(
         '[1][10/10]',
     ):
         assert text in screen and text in log
+    assert screen.count('80 images') == 1
     for text in (
         'System environment:',
         'Config:',

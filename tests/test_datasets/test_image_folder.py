@@ -85,8 +85,8 @@ def test_flat_folder_has_no_labels(tmp_path: Path, logged: list[str]) -> None:
     assert 'classes' not in dataset.metainfo
     (message,) = logged
     assert message == (
-        f'ImageFolder: 3 images in {tmp_path}, in 1 folder; left out: 2 not '
-        'images (1 .eps, 1 without extension)'
+        f'ImageFolder: left out of {tmp_path}: 2 not images (1 .eps, 1 '
+        'without extension)'
     )
 
 

@@ -82,7 +82,7 @@ def test_load_from_fills_all_that_is_pretrained(
     path = str(tmp_path / 'w.pth')
     runner = SimpleNamespace(model=detector(), cfg=dict(load_from=path))
     state = detector().state_dict()
-    # Of different classes, or nothing that was pretrained.
+    # They have different classes, or were not pretrained.
     del state['roi_head.bbox_head.weight']
     del state['roi_head.shared_head.norm.weight']
     torch.save({f'module.{key}': value for key, value in state.items()}, path)
@@ -102,7 +102,7 @@ def test_load_from_fills_all_that_is_pretrained(
         check_load_from(runner)
 
 
-def test_only_trainings_are_resumed(tmp_path: Path) -> None:
+def test_only_training_runs_are_resumed(tmp_path: Path) -> None:
     path = tmp_path / 'epoch_1.pth'
     hook = PretrainedHook('random')
     runner = SimpleNamespace(

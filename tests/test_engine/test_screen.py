@@ -117,7 +117,7 @@ def test_data_is_described(
     assert describe_data(listed) == f'2 images of 5 classes in {tmp_path}'
     write('loose.png')
     loose = ImageFolder(str(tmp_path))
-    assert describe_data(loose) == f'4 images in {tmp_path}'
+    assert describe_data(loose) == f'4 images in 3 folders of {tmp_path}'
     # Anything else that mmengine takes.
     assert describe_data([1, 2]) == '2 images'
 

@@ -1,4 +1,4 @@
-"""FeatureEvalLoop: right features, made once, beside a training and alone."""
+"""FeatureEvalLoop: right features, made once, while a run trains and alone."""
 
 import json
 import os
@@ -329,7 +329,7 @@ def test_unreadable_images_are_named_before_features_are_made(
             '3 of 20 images cannot be read; mend or remove them',
         )
     ]
-    # At the start of a training, not after its first epoch.
+    # At the start of a run, not after its first epoch.
     with pytest.raises(ValueError, match='3 of 20 images cannot be read'):
         train(spoiled, tmp_path / 'train', True)
 

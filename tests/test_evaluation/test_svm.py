@@ -5,11 +5,8 @@ import pytest
 import torch
 from sklearn.model_selection import cross_val_score
 
-from swav_plugin.evaluation.svm import (
-    draw_samples,
-    low_shot_map,
-    svm_map,
-)
+from swav_plugin.evaluation.svm import low_shot_map, svm_map
+from swav_plugin.evaluation.svm_samples import draw_samples
 from tests.test_evaluation.voc import liblinear, make_voc, reference_ap, unit
 
 

@@ -7,7 +7,11 @@ import pytest
 import torch
 from sklearn.model_selection import StratifiedKFold
 
-from swav_plugin.evaluation.svm_samples import draw_samples, stratified_folds
+from swav_plugin.evaluation.svm_samples import (
+    draw_samples,
+    largest_k,
+    stratified_folds,
+)
 from tests.test_evaluation.voc import make_voc
 
 
@@ -37,3 +41,16 @@ def test_samples_have_k_positive_and_19k_negative_images() -> None:
     assert len({tuple(s.flatten().tolist()) for s in samples}) == 5
     assert torch.equal(samples, draw_samples(labels, 7, 5, seed=1))
     assert not torch.equal(samples, draw_samples(labels, 7, 5, seed=2))
+
+
+@pytest.mark.parametrize('num_classes', [1, 2, 4])
+def test_largest_k_is_the_last_that_can_be_drawn(num_classes: int) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        marks = rng.choice([1, 0, -1], (20, num_classes), p=[0.2, 0.7, 0.1])
+        labels = torch.from_numpy(marks)
+        largest = largest_k(labels)
+        if largest:
+            draw_samples(labels, largest, 1, 0)
+        with pytest.raises(ValueError, match='images of each class'):
+            draw_samples(labels, largest + 1, 1, 0)

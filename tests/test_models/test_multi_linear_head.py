@@ -1,4 +1,4 @@
-"""FeatureNorm against torch's; probes against one training for each rate.
+"""FeatureNorm against torch's; probes against one run for each rate.
 
 In float64: rounding of a step enters the next ones.
 """
@@ -19,7 +19,7 @@ SHAPES = dict(feature4=(3, 4), feature5=(5, 1))
 
 
 def features(seed: int, num_images: int = 6) -> dict[str, Tensor]:
-    """(N, C, W) of each feature, neither centered nor scaled."""
+    """(N, C, windows) of each feature, neither centered nor scaled."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: 3

@@ -216,7 +216,7 @@ def test_channels_last_survives_initializing_and_loading() -> None:
     assert on_device != strides(contiguous)
     model.init_weights()
     assert strides(model) == on_device
-    # Of a run without, and of one that was stored and read.
+    # From a run without it, and from one that was stored and read.
     for state in (contiguous.state_dict(), model.state_dict()):
         file = io.BytesIO()
         torch.save(state, file)

@@ -3,6 +3,7 @@
 Where a tolerance is in float32, 2**-24 = 6e-8 is the error of one rounding.
 """
 
+import math
 from unittest import mock
 
 import numpy as np
@@ -115,7 +116,9 @@ def test_a_single_sample_is_shared_by_all_prototypes() -> None:
     torch.testing.assert_close(codes, torch.full((1, 4), 0.25))
 
 
-@pytest.mark.parametrize('arguments', [(0.0, 3), (-1.0, 3), (0.05, 0)])
+@pytest.mark.parametrize(
+    'arguments', [(0.0, 3), (-1.0, 3), (math.nan, 3), (0.05, 0)]
+)
 def test_bad_arguments_are_named(arguments: tuple) -> None:
     with pytest.raises(ValueError, match=f'epsilon={arguments[0]}'):
         sinkhorn(torch.zeros(2, 2), *arguments)

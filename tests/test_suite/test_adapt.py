@@ -11,16 +11,16 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from swav_plugin.engine.launch import UsageError
+from swav_plugin.engine.errors import UsageError
 from swav_plugin.suite.adapt import (
     Options,
+    dicts_of,
     make_config,
-    set_data,
+    set_dataset,
     set_length,
-    walk,
 )
 from swav_plugin.suite.benchmarks import BENCHMARKS, CONFIGS
-from swav_plugin.suite.data import FoundData, look_at
+from swav_plugin.suite.data import FoundDataset, look_at
 from tests.test_suite.conftest import Fake
 
 
@@ -115,7 +115,7 @@ def test_config_of_linear(
 def test_config_of_fine_tuning(name: str, tmp_path: Path) -> None:
     """The published data: nothing is left out, batches are whole."""
     (tmp_path / 'val/a').mkdir(parents=True)
-    data = FoundData(BENCHMARKS[name].data, tmp_path, None)
+    data = FoundDataset(BENCHMARKS[name].data, tmp_path, None)
     cfg, notes = make_config(
         name,
         dict(depth=18, stem_channels=64, base_channels=64),
@@ -219,7 +219,7 @@ def test_config_of_detection(
     assert cfg.train_cfg.max_epochs == 3
     # 80 images are 15 iterations.
     assert [step.end for step in cfg.param_scheduler] == [2, 3]
-    whole = FoundData(coco, root, None)
+    whole = FoundDataset(coco, root, None)
     cfg, notes = make_config(
         'mask_rcnn_fpn_1x', network, whole, options, tmp_path
     )
@@ -267,10 +267,10 @@ def test_coco_of_other_classes(tmp_path: Path) -> None:
                 test_dataloader=loader,
             )
         )
-        data = FoundData(
+        data = FoundDataset(
             BENCHMARKS['mask_rcnn_c4_1x'].data, tmp_path, None, True
         )
-        return cfg, set_data(cfg, data)
+        return cfg, set_dataset(cfg, data)
 
     cfg, notes = stand_in()
     assert notes == ['2 classes']
@@ -287,7 +287,7 @@ def test_flat_val_is_read_by_its_list(tmp_path: Path) -> None:
     cfg, _ = make_config(
         'knn',
         dict(depth=50, base_channels=64),
-        FoundData(BENCHMARKS['knn'].data, tmp_path, None),
+        FoundDataset(BENCHMARKS['knn'].data, tmp_path, None),
         Options(),
         tmp_path,
     )
@@ -303,7 +303,7 @@ def test_options_have_the_last_word(
     network = dict(depth=18, stem_channels=8, base_channels=8)
 
     def make(name: str, *options: str) -> Config:
-        data = FoundData(BENCHMARKS[name].data, tmp_path, None)
+        data = FoundDataset(BENCHMARKS[name].data, tmp_path, None)
         changes = Options(cfg_options=options)
         cfg, _ = make_config(name, network, data, changes, tmp_path)
         return cfg
@@ -337,7 +337,9 @@ def test_only_folders_of_the_data_set_are_replaced() -> None:
             for name, root in roots.items()
         }
     )
-    set_data(cfg, FoundData(BENCHMARKS['linear'].data, Path('/mine'), None))
+    set_dataset(
+        cfg, FoundDataset(BENCHMARKS['linear'].data, Path('/mine'), None)
+    )
     for key in ('data_root', 'ann_file'):
         assert {name: node[key] for name, node in cfg.items()} == dict(
             roots, same='/mine', below='/mine/train'
@@ -399,13 +401,13 @@ def test_unreadable_images_are_left_out_if_asked(
         cfg, _ = make_config(
             name,
             dict(depth=18, stem_channels=8, base_channels=8),
-            FoundData(BENCHMARKS[name].data, root, None),
+            FoundDataset(BENCHMARKS[name].data, root, None),
             Options(skip_unreadable=True),
             tmp_path,
         )
         datasets = [
             node
-            for node in walk(cfg._cfg_dict)
+            for node in dicts_of(cfg._cfg_dict)
             if node.get('type') in ('ImageFolder', 'VOC07')
         ]
         assert len(datasets) >= 2

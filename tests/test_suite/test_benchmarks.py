@@ -22,12 +22,12 @@ from swav_plugin.evaluation import FeatureSet, Labels, voc07_svm
 from swav_plugin.evaluation.feature_store import ShardedRows
 from swav_plugin.evaluation.svm import FullResult, LowShotResult
 from swav_plugin.registry import METRICS
-from swav_plugin.suite.adapt import walk
+from swav_plugin.suite.adapt import dicts_of
 from swav_plugin.suite.benchmarks import (
     BENCHMARKS,
     CONFIGS,
     Benchmark,
-    known_data,
+    known_datasets,
 )
 from swav_plugin.suite.report import find_result
 from tests.conftest import REPO_ROOT
@@ -60,7 +60,7 @@ def test_every_config_is_there() -> None:
 def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
     benchmark = BENCHMARKS[name]
     assert benchmark.trains == bool(cfg.get('train_cfg'))
-    hooks = [*walk(cfg.get('default_hooks')), *cfg.get('custom_hooks', ())]
+    hooks = [*dicts_of(cfg.get('default_hooks')), *cfg.get('custom_hooks', ())]
     assert benchmark.trains == any(
         str(hook.get('type')).endswith('ResultsHook') for hook in hooks
     )
@@ -68,7 +68,7 @@ def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
     # Everything is below the folder of the dataset.
     roots = [
         str(node[key])
-        for node in walk(cfg._cfg_dict)
+        for node in dicts_of(cfg._cfg_dict)
         for key in ('data_root', 'ann_file')
         if str(node.get(key, '')).startswith('data/')
     ]
@@ -77,11 +77,11 @@ def test_records_agree_with_their_configs(name: str, cfg: Config) -> None:
 
 
 def test_every_data_set_has_a_folder_and_a_check() -> None:
-    data_sets = [benchmark.data for benchmark in BENCHMARKS.values()]
-    for data_set in data_sets:
-        assert known_data()[data_set.name] == data_set
-        assert data_set.folder
-        assert data_set.name in NAMES
+    datasets = [benchmark.data for benchmark in BENCHMARKS.values()]
+    for dataset in datasets:
+        assert known_datasets()[dataset.name] == dataset
+        assert dataset.folder
+        assert dataset.name in NAMES
 
 
 def test_tables_are_told_apart_by_their_titles() -> None:
@@ -264,10 +264,10 @@ def test_documents_name_every_benchmark(document: str) -> None:
         assert f'`{name}`' in text, f'docs/{document} does not name {name}'
 
 
-def test_documents_name_every_data_set() -> None:
+def test_documents_name_every_dataset() -> None:
     text = (REPO_ROOT / 'docs/en/datasets.md').read_text(encoding='utf-8')
-    for data_set in known_data().values():
-        for word in (data_set.name, f'data/{data_set.folder}'):
+    for dataset in known_datasets().values():
+        for word in (dataset.name, f'data/{dataset.folder}'):
             assert f'`{word}`' in text, f'docs/en/datasets.md lacks {word}'
 
 

@@ -118,7 +118,7 @@ def test_columns_of_other_benchmarks_are_left_out(
     )
     section = sections(suite)[LINEAR]
     assert section.columns == [f'Feature{i}' for i in range(1, 6)]
-    # Of AvgPool alone there is a second published number.
+    # Only AvgPool has a second published number.
     assert UPSTREAM not in [row.name for row in section.rows]
 
 

@@ -97,7 +97,7 @@ def test_results_of_an_earlier_version(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They are kept, a training that was stopped goes on, and it is told."""
+    """They are kept, a run that was stopped goes on, and it is told."""
     fake.failing = ['linear-']
     run('--only', 'knn', 'linear', failed=1)
     fake.failing = []

@@ -14,7 +14,7 @@ from PIL import Image
 
 from swav_plugin.datasets.check import check
 from swav_plugin.datasets.voc07 import CLASSES
-from swav_plugin.evaluation.svm import draw_samples
+from swav_plugin.evaluation.svm_samples import draw_samples
 from tests.conftest import REPO_ROOT
 
 CONVERTERS = REPO_ROOT / 'tools/dataset_converters'

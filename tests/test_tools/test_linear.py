@@ -225,7 +225,7 @@ def test_probe(
     log = max(trained.glob('*/*.log')).read_text()
     assert re.search(r'\n +lr0.003 +lr0.01\nfeature1 ', log)
     assert protocol in log
-    # What the training kept gives the same numbers again.
+    # What the run kept gives the same numbers again.
     run(
         'test',
         MHEAD,
@@ -434,7 +434,7 @@ def test_unreadable_images_are_left_out_and_counted(
 def error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., str]:
-    """Run a training that must end in one line; give that line."""
+    """Train where that must end in one line; return that line."""
 
     def run_wrong(*argv: str) -> str:
         with pytest.raises(SystemExit) as exit_info:

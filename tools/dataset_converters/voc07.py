@@ -21,7 +21,7 @@ import torch
 
 from swav_plugin.checkpoints.atomic import open_atomic, write_atomic
 from swav_plugin.datasets.voc07 import CLASSES, VOC07
-from swav_plugin.evaluation.svm import draw_samples
+from swav_plugin.evaluation.svm_samples import draw_samples
 
 LOW_SHOT_K = (1, 2, 4, 8, 16, 32, 64, 96)
 

@@ -9,8 +9,8 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Of the whole run: weights, optimizer, schedule, queue. The 'atomic'
-    # backend never leaves half a file behind.
+    # Saves the whole run: weights, optimizer, schedule, queue. The
+    # 'atomic' backend never leaves half a file behind.
     checkpoint=dict(
         type='CheckpointHook',
         interval=10,

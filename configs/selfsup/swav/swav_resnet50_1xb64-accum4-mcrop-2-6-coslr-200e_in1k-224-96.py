@@ -30,7 +30,7 @@ train_dataloader = dict(batch_size=64)
 
 optim_wrapper = dict(accumulative_counts=4)
 
-# Of one batch: mmengine does not count the accumulation.
+# The size of one batch: mmengine does not count the accumulation.
 auto_scale_lr = dict(base_batch_size=64)
 
 default_hooks = dict(swav=dict(queue_begin_epoch=1))

@@ -40,7 +40,7 @@ def adjust_saturation(view: np.ndarray, factor: float) -> None:
 
 @jit
 def adjust_hue(view: np.ndarray, turns: float) -> None:
-    """Turn the color circle, which has 256 steps in Pillow's HSV.
+    """Turn the color wheel, which has 256 steps in Pillow's HSV.
 
     torchvision takes one turn for 255 of them.
     """

@@ -258,7 +258,7 @@ def _luma(images: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the color circle, for each image by its own number of turns.
+    """Turn the color wheel, for each image by its own number of turns.
 
     By way of Pillow's 8-bit hue, saturation and value, as torchvision does.
 

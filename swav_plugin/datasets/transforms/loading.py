@@ -267,7 +267,7 @@ def check_rgb(results: dict, name: str) -> None:
     such as those of CIFAR-10, are RGB.
 
     Args:
-        results: Of the transforms so far.
+        results: What the transforms so far gave.
         name: Who needs RGB.
     """
     order = results.get('channel_order')

@@ -19,6 +19,7 @@ from ..sampler import SampleKey
 from . import cpu_ops, pillow_ops
 from .crop import RandomFlip, RandomResizedCrop
 from .loading import check_rgb
+from .multi_view import check_num_views
 from .photometric import ColorJitter, GaussianBlur, RandomGrayscale
 from .randomness import sample_key
 from .view_params import Recipe, draw_view_params
@@ -126,7 +127,7 @@ class MultiCrop(BaseTransform):
                 'install numba'
             )
             return
-        # Of this process: on a busy machine it may take long to load, too.
+        # Time of this process: on a busy machine loading may take long, too.
         start = time.process_time()
         img = np.zeros((8, 8, 3), np.uint8)
         params = draw_view_params(SampleKey(0, 0, 0), 8, 8, self.recipe)
@@ -225,13 +226,7 @@ def _check_groups(num_views: Any, sizes: Any, crop_ratio_ranges: Any) -> None:
             'sizes=[224, 96], crop_ratio_ranges=[(0.14, 1.0), '
             '(0.05, 0.14)].'
         )
-    if not num_views or not all(
-        isinstance(num, int) and num >= 1 for num in num_views
-    ):
-        raise ValueError(
-            f'MultiCrop got num_views={num_views}; '
-            'every group needs at least one view.'
-        )
+    check_num_views(num_views, 'MultiCrop')
 
 
 @functools.cache

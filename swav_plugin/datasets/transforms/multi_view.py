@@ -1,6 +1,6 @@
 """`MultiView`: several random views of one image. V: views."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -66,11 +66,7 @@ class MultiView(BaseTransform):
                 f'{len(num_views)} counts; give one count for each group, '
                 'e.g. num_views=[2, 6].'
             )
-        if min(num_views, default=0) < 1:
-            raise ValueError(
-                f'MultiView got num_views={num_views}; '
-                'every group needs at least one view.'
-            )
+        check_num_views(num_views, 'MultiView')
         self.num_views = num_views
         self.groups = [build_transforms(group) for group in transforms]
 
@@ -104,4 +100,23 @@ class MultiView(BaseTransform):
         return (
             f'{type(self).__name__}(num_views={self.num_views}, '
             f'transforms={self.groups})'
+        )
+
+
+def check_num_views(num_views: Sequence[int], owner: str) -> None:
+    """Check the number of views in each group.
+
+    Args:
+        num_views: One number for each group.
+        owner: Name of the transform, for the message.
+
+    Raises:
+        ValueError: A group has none, or there are no groups.
+    """
+    if not num_views or not all(
+        isinstance(num, int) and num >= 1 for num in num_views
+    ):
+        raise ValueError(
+            f'{owner} got num_views={num_views}; '
+            'every group needs at least one view.'
         )

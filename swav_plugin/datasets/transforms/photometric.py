@@ -65,7 +65,7 @@ class ColorJitter(RandomTransform):
                 f'contrast={contrast}, saturation={saturation}, hue={hue}; '
                 'each is one number: the first three >= 0 and hue in [0, .5].'
             )
-        # Of each adjustment; equal ends: never.
+        # A range for each adjustment; equal ends: never adjusted.
         self.amount_ranges = np.array(
             [
                 *((max(0.0, 1 - x), 1 + x) for x in strengths[:3]),

@@ -263,7 +263,7 @@ def _undeclared_bits(img: Image.Image, tags: Mapping[int, Any]) -> int:
     if tags or img.mode == 'F':
         bits = max(tags.get(_BITS, (32,)))
         return bits if bits > 8 else 0
-    # Of the first tile: decoder, box, offset, arguments of the decoder.
+    # Decoder, box, offset and arguments of the decoder of the first tile.
     tile = (getattr(img, 'tile', None) or [('', (), 0, '')])[0]
     arguments = str(tile[3])
     if img.format == 'JPEG2000':

@@ -25,7 +25,7 @@ ORDER = 6
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NOTHING = -1
 ADJUSTMENTS = ('brightness', 'contrast', 'saturation', 'hue')
-# Column AMOUNT + adjustment: a factor; for HUE, turns of the color circle.
+# Column AMOUNT + adjustment: a factor; for HUE, turns of the color wheel.
 AMOUNT = 10
 GRAYSCALE, SIGMA = 14, 15
 NUM_PARAMS = 16
@@ -112,8 +112,8 @@ def fill_view_params(
         params: (V, NUM_PARAMS) float64, filled.
         numbers: (V, NUM_NUMBERS) float64, overwritten.
         key: (3,) int64: index, epoch, seed.
-        height: Of the image.
-        width: Of the image.
+        height: Height of the image.
+        width: Width of the image.
         recipe: The distributions.
     """
     _fill_numbers(numbers, key[2], key[1], key[0])

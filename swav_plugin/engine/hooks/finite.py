@@ -7,10 +7,10 @@ import torch
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
+from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
-from ..launch import find_checkpoint
 
 
 @HOOKS.register_module()
@@ -23,8 +23,7 @@ class FiniteHook(Hook):
 
     float16 with loss scaling skips steps whose gradients overflow, and so may
     recover from a single one: then only a whole window of the log that is not
-    finite stops the training. Our train command gives every training this
-    hook.
+    finite stops the training. Our train command gives every run this hook.
 
     Raises:
         UsageError: With the iteration, the learning rate, the newest good
@@ -48,14 +47,14 @@ class FiniteHook(Hook):
         is_last = batch_idx + 1 == len(runner.train_dataloader)
         if not (self.every_n_train_iters(runner, interval) or is_last):
             return
-        is_bad = any if not _skips_bad_steps(runner) else all
+        any_or_all = all if _skips_bad_steps(runner) else any
         for name, history in runner.message_hub.log_scalars.items():
             if not name.startswith('train/') or not (
                 'loss' in name or name == 'train/grad_norm'
             ):
                 continue
             values = history.data[0][-interval:].tolist()
-            if is_bad(not math.isfinite(value) for value in values):
+            if any_or_all(not math.isfinite(value) for value in values):
                 first = next(v for v in values if not math.isfinite(v))
                 _stop(runner, f'{name.removeprefix("train/")} is {first}')
 
@@ -83,7 +82,7 @@ def _skips_bad_steps(runner: Runner) -> bool:
 
 
 def _stop(runner: Runner, what: str) -> None:
-    """Raise with what is known about a training that went wrong."""
+    """Raise with what is known about a run that went wrong."""
     rates = {
         value
         for values in runner.optim_wrapper.get_lr().values()

@@ -11,9 +11,9 @@ from swav_plugin.checkpoints import (
     load_backbone,
     load_shared_head,
 )
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.registry import HOOKS
 
+from ..wrappers import unwrap
 from .replaceable import ReplaceableHook
 
 
@@ -85,7 +85,7 @@ class PretrainedHook(ReplaceableHook):
         return f'{filled} from {self.checkpoint}.'
 
     def check_origin(self, state: Mapping[str, Any], path: str) -> None:
-        """Check that a training began with the weights named now.
+        """Check that a run began with the weights named now.
 
         Args:
             state: The training state that is to be resumed, from `path`.
@@ -107,14 +107,14 @@ class PretrainedHook(ReplaceableHook):
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Note which weights the training began with."""
+        """Note which weights the run began with."""
         if self.origin is not None:
             checkpoint['meta']['pretrained'] = self.origin
 
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep that note in a resumed training."""
+        """Keep that note in a resumed run."""
         if runner.cfg.get('resume'):
             self.origin = checkpoint['meta'].get('pretrained')
 

@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.runner import BaseLoop, Runner
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine.results import (
     RESULTS,
     Result,
@@ -19,6 +18,7 @@ from swav_plugin.engine.results import (
 from swav_plugin.models.linear_probe import LinearProbe
 from swav_plugin.registry import HOOKS
 
+from ..wrappers import unwrap
 from .pretrained import PretrainedHook
 from .replaceable import ReplaceableHook
 
@@ -82,9 +82,11 @@ class TrainingProtocol:
             ]
         if self.pretrained is not None:
             parts.append(f'--pretrained {self.pretrained}')
-        parts += map(_call, filter(None, [self.optimizer, *self.schedulers]))
+        parts += map(
+            _as_call, filter(None, [self.optimizer, *self.schedulers])
+        )
         parts += [
-            f'{part} {_call(config)}'
+            f'{part} {_as_call(config)}'
             for part, config in self.multipliers.items()
         ]
         if self.reached is None:
@@ -106,7 +108,7 @@ class TrainingProtocol:
 class ResultsHook(ReplaceableHook):
     """Keep the numbers of the last evaluation in `results.json`.
 
-    For trainings that are evaluated, and for tests of what they gave; the
+    For runs that train and evaluate, and for tests of what they gave; the
     file is in the folder of this run's log, with the entries of
     `Result.to_dict`, as `FeatureEvalLoop` writes them. What mmdet gives as
     fractions is written in percent, and its -1, for sizes of objects that no
@@ -159,7 +161,7 @@ class ResultsHook(ReplaceableHook):
         protocol = TrainingProtocol(
             **describe_training(runner),
             **training,
-            test_set=_data_set(runner, test_loader),
+            test_set=_dataset_folders(runner, test_loader),
             num_test_images=len(dataset),
             num_test_unreadable=getattr(dataset, 'num_unreadable', 0),
         )
@@ -207,7 +209,7 @@ def describe_training(runner: Runner) -> dict[str, Any]:
         optimizer=dict(wrapper.get('optimizer') or {}),
         schedulers=[dict(scheduler) for scheduler in schedulers],
         multipliers={part: dict(config) for part, config in keys.items()},
-        train_set=_data_set(runner, 'train_dataloader'),
+        train_set=_dataset_folders(runner, 'train_dataloader'),
         batch_size=(cfg.get('train_dataloader') or {}).get('batch_size'),
         unit='iteration' if _train_cfg(runner).get('max_iters') else 'epoch',
     )
@@ -247,15 +249,15 @@ def _train_cfg(runner: Runner) -> Mapping[str, Any]:
     return runner.cfg.get('train_cfg') or {}
 
 
-def _data_set(runner: Runner, loader: str) -> str:
+def _dataset_folders(runner: Runner, loader: str) -> str:
     """Name the folders of a dataloader's images."""
     return data_roots((runner.cfg.get(loader) or {}).get('dataset'))
 
 
-def _call(config: Mapping[str, Any]) -> str:
+def _as_call(config: Mapping[str, Any]) -> str:
     """Write a config as a call.
 
-    >>> _call(dict(type='SGD', momentum=0.9))
+    >>> _as_call(dict(type='SGD', momentum=0.9))
     'SGD(momentum=0.9)'
     """
     arguments = ', '.join(

@@ -8,10 +8,10 @@ from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 from mmengine.utils import digit_version
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.models import SwAVHead
 from swav_plugin.registry import HOOKS
 
+from ..wrappers import unwrap
 from .replaceable import ReplaceableHook
 
 

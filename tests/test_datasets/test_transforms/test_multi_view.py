@@ -323,6 +323,7 @@ def test_transforms_of_mmcv_and_mmpretrain_by_name() -> None:
         ),
         (2, 2, 'got 2 crop groups but 1 counts'),
         ([2, 0], 2, 'every group needs at least one view'),
+        ([2, 6.0], 2, 'every group needs at least one view'),
         ([], 0, 'every group needs at least one view'),
     ],
 )

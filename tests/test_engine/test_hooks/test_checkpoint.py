@@ -282,7 +282,7 @@ def test_the_best_stays_until_a_better_one_is_whole(
 def test_a_resumed_run_replaces_its_own_best(
     train: Train, tmp_path: Path, is_copy: bool
 ) -> None:
-    """Of a copied folder, the one in the copy."""
+    """In a copied folder, it replaces the one in the copy."""
     options = dict(interval=1, max_keep_ckpts=1, save_best='acc')
     train(epochs=2, scores=[0.5, 0.4], **options)
     before = names(tmp_path / 'w')

@@ -39,7 +39,7 @@ def runner(tmp_path: Path) -> Any:
 def sample(path: Path) -> Any:
     """800 x 400 px, left orange, right blue; an object in each half.
 
-    Of a sure and of an unsure one: a box, and the lower half of it as mask.
+    A sure and an unsure one, each with a box, and its lower half as mask.
     """
     from mmdet.structures import DetDataSample
 

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from swav_plugin.compat.wrappers import unwrap
 from swav_plugin.engine import CPUDistributedDataParallel
+from swav_plugin.engine.wrappers import unwrap
 
 
 def test_our_own_wrapper() -> None:
