@@ -6,6 +6,9 @@ from pathlib import Path
 from .file_kind import CheckpointError
 from .safe_load import check_bytes
 
+# What `CheckpointHook` saves between the checkpoints that a config asks for.
+LATEST = 'latest.pth'
+
 
 def find_checkpoint(
     work_dir: str, notes: list[str] | None = None
@@ -15,8 +18,8 @@ def find_checkpoint(
     That is the one which mmengine's ``last_checkpoint`` names, also after
     the folder was moved or copied. If it is gone or damaged, it is the one
     with the next lower number. Without a note it is the ``epoch_*.pth`` or
-    ``iter_*.pth`` with the highest. Files elsewhere, which the note may name,
-    count only if the folder itself has none.
+    ``iter_*.pth`` with the highest, and ``latest.pth`` last. Files elsewhere,
+    which the note may name, count only if the folder itself has none.
 
     Args:
         work_dir: The folder; it need not exist.
@@ -81,7 +84,7 @@ def list_saved(folder: Path, noted: Path | None = None) -> list[Path]:
         folder: It need not exist.
         noted: The last one it wrote, which shows how it names them.
     """
-    patterns = [r'epoch_\d+\.pth', r'iter_\d+\.pth']
+    patterns = [r'epoch_\d+\.pth', r'iter_\d+\.pth', re.escape(LATEST)]
     if noted is not None:
         begin, _, end = noted.name.rpartition(str(_number(noted)))
         patterns.append(f'{re.escape(begin)}\\d*{re.escape(end)}')
