@@ -35,7 +35,7 @@ class Agreement:
     def __init__(self, size: int) -> None:
         self._tensor = torch.zeros(size, dtype=torch.int64)
         self._pending: Any = None
-        self._group = None
+        self._group: Any = None
         if get_world_size() > 1:
             self._group = dist.new_group(backend='gloo')
 

@@ -83,6 +83,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     """
 
     file_backend: Any
+    last_ckpt: Any
     _best_before: dict[str, str] = {}
     _gradients: Any = None  # of a run that is resumed
     _gathered: Any = None  # to be saved
