@@ -41,8 +41,8 @@ DOCUMENTS = [
     REPO_ROOT / 'benchmarks/README.md',
     REPO_ROOT / 'configs/selfsup/swav/README.md',
 ]
-# Options in the documents that are not ours: PASSL's.
-FOREIGN_OPTIONS = {'--load', '--evaluate-only'}
+# Options in the documents that are not ours: PASSL's and mim's.
+FOREIGN_OPTIONS = {'--load', '--evaluate-only', '--config'}
 
 every_document = pytest.mark.parametrize(
     'document', DOCUMENTS, ids=lambda path: str(path.relative_to(REPO_ROOT))
@@ -131,6 +131,7 @@ def test_python_code_runs(
     code: str, stand_ins: Path, capsys: pytest.CaptureFixture
 ) -> None:
     code = code.replace('/path/to/images', str(stand_ins / 'photos'))
+    code = code.replace('/path/to/swav_plugin', str(REPO_ROOT))
     if '_base_' in code:
         (stand_ins / 'mine.py').write_text(code)
         cfg = Config.fromfile(stand_ins / 'mine.py')
