@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from swav_plugin.checkpoints import RANDOM, Checkpoint
+from swav_plugin.checkpoints.describe import describe_checkpoint
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.zoo import find_model, find_models
 from swav_plugin.datasets.image_folder import find_images
@@ -162,7 +163,8 @@ def _build_checkpoint(source: str) -> nn.Module:
         configs = sorted(checkpoint.path.parent.glob('*.py'))
         config = repr(str(configs[0])) if len(configs) == 1 else 'CONFIG'
         raise ValueError(
-            f'get_model cannot use {source} alone: {error} Without a config '
+            f'get_model cannot use {source}, '
+            f'{describe_checkpoint(checkpoint)}: {error} Without a config '
             'it builds ResNets; with the config of this network: '
             f'get_model({config}, checkpoint={source!r})'
         ) from error
