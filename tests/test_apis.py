@@ -171,7 +171,7 @@ def test_all_sources_give_the_same_features(
     checkpoint: Path, folder: Path
 ) -> None:
     model = get_model(checkpoint, 'cpu')
-    expected, files = extract_features(model, folder, image_size=32)
+    expected, files = extract_features(model, folder, size=32)
     names = ['a/1.png', 'a/2.png', 'b.png', 'c.png']
     assert files == [str(folder / name) for name in names]
     assert (torch.cdist(expected, expected) + torch.eye(4) > 1e-3).all()
@@ -188,16 +188,14 @@ def test_all_sources_give_the_same_features(
         ),
     ):
         features, found = extract_features(
-            model, images, image_size=32, batch_size=3
+            model, images, size=32, batch_size=3
         )
         torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
         assert found == expected_files
     for image in (files[1], opened[1], arrays[1]):
-        features, _ = extract_features(model, image, image_size=32)
+        features, _ = extract_features(model, image, size=32)
         torch.testing.assert_close(features, expected[1:2], rtol=0, atol=1e-5)
-    features, found = extract_features(
-        model, folder, image_size=32, num_workers=1
-    )
+    features, found = extract_features(model, folder, size=32, num_workers=1)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
     assert found == files
 
@@ -214,7 +212,7 @@ def test_16_bit_images_keep_their_contrast(
     (file, opened, array), _ = extract_features(
         model,
         [tmp_path / '16.png', Image.open(tmp_path / '16.png'), as_8_bit],
-        image_size=32,
+        size=32,
     )
     assert torch.equal(file, array) and torch.equal(opened, array)
 
@@ -245,9 +243,9 @@ def test_swav_models_are_taken(folder: Path) -> None:
         extract_features(model, folder)
     image = np.random.default_rng(0).integers(256, size=(36, 36, 3))
     image = image.astype(np.uint8)
-    features, _ = extract_features(model.eval(), image, image_size=32)
+    features, _ = extract_features(model.eval(), image, size=32)
     recorder = Recorder()
-    extract_features(recorder, image, image_size=32)
+    extract_features(recorder, image, size=32)
     inputs = model.data_preprocessor(dict(inputs=recorder.images))['inputs']
     with torch.no_grad():
         expected = model(inputs, mode='tensor')
@@ -257,7 +255,7 @@ def test_swav_models_are_taken(folder: Path) -> None:
 def test_features_can_be_trained_on(checkpoint: Path, folder: Path) -> None:
     """Inference tensors could not be."""
     model = get_model(checkpoint, 'cpu')
-    features, _ = extract_features(model, folder, image_size=32)
+    features, _ = extract_features(model, folder, size=32)
     linear = nn.Linear(512, 2)
     linear(features).sum().backward()
     assert linear.weight.grad is not None

@@ -28,6 +28,7 @@ ROOMS = [
     'engine',
     'evaluation',
     'suite',
+    'inference',
     'apis',
     'commands',
     '__main__',

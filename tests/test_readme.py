@@ -275,7 +275,7 @@ def test_zoo_table_lists_all_published_weights(readme: Path) -> None:
         readme.read_text(),
         flags=re.M,
     )
-    # Of each recipe here; 'swav zoo list' has the others.
+    # Only those of recipes here; 'swav zoo list' has the others.
     models = {
         name: model.entry
         for name, model in zoo.find_models().items()
@@ -323,7 +323,7 @@ def test_languages_have_the_same_code(english: Path, chinese: Path) -> None:
 
 
 def test_every_translation_has_an_original() -> None:
-    assert len(TRANSLATED) == 5
+    assert len(TRANSLATED) == 6
     assert all(english.is_file() for english, _ in TRANSLATED)
 
 

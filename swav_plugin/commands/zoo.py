@@ -25,7 +25,8 @@ from swav_plugin.checkpoints.zoo import (
     find_model,
     find_models,
 )
-from swav_plugin.engine.launch import UsageError, run_command
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -74,6 +74,14 @@ def check_shared_memory(runner: Runner, name: str) -> None:
         )
 
 
+def workers_that_fit(num_workers: int, batch_bytes: int) -> int:
+    """Return how many of the workers can make batches of that size ahead.
+
+    A worker holds up to three: two it has made, and the one it makes.
+    """
+    return min(num_workers, _free_bytes() // (3 * batch_bytes))
+
+
 def _free_bytes() -> int:
     """Return the free shared memory; `_ENOUGH` where it is not in a folder."""
     try:

@@ -394,17 +394,20 @@ def hash_images(paths: Sequence[str], labels: Tensor) -> str:
     network disk each `stat` takes a while.
     """
 
-    def status(chunk: Sequence[str]) -> str:
-        found = [os.stat(path) for path in chunk]
-        return '\n'.join(
-            f'{path} {of.st_size} {of.st_mtime_ns}'
-            for path, of in zip(chunk, found)
-        )
+    def status(path: str) -> str:
+        try:
+            of = os.stat(path)
+        except OSError:
+            return f'{path} cannot be read'
+        return f'{path} {of.st_size} {of.st_mtime_ns}'
+
+    def statuses(chunk: Sequence[str]) -> str:
+        return '\n'.join(map(status, chunk))
 
     chunks = [paths[i : i + 1000] for i in range(0, len(paths), 1000)]
     digest = hashlib.sha256()
     with ThreadPoolExecutor(16) as pool:
-        for text in pool.map(status, chunks):
+        for text in pool.map(statuses, chunks):
             digest.update(f'{text}\n'.encode(errors='surrogateescape'))
     digest.update(labels.numpy().data)
     return digest.hexdigest()

@@ -30,7 +30,7 @@ class ResNetWithStem(ResNet):
         **kwargs: Further arguments of mmpretrain's `ResNet`.
 
     Raises:
-        ValueError: If an output does not exist.
+        ValueError: An output does not exist.
     """
 
     def __init__(
@@ -51,19 +51,30 @@ class ResNetWithStem(ResNet):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the chosen outputs: (N, 3, H, W) -> (N, C, h, w) each."""
-        if self.deep_stem:
-            maps = self.stem(images)
-        else:
-            maps = self.relu(self.norm1(self.conv1(images)))
-        outputs = [maps]
-        maps = self.maxpool(maps)
-        for name in self.res_layers:
-            maps = getattr(self, name)(maps)
-            outputs.append(maps)
+        outputs = stem_and_stages(self, images)
         # In the order of the network, as mmpretrain's, not of `out_indices`.
         return tuple(
             output for i, output in enumerate(outputs) if i in self.out_indices
         )
+
+
+def stem_and_stages(backbone: ResNet, images: Tensor) -> list[Tensor]:
+    """Run any of mmpretrain's ResNets; return the maps of stem and stages.
+
+    The stem's are taken after its activation and before the max-pooling,
+    which networks for CIFAR do not have.
+    """
+    if backbone.deep_stem:
+        maps = backbone.stem(images)
+    else:
+        maps = backbone.relu(backbone.norm1(backbone.conv1(images)))
+    outputs = [maps]
+    if hasattr(backbone, 'maxpool'):
+        maps = backbone.maxpool(maps)
+    for name in backbone.res_layers:
+        maps = getattr(backbone, name)(maps)
+        outputs.append(maps)
+    return outputs
 
 
 def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
@@ -77,7 +88,7 @@ def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
         `depth`, `stem_channels` and `base_channels` for mmpretrain's `ResNet`.
 
     Raises:
-        ValueError: If they belong to something else.
+        ValueError: They belong to something else.
     """
     blocks = [
         sorted(
@@ -119,7 +130,7 @@ def resnet_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         weights: As for `resnet_arguments`.
 
     Raises:
-        ValueError: If they belong to something else.
+        ValueError: They belong to something else.
     """
     arguments = resnet_arguments(weights)
     size = tuple(weights['conv1.weight'].shape[2:])

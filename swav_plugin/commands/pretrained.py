@@ -1,0 +1,147 @@
+"""Define what commands share that use a pretrained network on images."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from swav_plugin.apis import get_model
+from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.engine.launch import UsageError, named_path
+
+
+def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
+    """Add the arguments: a network, a folder of images and one for results.
+
+    Args:
+        parser: Of the command.
+        contents: What the folder of results will hold.
+    """
+    add_network(
+        parser,
+        'FOLDER',
+        f'new folder for {contents}; appears whole or not at all',
+    )
+
+
+def add_network(
+    parser: argparse.ArgumentParser, images: str, out: str
+) -> None:
+    """Add the arguments: a network, images and where to write.
+
+    Args:
+        parser: Of the command.
+        images: What to call the images, such as 'FOLDER'.
+        out: What OUT is.
+    """
+    parser.add_argument(
+        'model',
+        metavar='MODEL',
+        help='checkpoint: a file, a URL or the name of a model of the zoo',
+    )
+    parser.add_argument(
+        images.lower(),
+        metavar=images,
+        help='images, at any depth; also a pattern such as "a/**/*.jpg", or '
+        'a .txt file with a path on each line',
+    )
+    parser.add_argument('out', metavar='OUT', help=out)
+    parser.add_argument(
+        '--config',
+        help='config of the network, if it cannot be told from the checkpoint',
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=224,
+        help='height and width of images in pixels (default: 224)',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=64,
+        help='images per forward pass (default: 64)',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        help='processes that load images (default: as fits the machine)',
+    )
+
+
+def extraction_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `extract_features` from the command line.
+
+    Raises:
+        UsageError: A number is out of range.
+    """
+    check_numbers(args, size=1, batch_size=1, workers=0)
+    return dict(
+        size=args.size,
+        batch_size=args.batch_size,
+        num_workers=args.workers,
+        progress=True,
+        skip_unreadable=True,
+    )
+
+
+def check_numbers(args: argparse.Namespace, **least: int) -> None:
+    """Check that options, where they are given, are not below a number.
+
+    Raises:
+        UsageError: One is.
+    """
+    for name, minimum in least.items():
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            option = name.replace('_', '-')
+            raise UsageError(f'--{option} {value}: give {minimum} or more')
+
+
+def check_out(out: str, source: str) -> Path:
+    """Check that a new folder can be made, before anything is computed.
+
+    Raises:
+        UsageError: It exists, or would be among the images.
+    """
+    path = Path(named_path('OUT', out))
+    if os.path.lexists(path):
+        raise UsageError(
+            f'{out} exists already; give a new folder, or remove it'
+        )
+    root = os.path.realpath(os.path.expanduser(source))
+    if os.path.isdir(root) and Path(root) in Path(path).resolve().parents:
+        raise UsageError(
+            f'{out} is inside {source}, so the next run would take results '
+            'for images; give a folder elsewhere'
+        )
+    return path
+
+
+def open_model(
+    args: argparse.Namespace, device: str | None = None
+) -> nn.Module:
+    """Build the network of the command line, with its weights."""
+    with mistakes():
+        if args.config is None:
+            return get_model(args.model, device)
+        return get_model(args.config, device, checkpoint=args.model)
+
+
+@contextmanager
+def mistakes() -> Iterator[None]:
+    """Treat errors about files, images and weights as the user's.
+
+    Raises:
+        UsageError: In place of an OSError or a ValueError.
+    """
+    try:
+        yield
+    except (UsageError, CheckpointError):
+        raise
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error

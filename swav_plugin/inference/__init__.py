@@ -1,0 +1,1 @@
+"""Use a pretrained network: features of images."""

@@ -1,0 +1,110 @@
+"""Write a page of pictures that needs no other file and no network."""
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+from PIL import Image, ImageOps
+
+from swav_plugin.datasets.transforms.pillow_files import open_image, to_rgb
+
+# At 3 to 4 KB each, and a third more as text: 10 MB.
+MAX_PICTURES = 2000
+_THUMBNAIL_PX = 112
+
+
+class Picture(NamedTuple):
+    """A picture on the page.
+
+    Args:
+        file: Path of the image.
+        name: What to call it.
+        caption: Shown below it.
+    """
+
+    file: str
+    name: str
+    caption: str
+
+
+class Strip(NamedTuple):
+    """Pictures in a row, with a title and a remark on all of them."""
+
+    title: str
+    note: str
+    pictures: Sequence[Picture]
+
+
+class Section(NamedTuple):
+    """Strips that belong together."""
+
+    title: str
+    note: str
+    strips: Sequence[Strip]
+
+
+class Gallery(NamedTuple):
+    """What the page shows.
+
+    Args:
+        title: Of the page.
+        facts: Things to tell, by name.
+        sections: In the order of the page.
+    """
+
+    title: str
+    facts: dict[str, str]
+    sections: Sequence[Section]
+
+
+def pictures_per_strip(num_strips: int, least: int, most: int) -> int:
+    """Return how many pictures each strip may have for a page to stay small.
+
+    With too many strips for that it is `least`; the caller then shows the
+    first `MAX_PICTURES // least` of them.
+
+    >>> [pictures_per_strip(num, 4, 12) for num in (10, 250, 5000)]
+    [12, 8, 4]
+    """
+    return max(least, min(most, MAX_PICTURES // max(1, num_strips)))
+
+
+def to_html(gallery: Gallery) -> str:
+    """Write a gallery as one HTML file with small copies of its pictures."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template('gallery.html.j2').render(
+        gallery=gallery, thumbnail=_thumbnail
+    )
+    # File names need not be UTF-8.
+    return page.encode('utf-8', 'replace').decode()
+
+
+def _thumbnail(file: str) -> str | None:
+    """Return a small square JPEG as an address that holds it.
+
+    The square is the center of the image, as networks see it. None if the
+    image can no longer be read.
+    """
+    try:
+        with open_image(os.fspath(file)) as img:
+            # A JPEG file is decoded at a fraction of its size.
+            img.draft(None, (2 * _THUMBNAIL_PX, 2 * _THUMBNAIL_PX))
+            rgb = to_rgb(img, name=file)
+            side = min(_THUMBNAIL_PX, *rgb.size)
+            square = ImageOps.fit(rgb, (side, side), Image.Resampling.BOX)
+    except (OSError, ValueError):
+        return None
+    content = io.BytesIO()
+    square.save(content, 'JPEG', quality=75)
+    text = base64.b64encode(content.getvalue()).decode()
+    return f'data:image/jpeg;base64,{text}'
