@@ -16,6 +16,7 @@ from mmengine.device import get_device
 from torch import nn
 
 from swav_plugin.checkpoints import RANDOM, Checkpoint
+from swav_plugin.checkpoints.describe import describe_checkpoint
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.zoo import find_model, find_models
 from swav_plugin.engine.config import check_has, load_config
@@ -154,7 +155,8 @@ def _build_checkpoint(source: str) -> nn.Module:
         configs = sorted(checkpoint.path.parent.glob('*.py'))
         config = repr(str(configs[0])) if len(configs) == 1 else 'CONFIG'
         raise ValueError(
-            f'get_model cannot use {source} alone: {error} Without a config '
+            f'get_model cannot use {source}, '
+            f'{describe_checkpoint(checkpoint)}: {error} Without a config '
             'it builds ResNets; with the config of this network: '
             f'get_model({config}, checkpoint={source!r})'
         ) from error

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from swav_plugin.checkpoints import Checkpoint
 from swav_plugin.checkpoints.atomic import open_atomic
+from swav_plugin.checkpoints.describe import describe_checkpoint
 from swav_plugin.checkpoints.download import hash_file
 from swav_plugin.checkpoints.first_seen import first_seen
 from swav_plugin.checkpoints.zoo import (
@@ -26,7 +27,6 @@ from swav_plugin.checkpoints.zoo import (
 )
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import run_command
-from swav_plugin.models.pretrained import describe_weights
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -189,7 +189,10 @@ def describe_file(path: Path) -> str:
     if names:
         facts.append(('Same file as', ', '.join(names)))
     facts.append(('Tensors', f'{len(weights)}, {_count(weights)}'))
-    facts += describe_weights(weights).items()
+    found = describe_checkpoint(checkpoint)
+    facts.append(('Holds', str(found)))
+    if found.advice:
+        facts.append(('What to do', found.advice))
     return _aligned([(f'{key}:', value) for key, value in facts])
 
 

@@ -126,36 +126,6 @@ def _neck_and_head(weights: Mapping[str, Tensor]) -> dict[str, dict]:
     )
 
 
-def describe_weights(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
-    """Say which network weights belong to: 'Network', 'Projection', ...
-
-    Args:
-        state_dict: As for `convert_state_dict`.
-    """
-    facts = {}
-    try:
-        backbone = resnet_config(backbone_weights(state_dict))
-        facts['Network'] = (
-            f'{backbone["type"]}-{backbone["depth"]}, '
-            f'{backbone["stem_channels"]} channels in the stem, '
-            f'{backbone["base_channels"]} in the first stage'
-        )
-    except ValueError as error:
-        facts['Network'] = f'unknown: {error}'
-    try:
-        parts = _neck_and_head(convert_state_dict(state_dict))
-    except ValueError as error:
-        return {**facts, 'Head': f'unknown: {error}'}
-    if not parts:
-        return {**facts, 'Head': 'no projection with prototypes'}
-    neck = parts['neck']
-    sizes = (neck['in_channels'], neck['hid_channels'], neck['out_channels'])
-    facts['Projection'] = ' -> '.join(str(size) for size in sizes if size)
-    counts = parts['head']['num_prototypes']
-    facts['Prototypes'] = ' + '.join(map(str, counts))
-    return facts
-
-
 def model_of_config(cfg: Config, checkpoint: str) -> nn.Module:
     """Build the model of a config and fill it.
 

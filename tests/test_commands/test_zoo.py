@@ -100,8 +100,7 @@ def test_info_before_and_after(
     assert copy.read_bytes() == content
     said = run(monkeypatch, capsys, 'info', str(copy))
     assert digest in said and BY_HAND in said
-    assert 'ResNet-18, 8 channels in the stem, 8 in the first' in said
-    assert 'no projection with prototypes' in said
+    assert 'a ResNet-18-w0.125, without neck or prototypes or queue' in said
 
 
 def test_published_hashes_are_shown(
