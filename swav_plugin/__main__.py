@@ -14,13 +14,13 @@ from swav_plugin import __version__
 COMMANDS = {
     'train': 'train what a config describes',
     'test': 'measure a checkpoint with a benchmark config',
-    'extract': 'write features of images to a file',
     'suite': 'run every benchmark whose data is present',
-    'zoo': 'list the published weights, and download them',
     'demo': 'pretrain on a small dataset and see what was learned',
+    'extract': 'write features of images to a file',
     'cluster': 'sort images by the prototypes of a pretrained SwAV',
     'neighbours': 'find the nearest images and near-duplicates',
     'convert': 'write the weights of a checkpoint for another library',
+    'zoo': 'list the published weights, and download them',
 }
 
 
