@@ -275,7 +275,7 @@ def test_zoo_table_lists_all_published_weights(readme: Path) -> None:
         readme.read_text(),
         flags=re.M,
     )
-    # Of each recipe here; 'swav zoo list' has the others.
+    # Only those of recipes here; 'swav zoo list' has the others.
     models = {
         name: model.entry
         for name, model in zoo.find_models().items()

@@ -41,15 +41,17 @@ EOF
         "$tools/$2" "${@:3}" --launcher pytorch
 }
 
-# slurm PARTITION JOB TOOL ARGUMENTS...: on GPUS of a Slurm cluster.
+# slurm PARTITION JOB TOOL ARGUMENTS...: on GPUS of a Slurm cluster. Options of
+# srun that a script adds are in the array srun_more.
+srun_more=()
 slurm() {
     local gpus=${GPUS:-8} srun_args
     local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
     read -r -a srun_args <<<"${SRUN_ARGS:-}" || true
-    exec srun --partition="$1" --job-name="$2" --gres=gpu:"$per_node" \
+    srun --partition="$1" --job-name="$2" --gres=gpu:"$per_node" \
         --ntasks="$gpus" --ntasks-per-node="$per_node" \
         --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
-        "${srun_args[@]}" "$python" -u "$tools/$3" "${@:4}" --launcher slurm
+        "${srun_more[@]}" "${srun_args[@]}" "$python" -u "$tools/$3" "${@:4}" --launcher slurm
 }
 
 # measure TOOL OPTION ARGUMENTS...: give a checkpoint to a tool, after OPTION

@@ -86,7 +86,7 @@ _PROTOTYPES = [
     (r'prototypes\.prototypes(\d+)\.weight', r'head.prototypes.\1.weight'),
 ]
 _UPSTREAM = [
-    # Of a single layer, if the number of hidden units is 0.
+    # A single layer, if the number of hidden units is 0.
     (r'projection_head\.(weight|bias)', r'neck.projection.0.\1'),
     (r'projection_head\.(.*)', r'neck.projection.\1'),
     *_PROTOTYPES,
@@ -231,7 +231,7 @@ def find_layout(names: Sequence[str]) -> Layout:
 def strip_wrappers(state_dict: Mapping[str, Tensor]) -> Weights:
     """Remove from names what DDP, torch.compile and the like put in.
 
-    Of a teacher and a student beside each other the teacher is kept, which
+    If a teacher and a student are both there, the teacher is kept, which
     is what authors evaluate.
 
     >>> list(strip_wrappers({'model.module.fc._orig_mod.bias': Tensor()}))

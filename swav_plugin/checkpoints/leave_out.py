@@ -23,7 +23,7 @@ _SETTINGS = frozenset(
     'argparse collections datetime decimal enum fractions functools pathlib '
     'types typing uuid'.split()
 )
-# Of NumPy weights need only what is in `REBUILT`.
+# All that weights need of NumPy is in `REBUILT`.
 _REFUSED = sys.stdlib_module_names - _SETTINGS | {'numpy'}
 
 

@@ -1,10 +1,13 @@
-"""Find the checkpoint of a work dir that a training goes on from."""
+"""Find the checkpoint of a work dir that a run goes on from."""
 
 import re
 from pathlib import Path
 
 from .file_kind import CheckpointError
 from .safe_load import check_bytes
+
+# What `CheckpointHook` saves between the checkpoints that a config asks for.
+LATEST = 'latest.pth'
 
 
 def find_checkpoint(
@@ -15,8 +18,8 @@ def find_checkpoint(
     That is the one which mmengine's ``last_checkpoint`` names, also after
     the folder was moved or copied. If it is gone or damaged, it is the one
     with the next lower number. Without a note it is the ``epoch_*.pth`` or
-    ``iter_*.pth`` with the highest. Files elsewhere, which the note may name,
-    count only if the folder itself has none.
+    ``iter_*.pth`` with the highest, and ``latest.pth`` last. Files elsewhere,
+    which the note may name, count only if the folder itself has none.
 
     Args:
         work_dir: The folder; it need not exist.
@@ -49,7 +52,7 @@ def find_checkpoint(
 
 
 def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
-    """Return the checkpoints of a training, newest first."""
+    """Return the checkpoints of a run, newest first."""
     noted = _read_note(folder)
     saved = list_saved(folder, noted)
     if noted is None:
@@ -66,7 +69,7 @@ def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
     last = _number(noted)
 
     def is_later(path: Path) -> tuple[bool, bool]:
-        # A higher number is not of the training that wrote the note.
+        # A higher number is not of the run that wrote the note.
         return path.name != noted.name, _number(path) > last
 
     return sorted(saved, key=is_later)
@@ -81,7 +84,7 @@ def list_saved(folder: Path, noted: Path | None = None) -> list[Path]:
         folder: It need not exist.
         noted: The last one it wrote, which shows how it names them.
     """
-    patterns = [r'epoch_\d+\.pth', r'iter_\d+\.pth']
+    patterns = [r'epoch_\d+\.pth', r'iter_\d+\.pth', re.escape(LATEST)]
     if noted is not None:
         begin, _, end = noted.name.rpartition(str(_number(noted)))
         patterns.append(f'{re.escape(begin)}\\d*{re.escape(end)}')

@@ -134,14 +134,14 @@ def check_finite(
     Raises:
         CheckpointError: One line that names the first tensor that is not.
     """
-    for name, tensor in _named_tensors(tensors):
+    for name, tensor in named_tensors(tensors):
         count = _count_not_finite(tensor)
         if not count or (own and _count_not_finite(own.get(name))):
             continue
         raise CheckpointError(
             f'{source}: {name} is not finite: {count} of its '
             f'{tensor.numel()} values are infinite or not a number. The '
-            'training that wrote it had diverged; give an earlier checkpoint.'
+            'run that wrote it had diverged; give an earlier checkpoint.'
         )
 
 
@@ -156,7 +156,7 @@ def check_storage(tensors: Any, source: object) -> None:
         CheckpointError: One has none, or is larger than it by far, so that
             using it would fill the memory.
     """
-    for name, tensor in _named_tensors(tensors):
+    for name, tensor in named_tensors(tensors):
         if tensor.layout is not torch.strided:
             continue
         num_bytes = tensor.numel() * tensor.element_size()
@@ -173,7 +173,7 @@ def check_storage(tensors: Any, source: object) -> None:
 
 
 def check_parts(state: Any, source: object) -> None:
-    """Check that a file holds all that a training goes on from.
+    """Check that a file holds all that a run goes on from.
 
     Args:
         state: What was read from it.
@@ -190,7 +190,7 @@ def check_parts(state: Any, source: object) -> None:
     ):
         raise CheckpointError(
             f'{source} cannot be resumed: it holds no weights; give a file '
-            'that a training saved'
+            'that a training run saved'
         )
     meta = _dict(state.get('meta'))
     epoch, num_iters = meta.get('epoch'), meta.get('iter')
@@ -202,7 +202,7 @@ def check_parts(state: Any, source: object) -> None:
     ):
         raise CheckpointError(
             f'{source} cannot be resumed: the file holds weights, but not '
-            'the state of a training; to start from them give --pretrained '
+            'the state of a run; to start from them give --pretrained '
             f'{source}'
         )
     if epoch < 0 or num_iters < 0:
@@ -229,7 +229,7 @@ def _names_in(node: Any) -> Iterator[str]:
         yield from _names_in(child)
 
 
-def _named_tensors(
+def named_tensors(
     node: Any, name: str = '', seen: set[int] | None = None
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors in dicts and lists with their dotted names."""
@@ -240,7 +240,7 @@ def _named_tensors(
         seen.add(id(node))  # a few lists can hold each other a million times
         items = node.items() if isinstance(node, Mapping) else enumerate(node)
         for key, child in items:
-            yield from _named_tensors(child, f'{name}.{key}'.lstrip('.'), seen)
+            yield from named_tensors(child, f'{name}.{key}'.lstrip('.'), seen)
 
 
 def _count_not_finite(tensor: Tensor | None) -> int:

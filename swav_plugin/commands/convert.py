@@ -8,6 +8,8 @@ Only weights are written: no optimizer, no queue, no classifier.
 import argparse
 from typing import Any
 
+import torch
+
 from swav_plugin.apis import get_model
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.checkpoint import Checkpoint
@@ -67,6 +69,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='onnx: compute the scores of the prototypes as well',
     )
     parser.add_argument(
+        '--config',
+        help='onnx: config of the network, where it is not a ResNet with '
+        'batch norm, which is read from the weights',
+    )
+    parser.add_argument(
         '--overwrite', action='store_true', help='replace OUT if it exists'
     )
     args = parser.parse_args(argv)
@@ -75,6 +82,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             f'--with-head is for --to onnx only; --to {args.to} writes the '
             'neck and prototypes if its library has a place for them'
         )
+    if args.config is not None and args.to != 'onnx':
+        parser.error('--config is for --to onnx only; leave it out')
     return args
 
 
@@ -99,7 +108,12 @@ def _write_onnx(
     path = check_out(out, checkpoint, '.onnx', args.overwrite)
     parts = pick_parts(checkpoint.weights, args.with_head)
     check_finite(to_ours(parts), checkpoint)
-    model: Any = get_model(checkpoint.source, 'cpu')
+    model: Any
+    if args.config is None:
+        model = get_model(checkpoint.source, 'cpu')
+    else:
+        config = named_path('--config', args.config)
+        model = get_model(config, 'cpu', checkpoint=checkpoint.source)
     neck, prototypes = None, []
     if args.with_head:
         if not isinstance(model, SwAV):
@@ -112,8 +126,9 @@ def _write_onnx(
         prototypes = [each.weight for each in model.head.prototypes]
     content = export_onnx(
         model.backbone,
-        model.data_preprocessor.mean,
-        model.data_preprocessor.std,
+        # Without these the network takes pixels in 0..255.
+        getattr(model.data_preprocessor, 'mean', torch.zeros(3, 1, 1)),
+        getattr(model.data_preprocessor, 'std', torch.ones(3, 1, 1)),
         neck,
         prototypes,
         origin(checkpoint),

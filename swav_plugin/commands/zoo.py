@@ -24,7 +24,8 @@ from swav_plugin.checkpoints.zoo import (
     find_model,
     find_models,
 )
-from swav_plugin.engine.launch import UsageError, run_command
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import run_command
 from swav_plugin.models.pretrained import describe_weights
 
 

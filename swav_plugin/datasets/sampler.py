@@ -1,6 +1,8 @@
 """`KeyedSampler` tells each sample its epoch and the seed of the run."""
 
 from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
 from mmengine.dataset import DefaultSampler
 
@@ -48,8 +50,22 @@ class KeyedSampler(DefaultSampler):
     workers or ranks.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._start = 0
+
+    def start_at(self, num_samples: int) -> None:
+        """Leave out this rank's first samples, the next time only.
+
+        A run that is resumed in the middle of an epoch has seen them. None of
+        them is loaded.
+        """
+        self._start = num_samples
+
     def __iter__(self) -> Iterator[SampleKey]:
         """Yield the keys of this rank's samples in one epoch."""
         # Read now: the loader may still iterate when the next epoch is set.
         epoch, seed = self.epoch, self.seed
-        return (SampleKey(i, epoch, seed) for i in super().__iter__())
+        start, self._start = self._start, 0
+        indices = islice(super().__iter__(), start, None)
+        return (SampleKey(i, epoch, seed) for i in indices)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+
+from swav_plugin.registry import HOOKS
 
 from .errors import UsageError
 
@@ -197,7 +198,11 @@ def check_default_hooks(cfg: Config) -> None:
     checkpoint = hooks.get('checkpoint') or {}
     if hook_class(checkpoint) == 'CheckpointHook':
         # It would pass them on and fail at the first checkpoint, hours later.
-        known = {*inspect.signature(CheckpointHook.__init__).parameters}
+        known = {
+            name
+            for kind in HOOKS.get('CheckpointHook').__mro__
+            for name in inspect.signature(kind.__init__).parameters
+        } - {'self', 'args', 'kwargs'}
         # mmengine writes _scope_ into what a base of another package brings.
         unknown = sorted(
             {*checkpoint} - known - {'type', 'priority', '_scope_'}
@@ -205,5 +210,5 @@ def check_default_hooks(cfg: Config) -> None:
         if unknown:
             raise UsageError(
                 f'default_hooks.checkpoint: CheckpointHook has no {unknown}; '
-                f'it takes {sorted(known - {"self", "kwargs"})}'
+                f'it takes {sorted(known)}'
             )

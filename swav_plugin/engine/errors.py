@@ -25,6 +25,10 @@ class UsageError(ValueError):
     """A mistake of the user; its message is all that need be printed."""
 
 
+class DiskFull(UsageError):
+    """A checkpoint could not be saved; a later one may be."""
+
+
 @contextmanager
 def mistakes_in_one_line(cfg: Config) -> Iterator[None]:
     """Treat errors in building what a config describes as the user's.

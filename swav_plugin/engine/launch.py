@@ -21,6 +21,7 @@ from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
 from swav_plugin.compat.moved import moved_names
 
 from . import processes
+from .agreement import Preempted
 from .errors import UsageError, mistakes_in_one_line
 from .screen import quiet_dependencies
 
@@ -139,6 +140,10 @@ def run_command(
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         sys.exit(130)
+    except Preempted as stop:
+        print(stop.message, file=sys.stderr)
+        processes.end_processes(stop.CODE)
+        sys.exit(stop.CODE)
     except (UsageError, CheckpointError) as error:
         _end(str(error), 2)
     except RuntimeError as error:

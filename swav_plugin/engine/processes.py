@@ -231,16 +231,21 @@ def end_children_with_us() -> None:
         )
 
 
-def end_processes() -> None:
-    """Leave the process group, if there is one, when all is done."""
+def end_processes(code: int = 0) -> None:
+    """Leave the process group, if there is one, when all is done.
+
+    Args:
+        code: The exit code of a process that trained over gloo, which ends
+            here; others go on.
+    """
     if torch.distributed.is_initialized():
         if get_device() == 'cpu':
-            leave_cpu_group()
+            leave_cpu_group(code)
         torch.distributed.destroy_process_group()
 
 
-def leave_cpu_group() -> NoReturn:
-    """End a process that trained over gloo, successfully.
+def leave_cpu_group(code: int = 0) -> NoReturn:
+    """End a process that trained over gloo.
 
     While Python shuts down, gloo's threads abort some processes (torch 2.14;
     https://github.com/pytorch/pytorch/pull/179291), with or without
@@ -251,4 +256,4 @@ def leave_cpu_group() -> NoReturn:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)

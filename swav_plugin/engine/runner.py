@@ -1,6 +1,7 @@
 """mmengine's Runner as our commands use it."""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from io import TextIOWrapper
 from typing import Any
@@ -10,15 +11,18 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.newest import find_checkpoint
+from swav_plugin.checkpoints.training_state import named_tensors
 from swav_plugin.models.feature_pooling import UnfitOutput
 
+from .agreement import StopSignals
 from .checks import check_same_start
-from .errors import UsageError, check_type, mistakes_in_one_line
+from .errors import DiskFull, UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
+from .loops import EpochLoop, IterLoop
 from .resume import (
     Settings,
     check_momenta,
@@ -37,6 +41,16 @@ _STATE_ERRORS = (
     TypeError,
     ValueError,
 )
+
+# Ours for what train_cfg says: by_epoch, or mmengine's class or its name.
+_LOOPS: dict[Any, type] = {
+    True: EpochLoop,
+    False: IterLoop,
+    EpochBasedTrainLoop: EpochLoop,
+    IterBasedTrainLoop: IterLoop,
+    'EpochBasedTrainLoop': EpochLoop,
+    'IterBasedTrainLoop': IterLoop,
+}
 
 
 class CommandRunner(Runner):
@@ -79,6 +93,15 @@ class CommandRunner(Runner):
             check_type(self.cfg, collate, FUNCTIONS)
         return super().build_dataloader(dataloader, *args, **kwargs)
 
+    def build_train_loop(self, loop: Any) -> Any:
+        """Build a loop that a resume can enter at any iteration."""
+        if isinstance(loop, Mapping):
+            kind = loop.get('type', bool(loop.get('by_epoch')))
+            if kind in _LOOPS:
+                rest = {k: v for k, v in loop.items() if k != 'by_epoch'}
+                loop = {**rest, 'type': _LOOPS[kind]}
+        return super().build_train_loop(loop)
+
     def _init_model_weights(self) -> None:
         """Initialize the model; say what is wrong with its init_cfg."""
         with mistakes_in_one_line(self.cfg):
@@ -94,7 +117,8 @@ class CommandRunner(Runner):
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
             self.register_hook(FiniteHook())
         try:
-            return super().train()
+            with StopSignals() as self.stop_signals:
+                return super().train()
         except UnfitOutput as error:
             raise UsageError(str(error)) from error
 
@@ -104,7 +128,7 @@ class CommandRunner(Runner):
         """Save, with what a resume in other settings has to know.
 
         Raises:
-            UsageError: There is no room, or no permission.
+            DiskFull: There is no room, or no permission.
         """
         known = dict(
             num_processes=get_world_size(),
@@ -115,16 +139,27 @@ class CommandRunner(Runner):
                 *args, meta={**known, **(meta or {})}, **kwargs
             )
         except OSError as error:
-            newest = find_checkpoint(self.work_dir)
-            raise UsageError(
-                f'no checkpoint can be saved: {error}; make room or give '
-                'another --work-dir. '
-                + (
-                    f'The newest good one is {newest}'
-                    if newest
-                    else 'None has been saved yet'
-                )
-            ) from error
+            raise self._disk_full(error) from error
+
+    def _disk_full(self, error: OSError) -> DiskFull:
+        """Say how much room a checkpoint needs, and what there is."""
+        state = [self.model.state_dict(), self.optim_wrapper.state_dict()]
+        needed = sum(
+            tensor.numel() * tensor.element_size()
+            for _, tensor in named_tensors(state)
+        )
+        free = shutil.disk_usage(self.work_dir).free
+        newest = find_checkpoint(self.work_dir)
+        return DiskFull(
+            f'no checkpoint can be saved: {error}. It needs '
+            f'{needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free in '
+            f'{self.work_dir}; make room or give another --work-dir. '
+            + (
+                f'The newest good one is {newest}.'
+                if newest
+                else 'None has been saved yet.'
+            )
+        )
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
         """Load, and keep what the checkpoint says of its run."""

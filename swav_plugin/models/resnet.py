@@ -30,7 +30,7 @@ class ResNetWithStem(ResNet):
         **kwargs: Further arguments of mmpretrain's `ResNet`.
 
     Raises:
-        ValueError: If an output does not exist.
+        ValueError: An output does not exist.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ def resnet_arguments(weights: Mapping[str, Tensor]) -> dict[str, int]:
         `depth`, `stem_channels` and `base_channels` for mmpretrain's `ResNet`.
 
     Raises:
-        ValueError: If they belong to something else.
+        ValueError: They belong to something else.
     """
     blocks = [
         sorted(
@@ -130,7 +130,7 @@ def resnet_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         weights: As for `resnet_arguments`.
 
     Raises:
-        ValueError: If they belong to something else.
+        ValueError: They belong to something else.
     """
     arguments = resnet_arguments(weights)
     size = tuple(weights['conv1.weight'].shape[2:])

@@ -85,6 +85,7 @@ def test_mistakes_are_told_in_one_line(
         ((source, source, '--to', 'timm'), 'is the checkpoint itself'),
         ((source, out, '--to', 'onnx'), 'give one that ends with .onnx'),
         ((source, out, '--to', 'timm', '--with-head'), 'is for --to onnx'),
+        ((source, out, '--to', 'timm', '--config=a.py'), 'is for --to onnx'),
         ((source, '', '--to', 'timm'), 'OUT is empty'),
         ((tmp_path, out, '--to', 'timm'), 'is a folder'),
     ):

@@ -168,7 +168,7 @@ def test_other_networks_are_refused(
         (
             {'layer4.0.conv1.weight': torch.tensor([1.0, torch.nan])},
             'layer4.0.conv1.weight is not finite: 1 of its 2 values are '
-            'infinite or not a number. The training that wrote it had '
+            'infinite or not a number. The run that wrote it had '
             'diverged; give an earlier checkpoint.',
         ),
     ):

@@ -1,18 +1,25 @@
 """Save checkpoints; delete an old one only when its successor is whole."""
 
 import os.path as osp
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.digests import note_digest
+from swav_plugin.checkpoints.newest import LATEST
 from swav_plugin.checkpoints.rebuild import to_plain
 from swav_plugin.registry import HOOKS
+
+from ..agreement import Agreement, Preempted
+from ..errors import DiskFull
+from ..gradients import gather_gradients, restore_gradients
 
 
 class _DeleteLater:
@@ -37,6 +44,10 @@ class _DeleteLater:
         """Note a file that is to be deleted."""
         self._old.append(path)
 
+    def forget(self) -> None:
+        """Keep what was to be deleted: its successor was not saved."""
+        self._old.clear()
+
     def delete(self, current: set[str]) -> None:
         """Delete what was noted, unless a new file has its name."""
         while self._old:
@@ -55,16 +66,53 @@ class CheckpointHook(MMEngineCheckpointHook):
     what this run wrote before, in its own folder. Checkpoints hold tensors
     and plain values only, so that plain `torch.load` reads them.
 
-    Arguments are those of mmengine's hook.
+    Between these checkpoints it keeps another one, `latest.pth`: every half
+    hour, before a validation, and when SIGTERM or SIGUSR1 asks the run to
+    stop. The next one takes its place.
+
+    Args:
+        *args: As for mmengine's hook.
+        interval_minutes: Save `latest.pth` when nothing was saved for this
+            long; None for never.
+        interval_iters: Save `latest.pth` every so many iterations, too; None
+            for not.
+        **kwargs: As for mmengine's hook.
+
+    Raises:
+        Preempted: In `after_train_iter`, after a signal and a save.
     """
 
     file_backend: Any
+    last_ckpt: Any
     _best_before: dict[str, str] = {}
+    _gradients: Any = None  # of a run that is resumed
+    _gathered: Any = None  # to be saved
+    _failure: DiskFull | None = None  # of the last save
+
+    def __init__(
+        self,
+        *args: Any,
+        interval_minutes: float | None = 30,
+        interval_iters: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        for name, value in dict(
+            interval_minutes=interval_minutes, interval_iters=interval_iters
+        ).items():
+            if value is not None and value <= 0:
+                raise ValueError(
+                    f'CheckpointHook got {name}={value}; give a number above '
+                    '0, or None for never.'
+                )
+        self.interval_minutes = interval_minutes
+        self.interval_iters = interval_iters
 
     def after_load_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Note which files were the best ones of a run that is resumed."""
+        """Note what a run that is resumed had beside its weights."""
+        self._gradients = checkpoint.get('gradients')
         meta = checkpoint.get('meta')
         if isinstance(meta, dict):
             self._best_before = meta.get('best_checkpoints') or {}
@@ -75,6 +123,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         kept = info.pop('keep_ckpt_ids', None)
         super().before_train(runner)
         self.file_backend = _DeleteLater(self.file_backend)
+        self._agreement = Agreement(2)
+        self._note_saved(runner.iter)
+        restore_gradients(runner, self._gradients)
+        self._gradients = None
         if not self._resumes_here(runner):
             return
         if self.max_keep_ckpts > 0 and isinstance(kept, list):
@@ -85,6 +137,61 @@ class CheckpointHook(MMEngineCheckpointHook):
         if self.save_best is not None and isinstance(self._best_before, dict):
             self._take_over_best(self._best_before)
 
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Save if it is time to; stop if a signal asks for it."""
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        iters = runner.iter + 1
+        signals = getattr(runner, 'stop_signals', None)
+        stop, is_late = self._agreement.exchange(
+            [signals.received if signals else 0, int(self._is_late())]
+        )
+        is_due = self.interval_iters and iters % self.interval_iters == 0
+        if (stop or is_late or is_due) and self._saved_iters < iters:
+            self._save_latest(runner, iters)
+        if stop:
+            self._agreement.finish()
+            if signals:
+                signals.ignore()
+            barrier()  # a launcher ends the others when the first one ends
+            raise Preempted(stop, self._path_of_latest)
+
+    def before_val(self, runner: Runner) -> None:
+        """Save first, so that a signal need not wait for the validation."""
+        if not hasattr(self, '_agreement'):  # no training
+            return
+        if self._saved_iters < runner.iter:
+            self._save_latest(runner, runner.iter)
+        if getattr(runner, 'stop_signals', None):
+            runner.stop_signals.is_saved = self._path_of_latest
+
+    def after_val(self, runner: Runner) -> None:
+        """From here on, a signal waits for a save again."""
+        if getattr(runner, 'stop_signals', None):
+            runner.stop_signals.is_saved = None
+
+    def after_train(self, runner: Runner) -> None:
+        """Publish; fail if the end of the run could not be saved."""
+        self._agreement.finish()
+        if self._failure:
+            raise self._failure
+        super().after_train(runner)
+
+    def _is_late(self) -> bool:
+        """Return True if this rank thinks that it is time to save."""
+        if self.interval_minutes is None or not is_main_process():
+            return False
+        return time.monotonic() > self._saved_at + 60 * self.interval_minutes
+
+    def _note_saved(self, iters: int) -> None:
+        """Note that all up to an iteration is saved."""
+        self._saved_iters, self._saved_at = iters, time.monotonic()
+
     def _resumes_here(self, runner: Runner) -> bool:
         """Return True if a checkpoint in the run's own folder is resumed."""
         if not runner._resume:
@@ -94,6 +201,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             return False
         folder = Path(source).expanduser().resolve().parent
         return folder == Path(self.out_dir).resolve()
+
+    @property
+    def _path_of_latest(self) -> str:
+        return self.file_backend.join_path(self.out_dir, LATEST)
 
     def _path_of(self, step: int) -> str:
         return self.file_backend.join_path(
@@ -133,6 +244,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         for key, value in checkpoint.items():
             if key != 'state_dict':
                 checkpoint[key] = to_plain(value)
+        if self._gathered:
+            checkpoint['gradients'] = self._gathered
         best = {key: osp.basename(path) for key, path in self._best()}
         if best:
             checkpoint['meta']['best_checkpoints'] = best
@@ -140,9 +253,64 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
-        """Save, note the digest, then delete what is too old."""
-        super()._save_checkpoint_with_step(runner, step, meta)
-        self._note_and_delete([self.last_ckpt])
+        """Save, note the digest, then delete what is too old.
+
+        If the disk is full, nothing is deleted and the run goes on.
+        """
+        before = self.last_ckpt, [*getattr(self, 'keep_ckpt_ids', ())]
+        self._gathered = gather_gradients(runner)
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        except DiskFull as error:
+            self.last_ckpt, kept = before
+            if self.max_keep_ckpts > 0:
+                self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
+                runner.message_hub.update_info('keep_ckpt_ids', kept)
+            self._go_on_without(runner, error)
+        else:
+            self._failure = None
+            self._delete_latest()
+            self._note_and_delete([self.last_ckpt])
+        finally:
+            self._gathered = None
+        self._note_saved(meta['iter'])
+
+    def _save_latest(self, runner: Runner, iters: int) -> None:
+        """Save `latest.pth` in place of the one before."""
+        self._gathered = gather_gradients(runner)
+        try:
+            runner.save_checkpoint(
+                self.out_dir,
+                LATEST,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=dict(epoch=runner.epoch, iter=iters),
+                by_epoch=False,
+                backend_args=self.backend_args,
+            )
+            if is_main_process():
+                note = Path(runner.work_dir, 'last_checkpoint')
+                write_atomic(note, self._path_of_latest)
+                if osp.isfile(self._path_of_latest):
+                    note_digest(Path(self._path_of_latest))
+        except DiskFull as error:
+            self._go_on_without(runner, error)
+        finally:
+            self._gathered = None
+        self._note_saved(iters)
+
+    def _go_on_without(self, runner: Runner, error: DiskFull) -> None:
+        """Tell of a save that failed; a later one may have the room."""
+        self.file_backend.forget()
+        self._failure = error
+        runner.logger.error(f'{error} Training goes on meanwhile.')
+
+    def _delete_latest(self) -> None:
+        """Delete `latest.pth` after a newer checkpoint was saved."""
+        if is_main_process() and self.file_backend.isfile(
+            self._path_of_latest
+        ):
+            self.file_backend.remove(self._path_of_latest)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save if it is the best, note it, then delete the one that was."""

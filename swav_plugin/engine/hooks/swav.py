@@ -62,13 +62,6 @@ class SwAVHook(ReplaceableHook):
                 f'{_and_queue(head)}, not {accumulated * total_batch}; the '
                 'queue takes up every batch.'
             )
-            if len(runner.train_dataloader) % accumulated:
-                runner.logger.warning(
-                    f'An epoch has {len(runner.train_dataloader)} batches, '
-                    f'not a multiple of {accumulated}: gradients that wait '
-                    'for their step when a checkpoint is written are not in '
-                    'it, so a resumed run differs a little.'
-                )
 
         def drop_gradients(*_: Any) -> None:
             # `runner.iter` counts the batches before this one; what counts
