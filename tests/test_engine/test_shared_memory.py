@@ -148,3 +148,13 @@ def test_other_errors_stay() -> None:
         too_little_in_one_line(),
     ):
         raise RuntimeError('unable to open file a.pth')
+
+
+def test_fewer_workers_where_their_batches_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each may hold three batches: 64 MB are enough for two of 10 MB."""
+    monkeypatch.setattr(shared_memory, '_free_bytes', lambda: 64_000_000)
+    assert shared_memory.workers_that_fit(16, 10_000_000) == 2
+    assert shared_memory.workers_that_fit(1, 10_000_000) == 1
+    assert shared_memory.workers_that_fit(16, 100_000_000) == 0
