@@ -107,7 +107,7 @@ class StopSignals:
         self.received = 0  # the number of the signal
         # The checkpoint while all is in it, such as during a validation: then
         # a signal stops the run at once.
-        self.is_saved: str | None = None
+        self.saved_path = ''
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> 'StopSignals':
@@ -128,8 +128,8 @@ class StopSignals:
             signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.is_saved is not None:
-            raise Preempted(number, self.is_saved)
+        if self.saved_path:
+            raise Preempted(number, self.saved_path)
         if number == self.received == signal.SIGTERM:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

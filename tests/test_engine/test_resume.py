@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import resource
 import sys
 import time
@@ -280,14 +281,22 @@ def test_a_full_disk_is_one_line(
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
     try:
         with pytest.raises(SystemExit) as ended:
-            run('w', '--resume', options=('train_cfg.max_epochs=3',))
+            run('w', '--resume', options=('train_cfg.max_epochs=4',))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert ended.value.code == 2
+    # It went on after the third epoch, and failed at its end alone.
+    log = max((tmp_path / 'w').glob('*/*.log')).read_text()
+    assert log.count('Training goes on meanwhile.') == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert 'no checkpoint can be saved: ' in error and 'File too' in error
-    assert error.endswith(f'The newest good one is {tmp_path}/w/epoch_2.pth')
-    assert not (tmp_path / 'w/epoch_3.pth').exists()
+    assert re.search(r'It needs \d+ MB, \d+ MB are free in ', error)
+    assert error.endswith(f'The newest good one is {tmp_path}/w/epoch_2.pth.')
+    assert not list((tmp_path / 'w').glob('*[34].pth'))
+    # With room again, it ends as if nothing had happened.
+    rates, _ = run('w', '--resume', options=('train_cfg.max_epochs=4',))
+    assert [*rates] == [*range(9, 17)]
+    assert (tmp_path / 'w/epoch_4.pth').exists()
 
 
 def test_same_settings_are_not_listed(run: Callable[..., tuple]) -> None:

@@ -142,8 +142,8 @@ def test_resume_from_any_iteration(
     saved.mkdir()
     note_saved = train_hooks().CheckpointHook._note_saved
 
-    def keep(self: Any, iters: int) -> None:
-        note_saved(self, iters)
+    def keep(self: Any, iters: int, name: str) -> None:
+        note_saved(self, iters, name)
         path = tmp_path / 'whole/latest.pth'
         if path.exists():
             shutil.copy(path, saved / f'{iters}.pth')

@@ -88,6 +88,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     _gradients: Any = None  # of a run that is resumed
     _gathered: Any = None  # to be saved
     _failure: DiskFull | None = None  # of the last save
+    _agreement: Agreement | None = None  # while training
 
     def __init__(
         self,
@@ -124,7 +125,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         super().before_train(runner)
         self.file_backend = _DeleteLater(self.file_backend)
         self._agreement = Agreement(2)
-        self._note_saved(runner.iter)
+        self._has_just_saved = False
+        self._note_saved(runner.iter, '')
         restore_gradients(runner, self._gradients)
         self._gradients = None
         if not self._resumes_here(runner):
@@ -146,38 +148,46 @@ class CheckpointHook(MMEngineCheckpointHook):
     ) -> None:
         """Save if it is time to; stop if a signal asks for it."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        assert self._agreement is not None
         iters = runner.iter + 1
         signals = getattr(runner, 'stop_signals', None)
         stop, is_late = self._agreement.exchange(
             [signals.received if signals else 0, int(self._is_late())]
         )
+        # What rank 0 said before the last save arrives after it.
+        is_late = is_late and not self._has_just_saved
+        self._has_just_saved = False
         is_due = self.interval_iters and iters % self.interval_iters == 0
         if (stop or is_late or is_due) and self._saved_iters < iters:
             self._save_latest(runner, iters)
+            self._has_just_saved = True
         if stop:
             self._agreement.finish()
             if signals:
                 signals.ignore()
             barrier()  # a launcher ends the others when the first one ends
-            raise Preempted(stop, self._path_of_latest)
+            raise self._failure or Preempted(stop, self._saved_path)
 
     def before_val(self, runner: Runner) -> None:
         """Save first, so that a signal need not wait for the validation."""
-        if not hasattr(self, '_agreement'):  # no training
+        if self._agreement is None:
             return
         if self._saved_iters < runner.iter:
             self._save_latest(runner, runner.iter)
-        if getattr(runner, 'stop_signals', None):
-            runner.stop_signals.is_saved = self._path_of_latest
+        signals = getattr(runner, 'stop_signals', None)
+        if signals and not self._failure:
+            signals.saved_path = self._saved_path
 
     def after_val(self, runner: Runner) -> None:
         """From here on, a signal waits for a save again."""
         if getattr(runner, 'stop_signals', None):
-            runner.stop_signals.is_saved = None
+            runner.stop_signals.saved_path = ''
 
     def after_train(self, runner: Runner) -> None:
         """Publish; fail if the end of the run could not be saved."""
-        self._agreement.finish()
+        if self._agreement is not None:
+            self._agreement.finish()
+            self._agreement = None
         if self._failure:
             raise self._failure
         super().after_train(runner)
@@ -188,9 +198,10 @@ class CheckpointHook(MMEngineCheckpointHook):
             return False
         return time.monotonic() > self._saved_at + 60 * self.interval_minutes
 
-    def _note_saved(self, iters: int) -> None:
-        """Note that all up to an iteration is saved."""
-        self._saved_iters, self._saved_at = iters, time.monotonic()
+    def _note_saved(self, iters: int, path: str) -> None:
+        """Note that all up to an iteration is saved, or failed to be."""
+        self._saved_iters, self._saved_path = iters, path
+        self._saved_at = time.monotonic()
 
     def _resumes_here(self, runner: Runner) -> bool:
         """Return True if a checkpoint in the run's own folder is resumed."""
@@ -201,10 +212,6 @@ class CheckpointHook(MMEngineCheckpointHook):
             return False
         folder = Path(source).expanduser().resolve().parent
         return folder == Path(self.out_dir).resolve()
-
-    @property
-    def _path_of_latest(self) -> str:
-        return self.file_backend.join_path(self.out_dir, LATEST)
 
     def _path_of(self, step: int) -> str:
         return self.file_backend.join_path(
@@ -257,26 +264,29 @@ class CheckpointHook(MMEngineCheckpointHook):
 
         If the disk is full, nothing is deleted and the run goes on.
         """
-        before = self.last_ckpt, [*getattr(self, 'keep_ckpt_ids', ())]
+        last, kept = self.last_ckpt, [*getattr(self, 'keep_ckpt_ids', ())]
         self._gathered = gather_gradients(runner)
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
-        except DiskFull as error:
-            self.last_ckpt, kept = before
+        except (DiskFull, OSError) as error:
+            self.last_ckpt = last
             if self.max_keep_ckpts > 0:
                 self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
                 runner.message_hub.update_info('keep_ckpt_ids', kept)
             self._go_on_without(runner, error)
         else:
             self._failure = None
-            self._delete_latest()
+            latest = self.file_backend.join_path(self.out_dir, LATEST)
+            if is_main_process() and self.file_backend.isfile(latest):
+                self.file_backend.remove(latest)
             self._note_and_delete([self.last_ckpt])
         finally:
             self._gathered = None
-        self._note_saved(meta['iter'])
+        self._note_saved(meta['iter'], self.last_ckpt)
 
     def _save_latest(self, runner: Runner, iters: int) -> None:
         """Save `latest.pth` in place of the one before."""
+        path = self.file_backend.join_path(self.out_dir, LATEST)
         self._gathered = gather_gradients(runner)
         try:
             runner.save_checkpoint(
@@ -287,37 +297,49 @@ class CheckpointHook(MMEngineCheckpointHook):
                 meta=dict(epoch=runner.epoch, iter=iters),
                 by_epoch=False,
                 backend_args=self.backend_args,
+                **self.args,
             )
             if is_main_process():
-                note = Path(runner.work_dir, 'last_checkpoint')
-                write_atomic(note, self._path_of_latest)
-                if osp.isfile(self._path_of_latest):
-                    note_digest(Path(self._path_of_latest))
-        except DiskFull as error:
+                write_atomic(Path(runner.work_dir, 'last_checkpoint'), path)
+                if osp.isfile(path):
+                    note_digest(Path(path))
+        except (DiskFull, OSError) as error:
             self._go_on_without(runner, error)
+        else:
+            self._failure = None
         finally:
             self._gathered = None
-        self._note_saved(iters)
+        self._note_saved(iters, path)
 
-    def _go_on_without(self, runner: Runner, error: DiskFull) -> None:
+    def _go_on_without(self, runner: Runner, error: Exception) -> None:
         """Tell of a save that failed; a later one may have the room."""
+        if not isinstance(error, DiskFull):
+            error = DiskFull(f'no checkpoint can be saved: {error}.')
         self.file_backend.forget()
         self._failure = error
         runner.logger.error(f'{error} Training goes on meanwhile.')
 
-    def _delete_latest(self) -> None:
-        """Delete `latest.pth` after a newer checkpoint was saved."""
-        if is_main_process() and self.file_backend.isfile(
-            self._path_of_latest
-        ):
-            self.file_backend.remove(self._path_of_latest)
-
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save if it is the best, note it, then delete the one that was."""
-        before = {path for _, path in self._best()}
-        super()._save_best_checkpoint(runner, metrics)
+        before = dict(self._best())
+        info = runner.message_hub.runtime_info
+        scores = {k: v for k, v in info.items() if k.startswith('best_')}
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        except (DiskFull, OSError) as error:
+            # The next one that is better than the last saved one is saved.
+            for key in [key for key in info if key.startswith('best_')]:
+                del info[key]
+            info.update(scores)
+            if len(self.key_indicators) == 1:
+                self.best_ckpt_path = next(iter(before.values()), None)
+            else:
+                for key in self.key_indicators:
+                    self.best_ckpt_path_dict[key] = before.get(key)
+            self._go_on_without(runner, error)
+            return
         now = {path for _, path in self._best()}
-        self._note_and_delete(now - before)
+        self._note_and_delete(now - {*before.values()})
 
     def _note_and_delete(self, written: Iterable[str]) -> None:
         """Note digests of new files; delete those that they replace."""
