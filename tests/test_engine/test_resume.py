@@ -215,7 +215,7 @@ def _other_shape(state: dict) -> None:
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda s: s.update(optimizer=None), 'but not the state of a train'),
+        (lambda s: s.update(optimizer=None), 'but not the state of a run'),
         (lambda s: s['meta'].update(epoch=-2), 'it says epoch -2'),
         (
             lambda s: s['optimizer']['param_groups'][0].update(lr=math.nan),
@@ -286,7 +286,7 @@ def test_a_full_disk_is_one_line(
     assert ended.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert 'no checkpoint can be saved: ' in error and 'File too' in error
-    assert error.endswith(f'The newest good one is {tmp_path}/w/epoch_2.pth')
+    assert error.endswith(f'The newest good one is {tmp_path}/w/epoch_2.pth.')
     assert not (tmp_path / 'w/epoch_3.pth').exists()
 
 
