@@ -12,7 +12,8 @@ are classes, it says how well clusters agree with them.
 import argparse
 
 from swav_plugin.checkpoints.atomic import new_folder
-from swav_plugin.engine.launch import UsageError, run_command
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.cluster_output import (
     describe,
     lay_out,

@@ -19,7 +19,8 @@ from mmengine.device import get_device
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from swav_plugin.checkpoints.atomic import write_atomic
-from swav_plugin.engine.launch import UsageError, named_path, run_command
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.engine.processes import end_with_parent
 from swav_plugin.engine.screen import quiet_dependencies
 from swav_plugin.inference.batches import Extraction

@@ -11,14 +11,15 @@ from torch import nn
 
 from swav_plugin.apis import get_model
 from swav_plugin.checkpoints.file_kind import CheckpointError
-from swav_plugin.engine.launch import UsageError, named_path
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.launch import named_path
 
 
 def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
     """Add the arguments: a network, a folder of images and one for results.
 
     Args:
-        parser: Of the command.
+        parser: Parser of the command.
         contents: What the folder of results will hold.
     """
     add_network(
@@ -34,7 +35,7 @@ def add_network(
     """Add the arguments: a network, images and where to write.
 
     Args:
-        parser: Of the command.
+        parser: Parser of the command.
         images: What to call the images, such as 'FOLDER'.
         out: What OUT is.
     """

@@ -77,8 +77,8 @@ class Preempted(SystemExit):
     (EX_TEMPFAIL of sysexits.h).
 
     Args:
-        number: Of the signal.
-        path: Of the checkpoint.
+        number: Number of the signal.
+        path: Path of the checkpoint.
     """
 
     CODE = 75

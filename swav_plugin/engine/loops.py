@@ -24,7 +24,7 @@ def seed_iteration(seed: int, iteration: int, rank: int) -> None:
     Args:
         seed: The seed of the run.
         iteration: From 0, since the run began.
-        rank: Of this process; each draws its own numbers.
+        rank: Rank of this process; each draws its own numbers.
     """
     sequence = np.random.SeedSequence([seed, iteration, rank])
     for_torch, for_numpy, for_python = map(int, sequence.generate_state(3))

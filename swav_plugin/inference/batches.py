@@ -37,7 +37,7 @@ class Extraction:
     """What to compute of which images.
 
     Args:
-        samples: Of `list_images`.
+        samples: As `list_images` gives them.
         layer: One of `LAYERS`.
         size: Height and width of the crop in pixels.
         batch_size: Images per forward pass.

@@ -180,7 +180,7 @@ def lay_out(
     """Lay out the page: a strip for each prototype, the largest first.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         facts: What to tell besides numbers of images and prototypes.
         clusters: What to show.
         images: The same images.

@@ -51,7 +51,7 @@ class Gallery(NamedTuple):
     """What the page shows.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         facts: Things to tell, by name.
         sections: In the order of the page.
     """

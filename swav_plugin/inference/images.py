@@ -181,7 +181,7 @@ class LoadedImages(Dataset):
     The short edge becomes 8/7 of `size`: 256 px for 224.
 
     Args:
-        samples: Of `list_images`.
+        samples: As `list_images` gives them.
         size: Height and width of the crop in pixels.
     """
 

@@ -98,7 +98,7 @@ def lay_out(title: str, facts: dict[str, str], found: Found) -> Gallery:
     """Lay out the page: queries with their neighbors, then duplicates.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         facts: What to tell besides numbers of images.
         found: What to show.
     """

@@ -39,7 +39,7 @@ class Parts:
 
     Args:
         job: What is computed.
-        folder: Of the parts.
+        folder: Folder of the parts.
     """
 
     job: Extraction

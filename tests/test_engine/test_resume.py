@@ -216,7 +216,7 @@ def _other_shape(state: dict) -> None:
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda s: s.update(optimizer=None), 'but not the state of a train'),
+        (lambda s: s.update(optimizer=None), 'but not the state of a run'),
         (lambda s: s['meta'].update(epoch=-2), 'it says epoch -2'),
         (
             lambda s: s['optimizer']['param_groups'][0].update(lr=math.nan),
