@@ -141,17 +141,18 @@ def _fill_in_processes(
     paths = [sample['img_path'] for sample in parts.job.samples]
     write_atomic(parts.folder / _IMAGES, json.dumps(paths))
     spawn = torch.multiprocessing.get_context('spawn')
-    counter, errors = spawn.Value('q', 0), spawn.SimpleQueue()
+    # One number for each process and no lock, which a killed one might hold.
+    counts, errors = spawn.RawArray('q', args.gpus), spawn.SimpleQueue()
     context = torch.multiprocessing.spawn(
         _fill_share,
-        (args, parts.folder, counter, errors),
+        (args, parts.folder, counts, errors),
         args.gpus,
         join=False,
     )
     shown = 0
     try:
         while not context.join(timeout=0.2):
-            count = counter.value
+            count = sum(counts)
             progress.advance(count - shown)
             shown = count
     except ProcessExitedException as error:
@@ -160,14 +161,14 @@ def _fill_in_processes(
         raise UsageError(
             f'{error}; the same command goes on where it ended'
         ) from None
-    progress.advance(counter.value - shown)
+    progress.advance(sum(counts) - shown)
 
 
 def _fill_share(
     rank: int,
     args: argparse.Namespace,
     folder: Path,
-    counter: Any,
+    counts: Any,
     errors: Any,
 ) -> None:
     """Compute the share of one process; leave a mistake in `errors`."""
@@ -177,8 +178,7 @@ def _fill_share(
     parts = Parts(_job(args, [dict(img_path=path) for path in paths]), folder)
 
     def advance(count: int) -> None:
-        with counter.get_lock():
-            counter.value += count
+        counts[rank] += count
 
     try:
         with quiet_dependencies(), mistakes():
