@@ -172,7 +172,7 @@ def _find_part(cfg: Config, part: Mapping) -> str:
     for keys, node in walk_config(cfg._cfg_dict):
         if (
             isinstance(node, Mapping)
-            and node.get('type') == part.get('type')
+            and _type_name(node.get('type')) == _type_name(part.get('type'))
             and (
                 {*part} == {'type'}
                 or {*node} <= {*part, '_scope_', '_delete_'}
@@ -180,6 +180,11 @@ def _find_part(cfg: Config, part: Mapping) -> str:
         ):
             return '.'.join(keys)
     return ''
+
+
+def _type_name(kind: Any) -> str:
+    """Return the name of a class, from itself or from a config."""
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
 def _registered_names(registry: Registry) -> set[str]:

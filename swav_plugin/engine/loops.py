@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine import runner as mmengine_runner
 from mmengine.dataset import InfiniteSampler
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader
 
 
@@ -70,7 +70,7 @@ def endless_batches(loader: DataLoader, start: int) -> Iterator[Any]:
 class _ExactLoop:
     """What both loops share; see the module."""
 
-    runner: Runner
+    runner: mmengine_runner.Runner
     _iter: int
 
     def _seeded(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -84,7 +84,7 @@ class _ExactLoop:
             yield batch
 
 
-class EpochLoop(_ExactLoop, EpochBasedTrainLoop):
+class EpochBasedTrainLoop(_ExactLoop, mmengine_runner.EpochBasedTrainLoop):
     """mmengine's loop over epochs, which a resume enters anywhere."""
 
     def run(self) -> torch.nn.Module:
@@ -123,7 +123,7 @@ class EpochLoop(_ExactLoop, EpochBasedTrainLoop):
             self.runner.val_loop.run()
 
 
-class IterLoop(_ExactLoop, IterBasedTrainLoop):
+class IterBasedTrainLoop(_ExactLoop, mmengine_runner.IterBasedTrainLoop):
     """mmengine's loop over iterations, which a resume enters anywhere."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

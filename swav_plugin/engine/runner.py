@@ -18,11 +18,11 @@ from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.checkpoints.training_state import named_tensors
 from swav_plugin.models.feature_pooling import UnfitOutput
 
+from . import loops
 from .agreement import StopSignals
 from .checks import check_same_start
 from .errors import DiskFull, UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
-from .loops import EpochLoop, IterLoop
 from .resume import (
     Settings,
     check_momenta,
@@ -44,12 +44,12 @@ _STATE_ERRORS = (
 
 # Ours for what train_cfg says: by_epoch, or mmengine's class or its name.
 _LOOPS: dict[Any, type] = {
-    True: EpochLoop,
-    False: IterLoop,
-    EpochBasedTrainLoop: EpochLoop,
-    IterBasedTrainLoop: IterLoop,
-    'EpochBasedTrainLoop': EpochLoop,
-    'IterBasedTrainLoop': IterLoop,
+    True: loops.EpochBasedTrainLoop,
+    False: loops.IterBasedTrainLoop,
+    EpochBasedTrainLoop: loops.EpochBasedTrainLoop,
+    IterBasedTrainLoop: loops.IterBasedTrainLoop,
+    'EpochBasedTrainLoop': loops.EpochBasedTrainLoop,
+    'IterBasedTrainLoop': loops.IterBasedTrainLoop,
 }
 
 

@@ -122,21 +122,24 @@ def test_timm_builds_a_resnet50_of_a_published_file(tmp_path: Path) -> None:
 def test_mmpretrain(write: Callable, model: SwAV, photos: Tensor) -> None:
     from mmpretrain.registry import MODELS
 
+    # With the scope in the types, whatever scope another test has left.
     theirs = MODELS.build(
         dict(
             type='mmpretrain.SwAV',
-            backbone=dict(type='ResNet', depth=18, norm_cfg=dict(type='BN')),
+            backbone=dict(
+                type='mmpretrain.ResNet', depth=18, norm_cfg=dict(type='BN')
+            ),
             neck=dict(
-                type='SwAVNeck',
+                type='mmpretrain.SwAVNeck',
                 in_channels=512,
                 hid_channels=6,
                 out_channels=4,
                 norm_cfg=dict(type='BN1d'),
             ),
             head=dict(
-                type='SwAVHead',
+                type='mmpretrain.SwAVHead',
                 loss=dict(
-                    type='SwAVLoss',
+                    type='mmpretrain.SwAVLoss',
                     feat_dim=4,
                     num_prototypes=5,
                     epsilon=0.05,

@@ -165,7 +165,7 @@ def test_mmengine_refuses_urls(
     attack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch.hub would run it without a word."""
-    monkeypatch.setattr(module, 'download', lambda url, folder: attack)
+    monkeypatch.setattr(module, 'fetch_url', lambda url, folder: attack)
     with pytest.raises(ValueError, match='wants .*mkdir'):
         CheckpointLoader.load_checkpoint('https://example.org/attack.pth?a=b')
     assert not attack.with_name('proof').exists()

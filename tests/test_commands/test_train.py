@@ -300,43 +300,6 @@ def test_the_screen_shows_what_matters(
     assert not [w for w in recwarn if 'pin_memory' in str(w.message)]
 
 
-def test_resumed_run_equals_uninterrupted(
-    config: Callable[..., str],
-    train_here: Callable[..., str],
-    tmp_path: Path,
-    in_float64: str,
-) -> None:
-    # Catches state that the checkpoint lacks: queue, momentum, schedule,
-    # the epoch of the views.
-    path, work_dir = config(epochs=3, more=in_float64), tmp_path / 'killed'
-    train_here(path, tmp_path / 'whole')
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            ROOT / 'tools/train.py',
-            path,
-            '--work-dir',
-            work_dir,
-        ],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=f'{tmp_path}{os.pathsep}{ROOT}'),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 240
-    while max(losses(work_dir), default=0) < 21:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert not (work_dir / 'epoch_3.pth').exists()
-    log = train_here(path, work_dir, '--resume')
-    assert re.search(r'--resume: continuing from .*epoch_2\.pth', log)
-    whole, resumed = losses(tmp_path / 'whole'), losses(work_dir)
-    assert [*whole] == [*resumed] == [*range(1, 31)]
-    assert resumed == pytest.approx(whole, abs=1e-9)
-
-
 def test_pretrained_fills_the_backbone(
     config: Callable[..., str], train_here: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -876,6 +839,7 @@ def test_slurm_train(tmp_path: Path) -> None:
         '--ntasks-per-node=8',
         '--cpus-per-task=5',
         '--kill-on-bad-exit=1',
+        '--signal=USR1@120',
         '--qos=high',
         '--exclude=n7',
     ]

@@ -121,7 +121,7 @@ def test_only_training_runs_are_resumed(tmp_path: Path) -> None:
     ):
         torch.save(weights, path)
         with pytest.raises(
-            CheckpointError, match='weights, but not the state of a tr'
+            CheckpointError, match='weights, but not the state of a run'
         ):
             check_resume(runner)
     checkpoint = dict(
