@@ -184,11 +184,12 @@ def to_torchvision(parts: Parts) -> State:
         CheckpointError: The backbone is not a ResNet that these build.
     """
     backbone = _resnet_with_batch_norm(parts)
-    channels = len(backbone['conv1.weight'])
-    if channels != 64:
+    channels, _, *size = backbone['conv1.weight'].shape
+    if channels != 64 or size != [7, 7]:
         raise CheckpointError(
-            f'the stem of this ResNet has {channels} channels, and always 64 '
-            'in torchvision and timm; convert it to official, mmpretrain, '
+            f'the stem of this ResNet has {channels} channels and a kernel of '
+            f'{" x ".join(map(str, size))}; in torchvision and timm it has '
+            'always 64, and 7 x 7. Convert it to official, mmpretrain, '
             'safetensors or onnx.'
         )
     return backbone

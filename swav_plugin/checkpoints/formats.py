@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from .file_kind import NOT_TORCH, CheckpointError, find_container, find_damage
+from .keys import inner_name
 from .leave_out import LeftOut
 from .paddle import read_paddle
 from .safe_load import load_weights
@@ -100,7 +101,7 @@ def _find_weights(
         return None
     seen.add(id(node))
     if all(isinstance(value, Tensor) for value in node.values()):
-        prefixes = {str(key).partition('.')[0] for key in node}
+        prefixes = {inner_name(str(key)).partition('.')[0] for key in node}
         if {'teacher', 'student'} <= prefixes:  # see `strip_wrappers`
             _report_choice(path, ['teacher', 'student'])
         return {str(key): value for key, value in node.items()}

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .file_kind import CheckpointError
+
 Weights = dict[str, Tensor]
 
 # What wrappers around a network put into the names of its parts.
@@ -234,19 +236,36 @@ def strip_wrappers(state_dict: Mapping[str, Tensor]) -> Weights:
     If a teacher and a student are both there, the teacher is kept, which
     is what authors evaluate.
 
+    Raises:
+        CheckpointError: Two tensors would get one name.
+
     >>> list(strip_wrappers({'model.module.fc._orig_mod.bias': Tensor()}))
     ['fc.bias']
     """
-    names = {key: _WRAPPERS.sub('', key) for key in state_dict}
+    names = {key: inner_name(key) for key in state_dict}
     if any(name.startswith('teacher.') for name in names.values()):
         names = {
             key: name
             for key, name in names.items()
             if not name.startswith('student.')
         }
-    return {
-        _OUTER.sub('', name): state_dict[key] for key, name in names.items()
-    }
+    stripped: Weights = {}
+    for key, name in names.items():
+        name = _OUTER.sub('', name)
+        if name in stripped and not torch.equal(
+            stripped[name], state_dict[key]
+        ):
+            raise CheckpointError(
+                f'two networks in the file have {name}, with different '
+                f'values, one of them as {key}; give the weights of one.'
+            )
+        stripped[name] = state_dict[key]
+    return stripped
+
+
+def inner_name(key: str) -> str:
+    """Return a name without wrappers, from 'teacher.' or 'student.' on."""
+    return re.sub(r'^(?:model\.)+', '', _WRAPPERS.sub('', key))
 
 
 def convert_state_dict(state_dict: Mapping[str, Tensor]) -> Weights:

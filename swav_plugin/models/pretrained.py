@@ -99,6 +99,11 @@ def _neck_and_head(weights: Mapping[str, Tensor]) -> dict[str, dict]:
     ]
     if not linears or not prototypes:
         return {}
+    if any(
+        key.startswith(_PROTOTYPES) and key.endswith('.bias')
+        for key in weights
+    ):
+        raise ValueError("its prototypes have a bias, unlike SwAV's.")
     layers = sorted(linears)
     has_norm = f'{_NECK}1.running_mean' in weights
     if layers != ([0, 3] if has_norm else [0, 2]) and layers != [0]:

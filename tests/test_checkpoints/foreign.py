@@ -249,6 +249,12 @@ def _flat_student(net: Network) -> dict[str, Tensor]:
     return upstream(net, 'teacher.') | {k: -v for k, v in student.items()}
 
 
+def _lightning_student(net: Network) -> dict[str, Any]:
+    """The same inside of a module that Lightning calls `model`."""
+    flat = {f'model.{key}': value for key, value in _flat_student(net).items()}
+    return dict(state_dict=flat)
+
+
 _PLAIN = dict(has_bias=False)
 CASES = {
     'released': Case(upstream, 'SwAV'),
@@ -270,6 +276,7 @@ CASES = {
     ),
     'teacher and student': Case(_student, 'SwAV'),
     'both in one': Case(_flat_student, 'SwAV'),
+    'both in a model': Case(_lightning_student, 'SwAV'),
     'mmselfsup 0.x': Case(
         lambda net: dict(meta={}, state_dict=mmselfsup(net)), 'mmselfsup'
     ),

@@ -278,6 +278,9 @@ def test_wide_networks_are_not_torchvisions() -> None:
     with pytest.raises(CheckpointError, match='has 128 channels'):
         to_torchvision(parts)
     assert to_official(parts).keys() == weights.keys()
+    weights['module.conv1.weight'] = torch.rand(64, 3, 3, 3)
+    with pytest.raises(CheckpointError, match='kernel of 3 x 3'):
+        to_torchvision(split_weights(weights))
 
 
 @pytest.mark.parametrize('names', [to_torchvision, to_official, to_detectron2])

@@ -14,6 +14,7 @@ from swav_plugin.checkpoints import (
     load_model,
     read_checkpoint,
 )
+from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.models import SwAV
 from swav_plugin.registry import MODELS
 
@@ -127,7 +128,9 @@ def test_prototypes_with_a_bias(tmp_path: Path) -> None:
     load_backbone(model.backbone, tmp_path / 'w.ckpt')
 
 
-@pytest.mark.parametrize('name', ['teacher and student', 'both in one'])
+@pytest.mark.parametrize(
+    'name', ['teacher and student', 'both in one', 'both in a model']
+)
 def test_a_choice_between_networks_is_said(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -137,6 +140,14 @@ def test_a_choice_between_networks_is_said(
     assert (
         "took the weights under 'teacher', not those under 'student'" in said
     )
+
+
+def test_two_networks_under_one_name_are_refused() -> None:
+    one = {'conv1.weight': torch.ones(2), 'model.conv1.weight': torch.ones(2)}
+    assert [*convert_state_dict(one)] == ['backbone.conv1.weight']
+    one['model.conv1.weight'] = torch.zeros(2)
+    with pytest.raises(CheckpointError, match='two networks in the file'):
+        convert_state_dict(one)
 
 
 def test_objects_left_out_are_named(

@@ -197,3 +197,19 @@ def test_networks_of_configs(tmp_path: Path) -> None:
     assert not torch.equal(
         theirs.backbone.conv1.weight, ours.backbone.conv1.weight
     )
+
+
+def test_prototypes_with_a_bias_leave_the_backbone(tmp_path: Path) -> None:
+    """lightly's: features need neither neck nor prototypes."""
+    weights = dict(swav().state_dict())
+    torch.save(weights, tmp_path / 'w.pth')
+    whole = model_of_checkpoint(Checkpoint(tmp_path / 'w.pth'))
+    assert isinstance(whole, SwAV)
+    weights['head.prototypes.0.bias'] = torch.ones(7)
+    torch.save(weights, tmp_path / 'bias.pth')
+    model = model_of_checkpoint(Checkpoint(tmp_path / 'bias.pth'))
+    assert isinstance(model, ImageClassifier)
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(
+        model.eval().backbone(image)[0], whole.eval().backbone(image)[0]
+    )
