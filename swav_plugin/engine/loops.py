@@ -7,7 +7,7 @@ and the like because each iteration seeds the generators anew.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -71,7 +71,10 @@ class _ExactLoop:
     """What both loops share; see the module."""
 
     runner: mmengine_runner.Runner
+    val_begin: int
+    val_interval: int
     _iter: int
+    _decide_current_val_interval: Callable[[], None]
 
     def _seeded(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Seed an iteration before its batch is drawn, and its step run."""
@@ -83,6 +86,16 @@ class _ExactLoop:
                 return
             yield batch
 
+    def _validate(self, done: int, total: int) -> None:
+        """Validate if it is time to, after so many epochs or iterations."""
+        self._decide_current_val_interval()
+        if (
+            self.runner.val_loop is not None
+            and done >= self.val_begin
+            and (done % self.val_interval == 0 or done == total)
+        ):
+            self.runner.val_loop.run()
+
 
 class EpochBasedTrainLoop(_ExactLoop, mmengine_runner.EpochBasedTrainLoop):
     """mmengine's loop over epochs, which a resume enters anywhere."""
@@ -91,10 +104,10 @@ class EpochBasedTrainLoop(_ExactLoop, mmengine_runner.EpochBasedTrainLoop):
         """Train what is left; first repeat a validation that was cut off."""
         self.runner.call_hook('before_train')
         if self._iter and self._iter == self._epoch * len(self.dataloader):
-            self._validate()
+            self._validate(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._validate()
+            self._validate(self._epoch, self._max_epochs)
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -108,19 +121,6 @@ class EpochBasedTrainLoop(_ExactLoop, mmengine_runner.EpochBasedTrainLoop):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-
-    def _validate(self) -> None:
-        """Validate if it is time to."""
-        self._decide_current_val_interval()
-        if (
-            self.runner.val_loop is not None
-            and self._epoch >= self.val_begin
-            and (
-                self._epoch % self.val_interval == 0
-                or self._epoch == self._max_epochs
-            )
-        ):
-            self.runner.val_loop.run()
 
 
 class IterBasedTrainLoop(_ExactLoop, mmengine_runner.IterBasedTrainLoop):
@@ -136,25 +136,12 @@ class IterBasedTrainLoop(_ExactLoop, mmengine_runner.IterBasedTrainLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         if self._iter:
-            self._validate()
+            self._validate(self._iter, self._max_iters)
         batches = self._seeded(endless_batches(self.dataloader, self._iter))
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(batches))
-            self._validate()
+            self._validate(self._iter, self._max_iters)
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
-
-    def _validate(self) -> None:
-        """Validate if it is time to."""
-        self._decide_current_val_interval()
-        if (
-            self.runner.val_loop is not None
-            and self._iter >= self.val_begin
-            and (
-                self._iter % self.val_interval == 0
-                or self._iter == self._max_iters
-            )
-        ):
-            self.runner.val_loop.run()

@@ -95,8 +95,11 @@ class CommandRunner(Runner):
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build a loop that a resume can enter at any iteration."""
-        if isinstance(loop, Mapping):
-            kind = loop.get('type', bool(loop.get('by_epoch')))
+        # mmengine says so if both are given, or neither.
+        if isinstance(loop, Mapping) and (
+            ('type' in loop) != ('by_epoch' in loop)
+        ):
+            kind = loop.get('type', loop.get('by_epoch'))
             if kind in _LOOPS:
                 rest = {k: v for k, v in loop.items() if k != 'by_epoch'}
                 loop = {**rest, 'type': _LOOPS[kind]}

@@ -1,4 +1,4 @@
-"""What `CommandRunner.resume` makes of the errors of mmengine and torch."""
+"""What `CommandRunner` makes of the errors of mmengine and torch."""
 
 from unittest.mock import Mock
 
@@ -50,3 +50,9 @@ def test_other_errors_stay_as_they_are(
     with pytest.raises(type(error)) as raised:
         _resume(error, monkeypatch)
     assert raised.value is error
+
+
+def test_a_loop_with_type_and_by_epoch_is_left_to_mmengine() -> None:
+    loop = dict(type='EpochBasedTrainLoop', by_epoch=True, max_epochs=1)
+    with pytest.raises(RuntimeError, match='Only one of `type` or `by_epoch`'):
+        CommandRunner.__new__(CommandRunner).build_train_loop(loop)

@@ -1,8 +1,6 @@
 """A run that is stopped at any moment goes on as if nothing had happened."""
 
-import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -22,6 +20,7 @@ from swav_plugin.commands import train
 from swav_plugin.engine.agreement import Preempted
 
 from ..conftest import REPO_ROOT
+from ..test_commands.test_train import environment, free_port, losses
 
 # All that has a state: queue, frozen prototypes, drop path, AMP, momentum, and
 # gradients that wait at the end of an epoch of 5 batches.
@@ -121,16 +120,6 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert not different
 
 
-def losses(work_dir: Path) -> dict[int, float]:
-    """Return the logged loss of each iteration; of several, the last."""
-    logged = {}
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in file.read_text().splitlines():
-            scalars = json.loads(line)
-            logged[scalars['iter']] = scalars['loss']
-    return logged
-
-
 @pytest.mark.parametrize('more', ['', BY_ITERATION], ids=['epochs', 'iters'])
 def test_resume_from_any_iteration(
     more: str,
@@ -178,19 +167,6 @@ def train_hooks() -> Any:
     return checkpoint
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """Environment of a command: this checkout, one thread, loopback."""
-    return {
-        **os.environ,
-        'PYTHONPATH': str(REPO_ROOT),
-        'PYTHON': sys.executable,
-        'OMP_NUM_THREADS': '1',
-        'GLOO_SOCKET_IFNAME': 'lo',
-        'PORT': str(random.randrange(20000, 30000)),
-        **changes,
-    }
-
-
 def start(config: str, work_dir: Path, *argv: str) -> subprocess.Popen:
     """Start two ranks; return when they train."""
     process = subprocess.Popen(
@@ -202,7 +178,7 @@ def start(config: str, work_dir: Path, *argv: str) -> subprocess.Popen:
             str(work_dir),
             *argv,
         ],
-        env=environment(),
+        env=environment(PORT=free_port()),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -11,13 +11,13 @@ import argparse
 
 from swav_plugin.checkpoints.write import extract
 from swav_plugin.commands.convert import describe
-from swav_plugin.engine.errors import UsageError
+from swav_plugin.commands.pretrained import mistakes
 from swav_plugin.engine.launch import run_command
 
 
 def run(args: argparse.Namespace) -> None:
     """Extract as the command line says."""
-    try:
+    with mistakes():
         written = extract(
             args.checkpoint,
             args.out,
@@ -25,8 +25,6 @@ def run(args: argparse.Namespace) -> None:
             args.remove_prefix,
             args.overwrite,
         )
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     print(describe(written))
 
 

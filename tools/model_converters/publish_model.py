@@ -11,16 +11,14 @@ import argparse
 
 from swav_plugin.checkpoints.write import publish
 from swav_plugin.commands.convert import describe
-from swav_plugin.engine.errors import UsageError
+from swav_plugin.commands.pretrained import mistakes
 from swav_plugin.engine.launch import run_command
 
 
 def run(args: argparse.Namespace) -> None:
     """Publish what the command line names."""
-    try:
+    with mistakes():
         written = publish(args.checkpoint, args.out)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
     print(describe(written))
 
 
