@@ -15,8 +15,8 @@ import torch as _torch
 import torchvision as _torchvision
 
 from swav_plugin.checkpoints import Checkpoint as _Checkpoint
+from swav_plugin.checkpoints.catalog import zoo_models as _zoo_models
 from swav_plugin.checkpoints.load import load_backbone as _load_backbone
-from swav_plugin.checkpoints.zoo import zoo_models as _zoo_models
 
 dependencies = ['torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain']
 

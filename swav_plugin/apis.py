@@ -15,10 +15,9 @@ import torch
 from mmengine.device import get_device
 from torch import nn
 
-from swav_plugin.checkpoints import RANDOM, Checkpoint
-from swav_plugin.checkpoints.describe import describe_checkpoint
+from swav_plugin.checkpoints import RANDOM, Checkpoint, describe_checkpoint
+from swav_plugin.checkpoints.catalog import find_model, find_models
 from swav_plugin.checkpoints.file_kind import CheckpointError
-from swav_plugin.checkpoints.zoo import find_model, find_models
 from swav_plugin.engine.config import check_has, load_config
 from swav_plugin.inference.clusters import Clusters, assign_clusters
 from swav_plugin.inference.features import (
@@ -68,8 +67,11 @@ def get_model(
 
     Without a config the network is read from the weights: a ResNet of depth
     18, 34, 50, 101 or 152, of any width, with the stem of ImageNet (7x7) or
-    that of CIFAR (3x3, no max-pooling). A config in the file is never used:
-    it would run code of whoever wrote the file.
+    that of CIFAR (3x3, no max-pooling). How images are prepared, and codes
+    computed, is read from the numbers that our training notes in its
+    checkpoints; in other files it is as in SwAV on ImageNet, and a line in
+    the log says so. A config in the file is never used: it would run code of
+    whoever wrote the file.
 
     Args:
         model: The name of a model of the zoo; a file or URL with weights, in
@@ -84,7 +86,8 @@ def get_model(
     Returns:
         A model in eval mode with a `backbone`, which maps normalized images
         (N, 3, H, W) to a tuple whose last element is (N, C, H / 32, W / 32),
-        and a `data_preprocessor`, which normalizes. Without a config it is a
+        and a `data_preprocessor`, which normalizes RGB images in 0..255.
+        `model_settings` has their size. Without a config it is a
         `SwAV` if the file has projection and prototypes, else an
         `ImageClassifier` without a head; with one, the model of the config.
 

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from swav_plugin.compat.moved import renamed_arguments
 
-from .download import hash_file
+from .cache import hash_file
+from .describe import Description, describe_weights
 from .file_kind import find_container
-from .formats import read_state_dict
+from .formats import Content, read_content
+from .model_settings import ModelSettings, read_settings
 from .zoo import checkpoint_name, checkpoint_path
 
 
@@ -56,13 +58,27 @@ class Checkpoint:
         return hash_file(self.path)
 
     @cached_property
-    def weights(self) -> dict[str, Tensor]:
-        """Names to tensors, as they are in the file; kept until `drop`.
+    def content(self) -> Content:
+        """The weights and what is said of them; kept until `drop`.
 
         Raises:
-            ValueError: As `read_state_dict`; besides the errors of `path`.
+            ValueError: As `read_content`; besides the errors of `path`.
         """
-        return read_state_dict(self.path)
+        return read_content(self.path)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Names to tensors, as they are in the file; raises as `content`."""
+        return self.content.weights
+
+    @property
+    def settings(self) -> ModelSettings | None:
+        """What it says of its images; None in files of other projects.
+
+        Raises:
+            CheckpointError: It is damaged; besides the errors of `content`.
+        """
+        return read_settings(self.content.meta, self)
 
     @cached_property
     def container(self) -> str:
@@ -72,7 +88,7 @@ class Checkpoint:
 
     def drop(self) -> None:
         """Free the memory of the weights."""
-        self.__dict__.pop('weights', None)
+        self.__dict__.pop('content', None)
 
 
 @renamed_arguments(path='checkpoint')
@@ -92,3 +108,17 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Tensor]:
         ValueError: The file holds no weights, or wants to run code.
     """
     return Checkpoint(checkpoint).weights
+
+
+def describe_checkpoint(checkpoint: str | Path | Checkpoint) -> Description:
+    """Say what a checkpoint is.
+
+    Args:
+        checkpoint: A file, a URL or the name of a model of the zoo.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ValueError: As `read_checkpoint`.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = Checkpoint(checkpoint)
+    return describe_weights(checkpoint.weights, checkpoint.container)

@@ -6,11 +6,9 @@ Letters for shapes: K prototypes, D embedding size.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
-from .checkpoint import Checkpoint
 from .keys import convert_state_dict, find_layout, strip_wrappers
 from .leave_out import printable
 
@@ -100,20 +98,6 @@ class Description:
         lacking = ' or '.join(self.lacks)
         text += f' with {sets} prototypes' if sets else ''
         return text + (f', without {lacking}' if lacking else '')
-
-
-def describe_checkpoint(checkpoint: str | Path | Checkpoint) -> Description:
-    """Say what a checkpoint is.
-
-    Args:
-        checkpoint: A file, a URL or the name of a model of the zoo.
-
-    Raises:
-        FileNotFoundError, ConnectionError, ValueError: As `read_checkpoint`.
-    """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = Checkpoint(checkpoint)
-    return describe_weights(checkpoint.weights, checkpoint.container)
 
 
 def describe_weights(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomic
-from .download import hash_file
+from .cache import hash_file
 
 NOTE = 'checkpoint_digests.json'
 

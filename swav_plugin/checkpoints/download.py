@@ -1,28 +1,26 @@
 """Download a file once, whole, and only if it is the right one."""
 
-import hashlib
 import json
 import logging
 import os
-import re
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlparse
 from urllib.request import Request, urlopen
 
-import torch
 from filelock import FileLock
 from mmengine.logging import print_log
 
-from .atomic import write_atomic
-from .file_kind import describe_other, find_damage
+from .atomic import open_atomic, write_atomic
+from .cache import cache_path, file_name, hash_file, hash_in_name
+from .file_kind import CheckpointError, describe_other, find_damage
 
 _ATTEMPTS = 5
 _PAUSE_S = 1.0  # before the second attempt, then twice as long each time
@@ -47,23 +45,27 @@ def download(
 
     Args:
         url: http or https.
-        folder: Where to keep it. By default a folder for this URL in torch's
-            cache, so that files of the same name do not collide.
+        folder: Where to keep it; a file of that name which is another one is
+            not touched. By default a folder for this URL in torch's cache, so
+            that files of the same name do not collide.
         sha256: The first digits of its hash; by default the 8 at the end of
             names such as `swav-5b3fc7fc.pth`, if there are any.
         address: Where to get it instead of the URL: that of a mirror.
 
     Raises:
+        Refused: The server does not hand it out.
         ConnectionError: The file could not be downloaded.
-        ValueError: Its hash is not the expected one, or it is not a
-            checkpoint.
+        ValueError: Its hash is not the expected one, it is not a checkpoint,
+            or the folder is not one or has another file of that name.
     """
     path = cache_path(url) if folder is None else folder / file_name(url)
     sha256 = sha256.lower() or hash_in_name(path.name)
     # No lock if the file is there: the folder may be read-only.
     if _is_there(path, sha256):
         return path
-    if path.is_file():
+    if folder is not None:
+        check_free(path)
+    elif path.is_file():
         print_log(
             f'{path} is not the file that was published'
             f'{sha256 and f" (SHA-256 {sha256})"}; downloading it again',
@@ -71,33 +73,56 @@ def download(
             level=logging.WARNING,
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{path}.lock'):
-        if _is_there(path, sha256):
-            return path
-        part = _Part(path, address or url)
+    part = _Part(path, address or url)
+    lock = path.with_name(f'.{path.name}.lock')
+    with FileLock(lock):
         try:
-            part.fetch()
-        except ConnectionError:
-            if not part.path.stat().st_size:
-                part.remove()
-            raise
-        part.check(sha256)
-        os.replace(part.path, path)
-        part.remove()
+            if _is_there(path, sha256):
+                return path
+            part.complete(sha256)
+        finally:
+            # Who waits for it goes on, and finds the file, or none.
+            if not part.path.exists():
+                with suppress(OSError):
+                    lock.unlink()
     print_log(f'downloaded {part.url} to {path}', 'current')
     return path
 
 
-def cache_path(url: str, name: str = '') -> Path:
-    """Return where `download` keeps a file by default.
+def check_free(path: Path) -> None:
+    """Check that a file can be written into a folder of the user's.
 
-    Args:
-        url: Where it is from.
-        name: What it is called, if not as in the URL.
+    Raises:
+        CheckpointError: There is one already, or the folder is a file.
     """
-    token = hashlib.sha256(url.encode()).hexdigest()[:16]
-    folder = Path(torch.hub.get_dir(), 'checkpoints', token)
-    return folder / (name or file_name(url))
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise CheckpointError(
+                f'{path.parent} cannot be a folder, since {folder} is a file; '
+                'give a folder'
+            )
+    if os.path.lexists(path):
+        raise CheckpointError(
+            f'{path} exists already and is another file; remove it, or give '
+            'another folder'
+        )
+
+
+def copy_into(path: Path, folder: Path) -> Path:
+    """Copy a file into a folder of the user's, whole or not at all.
+
+    Raises:
+        CheckpointError: As `check_free`, unless it is the same file.
+    """
+    target = folder / path.name
+    if target.is_file() and (
+        target.samefile(path) or hash_file(target) == hash_file(path)
+    ):
+        return target
+    check_free(target)
+    with open(path, 'rb') as source, open_atomic(target) as copy:
+        shutil.copyfileobj(source, copy)
+    return target
 
 
 def _is_there(path: Path, sha256: str) -> bool:
@@ -108,38 +133,6 @@ def _is_there(path: Path, sha256: str) -> bool:
         return hash_file(path).startswith(sha256)
     with open(path, 'rb') as file:
         return describe_other(file) is None
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def file_name(url: str) -> str:
-    """Return the last part of a URL's path, as a file name.
-
-    >>> file_name('https://x.org/swav/w.pth?download=1')
-    'w.pth'
-    """
-    name = unquote(urlparse(url).path).replace('\\', '/').rpartition('/')[2]
-    return 'checkpoint' if name in ('', '.', '..') else name
-
-
-def hash_in_name(name: str) -> str:
-    """Return the hash that torch and OpenMMLab put into file names, or ''.
-
-    >>> hash_in_name('swav_20220825-5b3fc7fc.pth'), hash_in_name('a.pth')
-    ('5b3fc7fc', '')
-    """
-    match = re.search(r'-([0-9a-f]{8})\.\w+$', name)
-    # Eight digits may also be a date.
-    if match is None or re.match(r'20\d\d[01]\d[0-3]\d', match[1]):
-        return ''
-    return match[1]
 
 
 class _Part:
@@ -155,7 +148,19 @@ class _Part:
         self.path = path.with_name(f'.{path.name}.part')
         self.note = path.with_name(f'.{path.name}.part.json')
 
-    def fetch(self) -> None:
+    def complete(self, sha256: str) -> None:
+        """Fill it, and give it the name of the file if it is the right one."""
+        try:
+            self._fetch()
+        except ConnectionError:
+            if not self.path.stat().st_size:
+                self.remove()
+            raise
+        self._check(sha256)
+        os.replace(self.path, self.target)
+        self.remove()
+
+    def _fetch(self) -> None:
         """Fill it with the contents of the URL."""
         version = self._read_version()
         reason = ''
@@ -229,7 +234,7 @@ class _Part:
             note = dict(url=self.url, version=version)
             write_atomic(self.note, json.dumps(note))
 
-    def check(self, sha256: str) -> None:
+    def _check(self, sha256: str) -> None:
         """Throw it away if it is not the right file.
 
         Raises:
@@ -263,6 +268,19 @@ class _Part:
         self.path.unlink(missing_ok=True)
 
 
+class Refused(ConnectionError):
+    """A server does not hand out a file.
+
+    Args:
+        message: What to tell.
+        answer: What it says, such as '404 Not Found'.
+    """
+
+    def __init__(self, message: str, answer: str) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
 class _TryAgain(Exception):
     """The server cannot be reached, or (is_busy) asks to come back."""
 
@@ -284,9 +302,11 @@ def _opened(url: str, headers: dict) -> Iterator[HTTPResponse]:
             return
         if error.code in (408, 429) or error.code >= 500:
             raise _TryAgain(f'{error.code} {error.reason}', True) from None
-        raise ConnectionError(
-            f'{url} cannot be downloaded: the server says {error.code} '
-            f'{error.reason}; check the address.'
+        answer = f'{error.code} {error.reason}'
+        raise Refused(
+            f'{url} cannot be downloaded: the server says {answer}; check the '
+            'address.',
+            answer,
         ) from None
     except (OSError, HTTPException) as error:
         reason = str(getattr(error, 'reason', error)) or type(error).__name__

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
 from safetensors import safe_open
@@ -33,7 +33,27 @@ _MAX_DEPTH = 8
 _MAX_NODES = 100  # dicts and lists in each other
 
 
+class Content(NamedTuple):
+    """What a file with weights holds.
+
+    Attributes:
+        weights: Names to tensors, as they are in the file, on the CPU.
+        meta: What the file says of them, as OpenMMLab's under 'meta' and
+            safetensors in its metadata.
+        others: Names of what else is in the file, such as 'optimizer'.
+    """
+
+    weights: dict[str, Tensor]
+    meta: Mapping[str, Any]
+    others: list[str]
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the weights in a file; see `read_content`."""
+    return read_content(path).weights
+
+
+def read_content(path: Path) -> Content:
     """Read the weights in a file without running code from it.
 
     Args:
@@ -42,8 +62,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             usual name, such as 'state_dict' or 'model'.
 
     Returns:
-        Names to tensors, as they are in the file, on the CPU. Names of
-        nested dicts are joined with dots.
+        The weights, where names of nested dicts are joined with dots, and
+        what is said of them.
 
     Raises:
         CheckpointError: The file holds no state dict, or as `load_weights`.
@@ -65,15 +85,26 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "files PASSL's are read, which have the statistics of batch norm "
             'under names that end in ._mean.'
         )
-    return weights or {}
+    return Content(weights or {}, *_beside(content))
 
 
-def _read_safetensors(path: Path, damage: str | None) -> dict[str, Tensor]:
+def _beside(content: Any) -> tuple[Mapping[str, Any], list[str]]:
+    """Return `meta` and the names of what is beside weights in OpenMMLab's."""
+    if not isinstance(content.get('state_dict'), Mapping):
+        return {}, []
+    meta = content.get('meta')
+    others = [str(key) for key in content.keys() - {'meta', 'state_dict'}]
+    return meta if isinstance(meta, Mapping) else {}, sorted(others)
+
+
+def _read_safetensors(path: Path, damage: str | None) -> Content:
     """Read a safetensors file, whose reader checks shapes and offsets."""
-    weights = {}
+    weights: dict[str, Tensor] = {}
+    meta: dict[str, str] = {}
     try:
         if damage is None:
             with safe_open(path, 'pt') as opened:
+                meta = opened.metadata() or {}
                 for name in opened.keys():  # noqa: SIM118, not a dict
                     # A copy, as the file may change or go.
                     weights[name] = opened.get_tensor(name).clone()
@@ -88,7 +119,7 @@ def _read_safetensors(path: Path, damage: str | None) -> dict[str, Tensor]:
         )
     if not weights:
         raise CheckpointError(f'{path} holds no weights; give another file.')
-    return weights
+    return Content(weights, meta, [])
 
 
 def _find_weights(

@@ -11,6 +11,7 @@ import math
 import pickle
 import re
 from collections import Counter, OrderedDict
+from numbers import Number
 from typing import Any, NoReturn
 
 import numpy as np
@@ -202,6 +203,17 @@ def _replace(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
             if replaced is not item:
                 value[key] = replaced
     return new
+
+
+def is_plain(value: Any) -> bool:
+    """Return True for what `to_plain` takes: numbers, text and tensors."""
+    if isinstance(value, dict):
+        return all(is_plain(item) for pair in value.items() for item in pair)
+    if type(value) in (list, tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(
+        value, (Number, np.generic, str, bytes, Tensor, HistoryBuffer)
+    )
 
 
 def to_plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Read checkpoints without running code that somebody put into them.
 
 A checkpoint is a pickle, and a pickle may name any function to be called.
-What mmengine does with what was read is in `training_state`.
+`loaders` makes mmengine read this way.
 """
 
 import os
@@ -25,8 +25,7 @@ from .file_kind import (
 )
 from .leave_out import WeightsUnpickler, report_left_out
 from .rebuild import REBUILT, make_rebuilt
-from .training_state import check_storage, keep_data
-from .zoo import fetch_url
+from .training_state import check_storage
 
 OVERRIDE = 'SWAV_ALLOW_UNSAFE_CHECKPOINTS'
 
@@ -240,52 +239,3 @@ def _load(file: Any, map_location: Any) -> Any:
         names: list[Any] = [(value, name) for name, value in REBUILT.items()]
         with torch.serialization.safe_globals(names):
             return torch.load(file, map_location, weights_only=True)
-
-
-def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """Read a checkpoint file for mmengine's `load_checkpoint` and resume."""
-    path = Path(filename).expanduser()
-    if path.is_dir():
-        raise CheckpointError(f'{path} is a folder; give a file in it.')
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path}.')
-    return safe_load(path, map_location)
-
-
-def load_url(
-    url: str,
-    model_dir: str | None = None,
-    map_location: Any = None,
-    progress: bool = True,
-) -> Any:
-    """Download a checkpoint once, then read it safely.
-
-    `torch.hub.load_state_dict_from_url`, which mmengine calls, is unsafe by
-    default in every version of torch.
-    """
-    folder = None if model_dir is None else Path(model_dir)
-    return safe_load(fetch_url(url, folder), map_location)
-
-
-def use_in_mmengine(module: Any) -> None:
-    """Make mmengine read checkpoints safely, and trust none of their text.
-
-    `import swav_plugin` sees to it. Everything that mmengine loads goes
-    through `CheckpointLoader.load_checkpoint`.
-
-    Args:
-        module: `mmengine.runner.checkpoint`.
-    """
-    loader = module.CheckpointLoader
-    loader.register_scheme('', load_from_local, force=True)
-    module.load_url = load_url
-    # onedl's own, for its other schemes, falls back to an unsafe load.
-    module._safe_torch_load = safe_load
-    load = loader.load_checkpoint.__func__
-    if load.__module__ == __name__:
-        return
-
-    def load_checkpoint(cls: Any, filename: str, *args: Any, **kw: Any) -> Any:
-        return keep_data(load(cls, filename, *args, **kw), filename)
-
-    loader.load_checkpoint = classmethod(load_checkpoint)

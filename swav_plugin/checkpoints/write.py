@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable, Mapping
@@ -29,32 +30,46 @@ from .convert import (
     to_torchvision,
 )
 from .describe import describe_weights
-from .rebuild import to_plain
-from .safe_load import safe_load
+from .model_settings import KEY, ModelSettings
+from .rebuild import is_plain, to_plain
 from .training_state import check_finite
 
 
-def _save_flat(state: State, about: dict[str, str], file: IO[bytes]) -> None:
+def _save_flat(state: State, about: dict[str, Any], file: IO[bytes]) -> None:
     """Write names and tensors, and nothing else, with `torch.save`."""
     torch.save(state, file)
 
 
-def _save_mm(state: State, about: dict[str, str], file: IO[bytes]) -> None:
+def _save_mm(state: State, about: dict[str, Any], file: IO[bytes]) -> None:
     """Write a checkpoint of OpenMMLab with `torch.save`."""
     torch.save(dict(meta=about, state_dict=state), file)
 
 
 def _save_safetensors(
-    state: State, about: dict[str, str], file: IO[bytes]
+    state: State, about: dict[str, Any], file: IO[bytes]
 ) -> None:
     """Write a safetensors file."""
     import safetensors.torch
 
     # By 'format' other libraries know that torch wrote it.
-    file.write(safetensors.torch.save(state, dict(about, format='pt')))
+    file.write(
+        safetensors.torch.save(state, dict(as_text(about), format='pt'))
+    )
 
 
-def _save_pickle(state: State, about: dict[str, str], file: IO[bytes]) -> None:
+def as_text(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is said of weights for files that hold text alone.
+
+    >>> as_text(dict(author='a', size=[1, 2]))
+    {'author': 'a', 'size': '[1, 2]'}
+    """
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in about.items()
+    }
+
+
+def _save_pickle(state: State, about: dict[str, Any], file: IO[bytes]) -> None:
     """Write the pickle of arrays that detectron2 reads."""
     content = dict(
         model={key: _to_array(tensor) for key, tensor in state.items()},
@@ -116,6 +131,11 @@ class Format(NamedTuple):
     suffix: str = ''
     has_head: bool = False
 
+    @property
+    def has_meta(self) -> bool:
+        """Return whether the file says where its weights are from."""
+        return self.save in (_save_mm, _save_safetensors)
+
 
 FORMATS = {
     'torchvision': Format(to_torchvision),
@@ -137,11 +157,14 @@ class Written(NamedTuple):
         path: The file that was written.
         parts: How many tensors of each part are in it.
         left_out: Names of tensors, and other things, that are not.
+        settings: What the checkpoint says of its images, if the file has no
+            place for it.
     """
 
     path: Path
     parts: dict[str, int]
     left_out: list[str]
+    settings: ModelSettings | None = None
 
 
 def write_weights(
@@ -173,7 +196,8 @@ def write_weights(
     state = chosen.names(parts)
     with open_atomic(out) as file:
         chosen.save(state, origin(checkpoint), file)
-    return Written(out, count_parts(parts), parts.others)
+    settings = None if chosen.has_meta else checkpoint.settings
+    return Written(out, count_parts(parts), parts.others, settings)
 
 
 def count_parts(parts: Parts) -> dict[str, int]:
@@ -186,18 +210,24 @@ def count_parts(parts: Parts) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def origin(checkpoint: Checkpoint) -> dict[str, str]:
-    """Say where weights are from, without the folders of this machine."""
+def origin(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Say where weights are from, without the folders of this machine.
+
+    And what they say of their images, if they do.
+    """
     source = checkpoint.source
     if '://' not in source:
         source = os.path.basename(source)
     found = describe_weights(checkpoint.weights)
-    return dict(
+    about: dict[str, Any] = dict(
         author='swav_plugin',
         architecture=found.network.removeprefix('a '),
         source=source,
         source_sha256=checkpoint.sha256,
     )
+    if checkpoint.settings is not None:
+        about[KEY] = checkpoint.settings.to_plain()
+    return about
 
 
 def check_out(
@@ -262,25 +292,25 @@ def publish(checkpoint: str | Path | Checkpoint, out: str | Path) -> Written:
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint(checkpoint)
     out = check_out(out, checkpoint, '', overwrite=True)
-    weights = checkpoint.weights
-    content = safe_load(checkpoint.path, 'cpu')
-    if not isinstance(content.get('state_dict'), Mapping):
-        content = {}  # nothing but weights
-    meta = content.get('meta')
-    about = {**meta} if isinstance(meta, Mapping) else origin(checkpoint)
+    weights, meta, others = checkpoint.content
+    about, lost = {}, []
+    for name, value in meta.items():
+        if is_plain(value):
+            about[name] = value
+        else:  # an object that was not read
+            lost.append(f'meta.{name}')
     for name in _OF_THE_RUN & about.keys():
         del about[name]
     queue = [key for key in weights if key.startswith('head.queue.')]
     state = plain_copies({k: weights[k] for k in weights if k not in queue})
     check_finite(state, checkpoint)
     file = io.BytesIO()
-    _save_mm(state, to_plain(about), file)
+    _save_mm(state, to_plain(about or origin(checkpoint)), file)
     digits = hashlib.sha256(file.getbuffer()).hexdigest()[:8]
     stem = out.name.removesuffix('.tar').removesuffix('.pth')
     out = out.with_name(f'{stem}_{date.today():%Y%m%d}-{digits}.pth')
     write_atomic(out, file.getvalue())
-    others = sorted(content.keys() - {'meta', 'state_dict'})
-    return Written(out, dict(model=len(state)), [*others, *queue])
+    return Written(out, dict(model=len(state)), [*others, *lost, *queue])
 
 
 def extract(
@@ -309,6 +339,9 @@ def extract(
     out = check_out(out, checkpoint, '', overwrite)
     state = extract_prefix(checkpoint.weights, prefix, remove_prefix)
     check_finite(state, checkpoint)
+    content: dict[str, Any] = dict(state_dict=state, author='swav_plugin')
+    if checkpoint.settings is not None:
+        content['meta'] = {KEY: checkpoint.settings.to_plain()}
     with open_atomic(out) as file:
-        torch.save(dict(state_dict=state, author='swav_plugin'), file)
+        torch.save(content, file)
     return Written(out, {prefix.rstrip('.'): len(state)}, [])

@@ -1,163 +1,44 @@
 """Find a checkpoint by path, URL or its name in the model zoo."""
 
-import difflib
-import fnmatch
-import functools
+import json
+import logging
 import os
 import re
-from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-import mmengine
+from filelock import FileLock
+from mmengine.logging import print_log
 
-from .download import cache_path, download, hash_file, hash_in_name
+from .atomic import write_atomic
+from .cache import hash_file
+from .catalog import ZooModel, find_model, find_models, zoo_models
+from .describe import describe_weights
+from .download import Refused, check_free, copy_into, download
 from .file_kind import CheckpointError
-from .first_seen import first_seen, note_first_seen, note_path
+from .first_seen import first_seen, note_path, read_notes
+from .formats import read_state_dict
+
+__all__ = [
+    'MIRROR',
+    'RANDOM',
+    'ZooModel',
+    'checkpoint_name',
+    'checkpoint_path',
+    'fetch_model',
+    'fetch_url',
+    'find_model',
+    'find_models',
+    'zoo_models',
+]
 
 # In place of a checkpoint: the network as it is initialized.
 RANDOM = 'random'
 
 # In front of the path of each address of the zoo, in place of its host.
 MIRROR = 'SWAV_MIRROR'
-
-_PACKAGE = Path(__file__).parents[1]
-_INDEX = _PACKAGE / '.mim/model-index.yml'
-if not (_INDEX.parent / 'configs').is_dir():
-    # A checkout without symbolic links, as torch.hub unpacks it.
-    _INDEX = _PACKAGE.parent / 'model-index.yml'
-
-
-@dataclass(frozen=True)
-class ZooModel:
-    """A model of the zoo, as its ``metafile.yml`` describes it.
-
-    Attributes:
-        name: Its name.
-        entry: What the metafile says: 'Weights', 'Config', 'Results', ...
-    """
-
-    name: str
-    entry: dict[str, Any]
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """'Source', 'License', 'Layout', 'Network', 'Holds', 'Note', ..."""
-        return self.entry.get('Metadata') or {}
-
-    @property
-    def url(self) -> str:
-        """The address of the weights, or of the page to get them by hand.
-
-        '' for a recipe whose weights nobody has published.
-        """
-        return self.entry.get('Weights') or self.metadata.get('By Hand', '')
-
-    @property
-    def config(self) -> Path | None:
-        """The config file that these weights fit, if there is one here."""
-        config = self.entry.get('Config')
-        return None if config is None else _INDEX.parent / config
-
-    @property
-    def path(self) -> Path:
-        """Where the file is in the cache, or would be."""
-        return cache_path(self.url, self.metadata.get('File', ''))
-
-    @property
-    def published_sha256(self) -> str:
-        """The first digits of its SHA-256 as published, or ''."""
-        published = self.metadata.get('Weights SHA256', '')
-        return published.lower() or hash_in_name(self.path.name)
-
-    @property
-    def main_result(self) -> dict[str, Any]:
-        """What its source measured first; {} without any result."""
-        results = self.entry.get('Results') or [{}]
-        source = self.metadata.get('Source', '')
-        for result in results:
-            if result.get('Measured By', '').startswith(source):
-                return result
-        return results[0]
-
-    def check_loadable(self) -> None:
-        """Check that swav_plugin can use the weights.
-
-        Raises:
-            CheckpointError: It cannot; says why.
-        """
-        reason = self.metadata.get('Not Loadable')
-        if reason:
-            raise CheckpointError(
-                f'{self.name} cannot be loaded: {reason}. To fetch the file '
-                f'alone: swav zoo download {self.name}'
-            )
-
-    def fetch(self, folder: Path | None = None) -> Path:
-        """Return the file, after downloading it if need be.
-
-        Args:
-            folder: Where to keep it; by default in torch's cache.
-
-        Raises:
-            FileNotFoundError: It has to be got by hand, and is not there.
-            ValueError: Nobody has published it, or it is the wrong file.
-            ConnectionError: It could not be downloaded.
-        """
-        if not self.url:
-            others = ', '.join(sorted(find_models()))
-            raise ValueError(
-                f'nobody has published weights of {self.name}; train it '
-                f'({self.entry["Config"]}), or take one of {others}'
-            )
-        if not self.entry.get('Weights'):
-            path = self._got_by_hand()
-        else:
-            path = self._download(folder)
-        if not self.published_sha256:
-            note_first_seen(self.url, path)
-        return path
-
-    def _got_by_hand(self) -> Path:
-        """Return the file that the user has put into the cache."""
-        if not self.path.is_file():
-            raise FileNotFoundError(
-                f'{self.name} cannot be downloaded by a program: get it from '
-                f'{self.url} in a browser and put it at {self.path}'
-            )
-        expected = self.published_sha256 or first_seen(self.url).get('sha256')
-        found = hash_file(self.path) if expected else ''
-        if expected and not found.startswith(expected):
-            raise CheckpointError(
-                f'{self.name}: {self.path} has SHA-256 {found}, expected '
-                f'{expected}{self._told_by()}; get it again from {self.url}'
-            )
-        return self.path
-
-    def _download(self, folder: Path | None) -> Path:
-        recorded = {} if self.published_sha256 else first_seen(self.url)
-        try:
-            return download(
-                self.url,
-                folder=folder,
-                sha256=self.published_sha256 or recorded.get('sha256', ''),
-                address=_mirrored(self.url),
-            )
-        except (ConnectionError, ValueError) as error:
-            told = self._told_by() if isinstance(error, ValueError) else ''
-            raise type(error)(f'{self.name}: {error}{told}') from None
-
-    def _told_by(self) -> str:
-        """Say where an expected SHA-256 that nobody has published is from."""
-        recorded = {} if self.published_sha256 else first_seen(self.url)
-        if not recorded:
-            return ''
-        return (
-            f' (as recorded in {note_path()} on {recorded.get("date")}; '
-            'remove the entry there to accept another file)'
-        )
 
 
 def checkpoint_path(source: str | Path) -> Path:
@@ -188,7 +69,7 @@ def checkpoint_path(source: str | Path) -> Path:
         raise CheckpointError(f'{path} is a folder; give a file in it.')
     model = find_model(str(source))
     model.check_loadable()
-    return model.fetch()
+    return fetch_model(model)
 
 
 def fetch_url(url: str, folder: Path | None = None) -> Path:
@@ -198,8 +79,96 @@ def fetch_url(url: str, folder: Path | None = None) -> Path:
     """
     for model in find_models().values():
         if model.url == url:
-            return model.fetch(folder)
+            return fetch_model(model, folder)
     return download(url, folder=folder)
+
+
+def fetch_model(model: ZooModel, folder: Path | None = None) -> Path:
+    """Return the file of a model, after downloading it if need be.
+
+    Args:
+        model: The model.
+        folder: Where to put it; by default it stays in torch's cache.
+
+    Raises:
+        FileNotFoundError: It has to be got by hand, and is not there.
+        ValueError: Nobody has published it, it is the wrong file, or another
+            one has its name in the folder.
+        ConnectionError: It could not be downloaded.
+    """
+    if not model.url:
+        raise ValueError(
+            f'nobody has published weights of {model.name}; train it '
+            f'({model.entry["Config"]}), or take one of the '
+            f"{len(find_models())} that 'swav zoo list' shows"
+        )
+    if model.is_by_hand:
+        path = _got_by_hand(model)
+    elif folder is not None and not model.path.is_file():
+        if not model.published_sha256 and not first_seen(model.url):
+            # Any file of that name might be the user's own.
+            check_free(folder / model.path.name)
+        path = _download(model, folder)
+    else:
+        path = _download(model, None)
+    if not model.published_sha256 and not first_seen(model.url):
+        _check_holds(model, path)
+        _note_first_seen(model, path)
+    return path if folder is None else copy_into(path, folder)
+
+
+def _got_by_hand(model: ZooModel) -> Path:
+    """Return the file that the user has put into the cache."""
+    if not model.path.is_file():
+        raise FileNotFoundError(
+            f'{model.name} cannot be downloaded by a program: get it from '
+            f'{model.url} in a browser and put it at {model.path}'
+        )
+    expected = model.published_sha256 or first_seen(model.url).get('sha256')
+    found = hash_file(model.path) if expected else ''
+    if expected and not found.startswith(expected):
+        raise CheckpointError(
+            f'{model.name}: {model.path} has SHA-256 {found}, expected '
+            f'{expected}{_told_by(model)}; get it again from {model.url}'
+        )
+    return model.path
+
+
+def _download(model: ZooModel, folder: Path | None) -> Path:
+    address = _mirrored(model.url)
+    recorded = {} if model.published_sha256 else first_seen(model.url)
+    try:
+        return download(
+            model.url,
+            folder=folder,
+            sha256=model.published_sha256 or recorded.get('sha256', ''),
+            address=address,
+        )
+    except Refused as error:
+        # The address is ours, so the user cannot have mistyped it.
+        raise Refused(
+            f'{model.name}: {address} cannot be downloaded: the server says '
+            f'{error.answer}. The file may have been moved or removed: set '
+            f'{MIRROR} to the address of a mirror, put the file at '
+            f'{model.path}, or take another model (swav zoo list).',
+            error.answer,
+        ) from None
+    except (ConnectionError, ValueError) as error:
+        told = _told_by(model) if isinstance(error, ValueError) else ''
+        raise type(error)(f'{model.name}: {error}{told}') from None
+
+
+def _told_by(model: ZooModel) -> str:
+    """Say where an expected SHA-256 that nobody has published is from."""
+    recorded = {} if model.published_sha256 else first_seen(model.url)
+    if not recorded:
+        return ''
+    mirror = recorded.get('mirror')
+    return (
+        f' (as recorded in {note_path()} on {recorded.get("date")}'
+        f'{mirror and f" from {mirror}" or ""}; '
+        'remove the entry there to accept another file)'
+    )
 
 
 def _mirrored(url: str) -> str:
@@ -217,6 +186,63 @@ def _mirrored(url: str) -> str:
             'as https://example.org/weights, which replaces scheme and host'
         )
     return mirror + urlparse(url)._replace(scheme='', netloc='').geturl()
+
+
+def _check_holds(model: ZooModel, path: Path) -> None:
+    """Check a file that nobody has published a hash of, when first seen.
+
+    Raises:
+        CheckpointError: It is another network, or lacks a part that the model
+            should have.
+    """
+    network, holds = (
+        model.metadata.get(name, '') for name in ('Network', 'Holds')
+    )
+    if not network or 'Not Loadable' in model.metadata:
+        return
+    found = describe_weights(read_state_dict(path))
+    parts = {'backbone', 'neck', 'prototypes'} & {
+        word for part in holds.split(', ') for word in part.split()
+    }
+    if found.network.partition(' ')[2] != network or parts & {*found.lacks}:
+        raise CheckpointError(
+            f'{model.name}: {path} is not its file but {found}; expected a '
+            f'{network} with {holds}. Remove it, and get it again from '
+            f'{model.url}'
+        )
+
+
+def _note_first_seen(model: ZooModel, path: Path) -> None:
+    """Record the hash of a file."""
+    note, address = note_path(), _mirrored(model.url)
+    entry = dict(
+        sha256=hash_file(path),
+        size=path.stat().st_size,
+        date=date.today().isoformat(),
+    )
+    is_mirrored = address != model.url and not model.is_by_hand
+    if is_mirrored:
+        entry['mirror'] = address
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f'{note}.lock'):
+            known = read_notes()
+            known.setdefault(model.url, entry)
+            write_atomic(note, json.dumps(known, indent=1) + '\n')
+    except OSError as error:  # a cache that others may only read
+        print_log(
+            f'cannot record the SHA-256 of {path} in {note}: {error}',
+            'current',
+            level=logging.WARNING,
+        )
+        return
+    print_log(
+        f'nobody has published the SHA-256 of {model.url}. The file found now'
+        f'{f", from {address}," if is_mirrored else ""} has '
+        f'{entry["sha256"]}, which is recorded in {note}; a different one '
+        'will be refused.',
+        'current',
+    )
 
 
 def checkpoint_name(source: str) -> str:
@@ -242,48 +268,3 @@ def checkpoint_name(source: str) -> str:
     if name.partition('_')[0] in ('epoch', 'iter', 'best'):
         return f'{path.parent.name}/{name}'.lstrip('/')
     return name
-
-
-@functools.cache
-def zoo_models() -> dict[str, ZooModel]:
-    """Return the models of all metafiles by name, with weights or without."""
-    index = mmengine.load(_INDEX)
-    entries: list[dict] = []
-    for name in [*index['Import'], *index.get('Without Config', [])]:
-        entries += mmengine.load(_INDEX.parent / name)['Models']
-    return {entry['Name']: ZooModel(entry['Name'], entry) for entry in entries}
-
-
-def find_models(
-    pattern: str = '*', pretrained: bool = True
-) -> dict[str, ZooModel]:
-    """Return the models whose names match a pattern, by name.
-
-    Args:
-        pattern: As for files: * is anything, ? one character.
-        pretrained: Only those whose weights somebody has published.
-    """
-    models = zoo_models()
-    return {
-        name: models[name]
-        for name in fnmatch.filter(models, pattern)
-        if models[name].url or not pretrained
-    }
-
-
-def find_model(name: str) -> ZooModel:
-    """Return the model of a name.
-
-    Raises:
-        FileNotFoundError: There is none; says which one was probably meant.
-    """
-    models = zoo_models()
-    if name in models:
-        return models[name]
-    close = difflib.get_close_matches(name, models)
-    named = (
-        f'; did you mean {" or ".join(close)}?'
-        if close
-        else ': no such file, and no model of that name in the zoo'
-    )
-    raise FileNotFoundError(f'there is no checkpoint {name}{named}')

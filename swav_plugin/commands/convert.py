@@ -18,6 +18,7 @@ from swav_plugin.checkpoints.describe import describe_weights
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.checkpoints.write import (
     Written,
+    as_text,
     check_out,
     count_parts,
     origin,
@@ -131,7 +132,7 @@ def _write_onnx(
         getattr(model.data_preprocessor, 'std', torch.ones(3, 1, 1)),
         neck,
         prototypes,
-        origin(checkpoint),
+        as_text(origin(checkpoint)),
     )
     write_atomic(path, content)
     return Written(path, count_parts(parts), parts.others)
@@ -156,6 +157,8 @@ def describe(written: Written) -> str:
     )
     if modules:
         lines.append(f'left out: {", ".join(modules)}')
+    if written.settings is not None:
+        lines.append(f'not in the file: its images are {written.settings}')
     return '\n'.join(lines)
 
 

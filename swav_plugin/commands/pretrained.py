@@ -13,6 +13,7 @@ from swav_plugin.apis import get_model
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path
+from swav_plugin.inference.batches import settings_of
 
 
 def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
@@ -53,13 +54,16 @@ def add_network(
     parser.add_argument('out', metavar='OUT', help=out)
     parser.add_argument(
         '--config',
-        help='config of the network, if it cannot be told from the checkpoint',
+        help='config of the network, if it cannot be told from the '
+        'checkpoint; also its mean, std, epsilon and temperature (default: '
+        'as the checkpoint says if this package trained it, else those of '
+        'SwAV on ImageNet)',
     )
     parser.add_argument(
         '--size',
         type=int,
-        default=224,
-        help='height and width of images in pixels (default: 224)',
+        help='height and width of images in pixels (default: as the '
+        'checkpoint says if this package trained it, else 224)',
     )
     parser.add_argument(
         '--batch-size',
@@ -126,11 +130,17 @@ def check_out(out: str, source: str) -> Path:
 def open_model(
     args: argparse.Namespace, device: str | None = None
 ) -> nn.Module:
-    """Build the network of the command line, with its weights."""
+    """Build the network of the command line, with its weights.
+
+    Where no --size is given, that of the network is noted as if it were.
+    """
     with mistakes():
         if args.config is None:
-            return get_model(args.model, device)
-        return get_model(args.config, device, checkpoint=args.model)
+            model = get_model(args.model, device)
+        else:
+            model = get_model(args.config, device, checkpoint=args.model)
+    args.size = settings_of(model, args.size).size
+    return model
 
 
 @contextmanager

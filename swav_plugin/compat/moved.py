@@ -64,7 +64,7 @@ MOVED = {
         for name in names.split()
     },
     'swav_plugin.compat.stack:setup_stack': (
-        'swav_plugin.checkpoints.safe_load:use_in_mmengine'
+        'swav_plugin.checkpoints.loaders:use_in_mmengine'
     ),
     'swav_plugin.datasets.check:Report': (
         'swav_plugin.datasets.check:DatasetReport'

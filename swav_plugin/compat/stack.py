@@ -6,6 +6,7 @@ declares that it conflicts with the other.
 
 import os.path as osp
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, distribution
@@ -16,9 +17,6 @@ from typing import Any
 import yaml
 
 from swav_plugin.compat.moved import moved_names
-
-# mmengine's module that reads checkpoints.
-LOADERS = 'mmengine.runner.checkpoint'
 
 __getattr__ = moved_names(__name__)
 
@@ -82,31 +80,26 @@ def downstream_hint() -> str:
     return f"pip install -e '.[{family}-downstream]'"
 
 
-def setup_configs() -> None:
-    """Make `_base_ = 'swav_plugin::...'` and `'mmseg::...'` resolve."""
-    from mmengine.config.utils import MODULE2PACKAGE
+def setup_mmengine() -> None:
+    """Change what mmengine's modules in `_CHANGES` do.
 
+    Each is changed as soon as somebody has imported it: together they take
+    seconds, since the one that reads checkpoints imports torch.
+    """
+    for name, change in _CHANGES.items():
+        if name in sys.modules:
+            change(sys.modules[name])
+    if not any(isinstance(finder, ChangingFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, ChangingFinder())
+
+
+def _name_packages(module: ModuleType) -> None:
+    """Make `_base_ = 'swav_plugin::...'` and `'mmseg::...'` resolve."""
     # mmengine asks pip first, then looks beside the module. pip may know a
     # copy that is not the one imported, so give a name that pip does not know.
-    MODULE2PACKAGE['swav_plugin'] = 'swav_plugin.registry'
+    module.MODULE2PACKAGE['swav_plugin'] = 'swav_plugin.registry'
     if not _is_distribution('mmsegmentation'):
-        MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
-    _replace_pkg_resources()
-
-
-def setup_loaders() -> None:
-    """Make mmengine run no code from the checkpoints and YAML that it reads.
-
-    mmengine's module for checkpoints imports torch, which takes seconds, so
-    it is changed when somebody imports it.
-    """
-    from mmengine.fileio.handlers import yaml_handler
-
-    yaml_handler.Loader = _PlainLoader
-    if LOADERS in sys.modules:
-        _replace_loaders(sys.modules[LOADERS])
-    elif not any(isinstance(finder, LoaderFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, LoaderFinder())
+        module.MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
 
 
 # The one in C is ten times as fast: for each `mmdet::` base of a config
@@ -127,28 +120,35 @@ _PlainLoader.add_constructor(
 )
 
 
+def _replace_yaml_loader(module: ModuleType) -> None:
+    """Make mmengine run no code from YAML."""
+    module.Loader = _PlainLoader  # type: ignore[attr-defined]
+
+
 def _replace_loaders(module: ModuleType) -> None:
+    """Make mmengine run no code from checkpoints."""
     # By name, since checkpoints are above this room.
-    import_module('swav_plugin.checkpoints.safe_load').use_in_mmengine(module)
+    import_module('swav_plugin.checkpoints.loaders').use_in_mmengine(module)
 
 
-class LoaderFinder:
-    """Changes mmengine's loaders as soon as they have been imported."""
+class ChangingFinder:
+    """Changes modules of mmengine as soon as they have been imported."""
 
     def find_spec(
         self, name: str, path: Any = None, target: Any = None
     ) -> ModuleSpec | None:
         """Return the module's own spec, with our change after it."""
-        spec = PathFinder.find_spec(name, path) if name == LOADERS else None
-        if spec is None or spec.loader is None:
+        change = _CHANGES.get(name)
+        spec = PathFinder.find_spec(name, path) if change else None
+        if change is None or spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
 
-        def execute_and_replace(module: ModuleType) -> None:
+        def execute_and_change(module: ModuleType) -> None:
             execute(module)
-            _replace_loaders(module)
+            change(module)
 
-        spec.loader.exec_module = execute_and_replace  # type: ignore
+        spec.loader.exec_module = execute_and_change  # type: ignore
         return spec
 
 
@@ -173,10 +173,8 @@ def setup_operators() -> None:
         sys.meta_path.append(OperatorFinder)
 
 
-def _replace_pkg_resources() -> None:
+def _replace_pkg_resources(package_utils: ModuleType) -> None:
     """Replace what mmengine <= 0.10.7 needs and setuptools >= 81 removed."""
-    from mmengine.utils import package_utils
-
     needed = package_utils.is_installed.__code__.co_names
     if 'pkg_resources' not in needed or find_spec('pkg_resources'):
         return
@@ -217,3 +215,12 @@ def get_installed_path(package: str) -> str:
     if spec is None or spec.origin is None:
         raise ImportError(f'{package} is not installed as a package.')
     return osp.dirname(spec.origin)
+
+
+# Modules of mmengine, and what becomes of them.
+_CHANGES: dict[str, Callable[[ModuleType], None]] = {
+    'mmengine.utils.package_utils': _replace_pkg_resources,
+    'mmengine.config.utils': _name_packages,
+    'mmengine.fileio.handlers.yaml_handler': _replace_yaml_loader,
+    'mmengine.runner.checkpoint': _replace_loaders,
+}

@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 
 from swav_plugin import __version__
 from swav_plugin.checkpoints import read_checkpoint
+from swav_plugin.checkpoints.loaders import load_from_local
 from swav_plugin.checkpoints.newest import find_checkpoint
-from swav_plugin.checkpoints.safe_load import load_from_local
 from swav_plugin.checkpoints.training_state import check_finite, check_parts
 from swav_plugin.datasets import SampleKey
 from swav_plugin.datasets.image_folder import NoReadableImage

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from swav_plugin.checkpoints.model_settings import ModelSettings
 from swav_plugin.datasets.transforms.loading import UnreadableImage
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
@@ -39,7 +40,8 @@ class Extraction:
     Args:
         samples: As `list_images` gives them.
         layer: One of `LAYERS`.
-        size: Height and width of the crop in pixels.
+        size: Height and width of the crop in pixels; None for that of the
+            model.
         batch_size: Images per forward pass.
         amp: Run the network in half precision.
         skip_unreadable: Leave out images that cannot be read.
@@ -47,7 +49,7 @@ class Extraction:
 
     samples: list[dict[str, Any]]
     layer: str = 'avgpool'
-    size: int = 224
+    size: int | None = None
     batch_size: int = 64
     amp: bool = False
     skip_unreadable: bool = False
@@ -60,6 +62,17 @@ class Extraction:
             range(start, min(start + self.batch_size, num))
             for start in range(begin, end, self.batch_size)
         ]
+
+
+def settings_of(model: Any, size: int | None = None) -> ModelSettings:
+    """Return how a model's images are prepared.
+
+    Args:
+        model: From `get_model`, which knows it; any other model takes images
+            as SwAV on ImageNet does.
+        size: Another height and width of the crop.
+    """
+    return getattr(model, 'model_settings', ModelSettings()).at(size)
 
 
 @torch.no_grad()
@@ -84,7 +97,8 @@ def run_batches(
         UnreadableImage: An image cannot be read and is not to be skipped.
         ValueError: Features are not finite.
     """
-    dataset = LoadedImages(job.samples, job.size)
+    settings = settings_of(model, job.size)
+    dataset = LoadedImages(job.samples, settings.size, settings.resize)
     device = next(
         (each.device for each in model.parameters()), torch.device('cpu')
     )
@@ -92,7 +106,7 @@ def run_batches(
         num_workers = _default_workers(
             sum(map(len, batches)), device, num_processes
         )
-        batch_bytes = 3 * job.size**2 * job.batch_size
+        batch_bytes = 3 * settings.size**2 * job.batch_size
         num_workers = workers_that_fit(num_workers, batch_bytes)
     loader = DataLoader(
         dataset,

@@ -36,7 +36,7 @@ def extract_features(
     model: nn.Module,
     images: Images,
     layer: str = 'avgpool',
-    size: int = 224,
+    size: int | None = None,
     batch_size: int = 64,
     num_workers: int | None = None,
     out: str | os.PathLike | None = None,
@@ -47,8 +47,9 @@ def extract_features(
 ) -> ImageFeatures:
     """Compute features of images.
 
-    Images are loaded as in the kNN benchmark: converted to RGB, the short
-    edge resized to 8/7 of `size` (256 px for 224), then center-cropped.
+    Images are prepared as in the validation of the training, which its
+    checkpoints state; else as in the kNN benchmark: converted to RGB, the
+    short edge resized to 256 px, then center-cropped to 224.
 
     Args:
         model: From `get_model`, or any model in eval mode with a `backbone`
@@ -61,7 +62,8 @@ def extract_features(
             ResNet, averaged over windows as in the benchmarks; of a `SwAV`
             also 'embedding', (N, D) of unit norm, and 'scores', (N, K)
             cosines with the prototypes, one set after another.
-        size: Height and width of the crop in pixels.
+        size: Height and width of the crop in pixels, if not the model's own;
+            the short edge changes in proportion.
         batch_size: Images per forward pass.
         num_workers: Processes that load images; 0 to load them in this one.
             By default 0 for few images or on a small CPU, up to 16 beside

@@ -178,14 +178,15 @@ class Batch(NamedTuple):
 class LoadedImages(Dataset):
     """Load images as the kNN benchmark does: resized and center-cropped.
 
-    The short edge becomes 8/7 of `size`: 256 px for 224.
-
     Args:
         samples: As `list_images` gives them.
         size: Height and width of the crop in pixels.
+        resize: The short edge before that, in pixels.
     """
 
-    def __init__(self, samples: list[dict[str, Any]], size: int) -> None:
+    def __init__(
+        self, samples: list[dict[str, Any]], size: int, resize: int
+    ) -> None:
         self.samples = samples
         self.size = size
         self.pipeline: Callable[[dict], Any] = Compose(
@@ -194,7 +195,7 @@ class LoadedImages(Dataset):
                     dict(type='LoadImage'),
                     dict(
                         type='ResizeEdge',
-                        scale=round(size * 256 / 224),
+                        scale=resize,
                         edge='short',
                         backend='pillow',
                     ),

@@ -24,7 +24,13 @@ from swav_plugin.datasets.transforms.loading import UnreadableImage
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.evaluation.feature_store import hash_images, hash_modules
 
-from .batches import Extraction, check_unreadable, files_of, run_batches
+from .batches import (
+    Extraction,
+    check_unreadable,
+    files_of,
+    run_batches,
+    settings_of,
+)
 from .files import check_out, write_features
 from .images import file_of, hash_pixels
 from .layers import used_modules
@@ -137,19 +143,24 @@ def open_parts(
         ) from None
     try:
         _claim(
-            folder, out, dict(_describe(job), key=_key(model, job)), overwrite
+            folder,
+            out,
+            dict(_describe(model, job), key=_key(model, job)),
+            overwrite,
         )
         yield Parts(job, folder)
     finally:
         lock.release()
 
 
-def _describe(job: Extraction) -> dict[str, Any]:
+def _describe(model: Any, job: Extraction) -> dict[str, Any]:
     """Return what a user can tell an extraction by."""
+    settings = settings_of(model, job.size)
     return dict(
         images=len(job.samples),
         layer=job.layer,
-        size=job.size,
+        size=settings.size,
+        resize=settings.resize,
         batch_size=job.batch_size,
         amp=job.amp,
     )
@@ -164,7 +175,7 @@ def _key(model: Any, job: Extraction) -> str:
         hash_modules(used_modules(model, job.layer)),
         hash_images(paths, torch.empty(0)),
         hash_pixels(job.samples),
-        json.dumps(_describe(job)),
+        json.dumps(_describe(model, job)),
     ]
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 

@@ -23,19 +23,15 @@ from swav_plugin.checkpoints import (
     load_model,
 )
 from swav_plugin.checkpoints.keys import backbone_weights
+from swav_plugin.checkpoints.model_settings import ModelSettings
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.registry import MODELS
 
+from .find_settings import find_settings, order_after
 from .linear_probe import LinearProbe
 from .resnet import resnet_config
 from .swav import SwAV
 
-# SwAV's: red has 0.228 * 255 where torchvision has 0.229 * 255.
-_PREPROCESSOR = dict(
-    type='MultiViewPreprocessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.14, 57.12, 57.375],
-)
 _NECK = 'neck.projection.'
 _PROTOTYPES = 'head.prototypes.'
 
@@ -44,11 +40,14 @@ def model_of_checkpoint(checkpoint: Checkpoint) -> nn.Module:
     """Build the network of a checkpoint and fill it with its weights.
 
     Depth, width and stem of the ResNet, the layers of the projection, K and
-    the number of sets of prototypes are read from the weights.
+    the number of sets of prototypes are read from the weights; the rest from
+    its `ModelSettings`. Where a file has none, they are those of SwAV on
+    ImageNet, and a line in the log says so.
 
     Returns:
         A `SwAV` without a queue where the file has projection and prototypes,
-        else mmpretrain's `ImageClassifier` with the backbone alone.
+        else mmpretrain's `ImageClassifier` with the backbone alone. Its
+        `model_settings` are the `ModelSettings`.
 
     Raises:
         ValueError: The file does not hold the weights of such a network.
@@ -60,25 +59,56 @@ def model_of_checkpoint(checkpoint: Checkpoint) -> nn.Module:
     except ValueError as error:
         print_log(f'{checkpoint}: taking the backbone alone: {error}')
         parts = {}
+    settings = checkpoint.settings or _defaults(checkpoint, bool(parts))
+    preprocessor = _preprocessor(settings)
     model: Any
     if parts:
+        parts['head'].update(
+            epsilon=settings.epsilon,
+            num_iters=settings.num_iters,
+            temperature=settings.temperature,
+        )
         model = _build(
             dict(
                 type='SwAV',
                 backbone=backbone,
-                data_preprocessor=_PREPROCESSOR,
+                data_preprocessor=preprocessor,
                 **parts,
             )
         )
         load_model(model, checkpoint)
     else:
         # mmpretrain gives the config of a preprocessor arguments of its own.
-        preprocessor = MODELS.build(_PREPROCESSOR)
         model = ImageClassifier(
-            _build(backbone), data_preprocessor=preprocessor
+            _build(backbone), data_preprocessor=MODELS.build(preprocessor)
         )
         load_backbone(model.backbone, checkpoint)
+    model.model_settings = settings
     return model
+
+
+def _defaults(checkpoint: Checkpoint, has_head: bool) -> ModelSettings:
+    """Return the settings of SwAV on ImageNet; say that they are taken."""
+    default = ModelSettings()
+    codes = (
+        f', epsilon {default.epsilon}, {default.num_iters} sweeps of Sinkhorn '
+        f'and temperature {default.temperature}'
+    )
+    print_log(
+        f'{checkpoint} does not say how its images were prepared; taking '
+        f"ImageNet's: {default}{codes if has_head else ''}. Change the crop "
+        'with --size (size=), the rest with --config CONFIG '
+        '(get_model(CONFIG, checkpoint=...)).'
+    )
+    return default
+
+
+def _preprocessor(settings: ModelSettings) -> dict:
+    """Return the config of a preprocessor that takes RGB images."""
+    kind = dict(type='MultiViewPreprocessor')
+    if settings.channel_order == 'BGR':
+        kind = dict(type='mmengine.ImgDataPreprocessor', rgb_to_bgr=True)
+    return dict(kind, mean=settings.mean, std=settings.std)
 
 
 def _neck_and_head(weights: Mapping[str, Tensor]) -> dict[str, dict]:
@@ -144,8 +174,14 @@ def model_of_config(cfg: Config, checkpoint: str) -> nn.Module:
     model = dict(cfg.model)
     if 'data_preprocessor' in cfg:  # as mmengine's Runner does
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    built = _build(model)
+    built: Any = _build(model)
     fill_model(built, checkpoint)
+    settings = find_settings(built, cfg)
+    if settings is not None:
+        built.model_settings = settings
+        if settings.channel_order != order_after(built.data_preprocessor):
+            # Its pipeline loads BGR; features are those of RGB images.
+            built.data_preprocessor = MODELS.build(_preprocessor(settings))
     return built
 
 

@@ -130,7 +130,7 @@ def test_configs_of_mmseg_are_looked_up_by_an_installed_name(
     packages = {'mmseg': 'mmsegmentation'}
     monkeypatch.setattr(mmengine.config.utils, 'MODULE2PACKAGE', packages)
     install(*names)
-    stack.setup_configs()
+    stack.setup_mmengine()
     assert packages['mmseg'] == expected
 
 
@@ -179,11 +179,11 @@ def test_pkg_resources_is_replaced_where_it_is_missing(
         monkeypatch.setattr(module, 'get_installed_path', is_installed)
 
     monkeypatch.setattr(stack, 'find_spec', lambda name: 'it is there')
-    stack._replace_pkg_resources()
+    stack._replace_pkg_resources(package_utils)
     assert all(user.is_installed is is_installed for user in users)
 
     monkeypatch.setattr(stack, 'find_spec', lambda name: None)
-    stack._replace_pkg_resources()
+    stack._replace_pkg_resources(package_utils)
     for user in users:
         assert user.is_installed is stack.is_installed
         assert user.get_installed_path is stack.get_installed_path

@@ -13,13 +13,16 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.digests import note_digest
+from swav_plugin.checkpoints.model_settings import KEY
 from swav_plugin.checkpoints.newest import LATEST
 from swav_plugin.checkpoints.rebuild import to_plain
+from swav_plugin.models.find_settings import find_settings
 from swav_plugin.registry import HOOKS
 
 from ..agreement import Agreement, Preempted
 from ..errors import DiskFull
 from ..gradients import gather_gradients, restore_gradients
+from ..wrappers import unwrap
 
 
 class _DeleteLater:
@@ -247,10 +250,16 @@ class CheckpointHook(MMEngineCheckpointHook):
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Write what a resume needs as tensors and plain values."""
+        """Write what a resume needs as tensors and plain values.
+
+        Also what the use of the weights needs; see `ModelSettings`.
+        """
         for key, value in checkpoint.items():
             if key != 'state_dict':
                 checkpoint[key] = to_plain(value)
+        settings = find_settings(unwrap(runner.model), runner.cfg)
+        if settings is not None:
+            checkpoint['meta'][KEY] = settings.to_plain()
         if self._gathered:
             checkpoint['gradients'] = self._gathered
         best = {key: osp.basename(path) for key, path in self._best()}
