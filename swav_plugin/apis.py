@@ -158,8 +158,8 @@ def _build_checkpoint(source: str) -> nn.Module:
         configs = sorted(checkpoint.path.parent.glob('*.py'))
         config = repr(str(configs[0])) if len(configs) == 1 else 'CONFIG'
         raise ValueError(
-            f'get_model cannot use {source}, '
-            f'{describe_checkpoint(checkpoint)}: {error} Without a config '
-            'it builds ResNets; with the config of this network: '
+            f'{source} is {describe_checkpoint(checkpoint)}: {error} Only '
+            'ResNets are built without a config; give that of this network: '
+            f'--config {config}, or in Python '
             f'get_model({config}, checkpoint={source!r})'
         ) from error

@@ -231,5 +231,24 @@ print(*sorted(set(sys.modules) - before), sep='\\n')
     }
 
 
+@pytest.mark.parametrize(
+    'command', [['--help'], ['zoo', 'list'], ['zoo', 'info', 'nobody']]
+)
+def test_what_is_only_looked_up_comes_at_once(command: list[str]) -> None:
+    """torch takes seconds to import."""
+    code = f"""
+import sys
+from swav_plugin.__main__ import main
+sys.argv = ['swav', *{command}]
+try:
+    main()
+except SystemExit:
+    pass
+print(*sys.modules, sep='\\n')
+"""
+    slow = {'torch', 'numpy', 'mmengine', 'mmcv', 'mmpretrain'}
+    assert not slow & {*_run(code, REPO_ROOT, REPO_ROOT)}
+
+
 def test_version_is_a_release_number() -> None:
     assert re.fullmatch(r'\d+\.\d+\.\d+', swav_plugin.__version__)

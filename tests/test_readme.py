@@ -122,6 +122,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return tmp_path / 'zoo.pth'
 
     monkeypatch.setattr(zoo, 'download', download)
+    monkeypatch.setattr(zoo, '_check_holds', lambda *_: None)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -33,7 +33,7 @@ _OTHERS = (
         'its weights fit no network of this package: give a ResNet',
     ),
     (
-        r'(?:.*\.)?(?:cls_token|pos_embed)',
+        r'(?:.*\.)?(?:cls_token|class_token|pos_embed(?:ding)?)',
         'a vision transformer',
         'its weights fit no network of this package: give a ResNet',
     ),
@@ -90,12 +90,13 @@ class Description:
         """Return it as in 'The file is a VISSL checkpoint of ...'."""
         text = self.network
         if self.layout:
-            article = 'an' if self.layout[0] in 'EO' else 'a'
+            article = 'an' if self.layout[0] in 'EOu' else 'a'
             text = f'{article} {self.layout} checkpoint of {self.network}'
         if self.advice:  # whose parts are unknown
             return text
         sets = ' + '.join(str(count) for count, _ in self.prototypes)
-        lacking = ' or '.join(self.lacks)
+        *others, last = self.lacks or ['']
+        lacking = ' or '.join(filter(None, [', '.join(others), last]))
         text += f' with {sets} prototypes' if sets else ''
         return text + (f', without {lacking}' if lacking else '')
 

@@ -206,7 +206,7 @@ LAYOUTS = (
         [],
     ),
     Layout(
-        'SwAV',
+        'upstream',
         r'projection_head\..*|prototypes\..*',
         [*_UPSTREAM, (r'(?:backbone\.)?(.*)', r'backbone.\1')],
     ),

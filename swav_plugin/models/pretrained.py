@@ -6,10 +6,11 @@ prototypes.
 
 import textwrap
 from collections.abc import Mapping
+from logging import WARNING, FileHandler
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from mmpretrain.models import ImageClassifier
@@ -191,6 +192,21 @@ def _build(config: dict) -> nn.Module:
         return MODELS.build(config)
 
 
+def _init_weights(model: Any) -> None:
+    """Initialize a model; name its tensors in a log file, if there is one.
+
+    Without one mmengine logs a line for each of them on the screen.
+    """
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    if not any(isinstance(each, FileHandler) for each in logger.handlers):
+        logger.setLevel(WARNING)
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)
+
+
 def fill_model(model: Any, checkpoint: str) -> str:
     """Give a model its weights, all of them; say what was done.
 
@@ -202,7 +218,7 @@ def fill_model(model: Any, checkpoint: str) -> str:
         ValueError: The checkpoint lacks a part of the model.
     """
     if checkpoint == RANDOM:
-        model.init_weights()
+        _init_weights(model)
         return 'The network is as initialized: no weights were loaded.'
     if isinstance(model, (SwAV, LinearProbe)):
         count = load_model(model, checkpoint)

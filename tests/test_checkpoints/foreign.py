@@ -257,26 +257,26 @@ def _lightning_student(net: Network) -> dict[str, Any]:
 
 _PLAIN = dict(has_bias=False)
 CASES = {
-    'released': Case(upstream, 'SwAV'),
-    'old format': Case(upstream, 'SwAV', {}, _old),
-    'safetensors': Case(upstream, 'SwAV', {}, _safetensors),
-    'ResNet-50': Case(upstream, 'SwAV', dict(depth=50)),
+    'released': Case(upstream, 'upstream'),
+    'old format': Case(upstream, 'upstream', {}, _old),
+    'safetensors': Case(upstream, 'upstream', {}, _safetensors),
+    'ResNet-50': Case(upstream, 'upstream', dict(depth=50)),
     'training': Case(
-        lambda net: dict(epoch=3, state_dict=upstream(net), amp={}), 'SwAV'
+        lambda net: dict(epoch=3, state_dict=upstream(net), amp={}), 'upstream'
     ),
-    'no norm, as w5': Case(upstream, 'SwAV', dict(has_norm=False)),
-    'DeepCluster-v2': Case(upstream, 'SwAV', dict(num_sets=3)),
+    'no norm, as w5': Case(upstream, 'upstream', dict(has_norm=False)),
+    'DeepCluster-v2': Case(upstream, 'upstream', dict(num_sets=3)),
     'compiled': Case(
         lambda net: {'model_state_dict': upstream(net, '_orig_mod.module.')},
-        'SwAV',
+        'upstream',
     ),
     'model in model': Case(
         lambda net: dict(model=dict(state_dict=upstream(net, 'model.'))),
-        'SwAV',
+        'upstream',
     ),
-    'teacher and student': Case(_student, 'SwAV'),
-    'both in one': Case(_flat_student, 'SwAV'),
-    'both in a model': Case(_lightning_student, 'SwAV'),
+    'teacher and student': Case(_student, 'upstream'),
+    'both in one': Case(_flat_student, 'upstream'),
+    'both in a model': Case(_lightning_student, 'upstream'),
     'mmselfsup 0.x': Case(
         lambda net: dict(meta={}, state_dict=mmselfsup(net)), 'mmselfsup'
     ),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from swav_plugin.checkpoints import download as module
+from swav_plugin.checkpoints.cache import cache_path
 from swav_plugin.checkpoints.download import download
 from swav_plugin.checkpoints.zoo import checkpoint_path
 
@@ -182,7 +183,7 @@ def test_a_killed_download_goes_on(
         server.files['/w.pth'] = body = HEAD + os.urandom(3_000_000)
     assert download(f'{server.url}/w.pth', tmp_path).read_bytes() == body
     assert server.requests == [None, f'bytes={got}-']
-    assert sorted(os.listdir(tmp_path)) == ['w.pth', 'w.pth.lock']
+    assert sorted(os.listdir(tmp_path)) == ['w.pth']
 
 
 @pytest.mark.parametrize('spoil', ['url', 'note', 'no note', 'too long'])
@@ -205,7 +206,7 @@ def test_a_part_of_another_file_is_not_used(
     server.has_ranges = True
     path = download(f'{server.url}/b/w.pth', tmp_path)
     assert path.read_bytes() == BODY
-    assert sorted(os.listdir(tmp_path)) == ['w.pth', 'w.pth.lock']
+    assert sorted(os.listdir(tmp_path)) == ['w.pth']
 
 
 @pytest.mark.parametrize(
@@ -248,9 +249,28 @@ def test_a_cut_file_of_unknown_length_is_not_kept(
 def test_a_web_page_that_was_kept_is_replaced(
     server: Server, tmp_path: Path
 ) -> None:
-    (tmp_path / 'w.pth').write_bytes(b'<html>')
+    """In the cache; a folder of the user's is another matter."""
+    path = cache_path(f'{server.url}/w.pth')
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'<html>')
     server.files = {'/w.pth': BODY}
-    assert download(f'{server.url}/w.pth', tmp_path).read_bytes() == BODY
+    assert download(f'{server.url}/w.pth').read_bytes() == BODY
+
+
+def test_files_of_the_user_are_left_alone(
+    server: Server, tmp_path: Path
+) -> None:
+    server.files = {'/w.pth': BODY, '/w-5b3fc7fc.pth': BODY}
+    for name, content in (('w.pth', b'<html>'), ('w-5b3fc7fc.pth', OTHER)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f'{name} exists already and is'):
+            download(f'{server.url}/{name}', tmp_path)
+        assert (tmp_path / name).read_bytes() == content
+    for folder in (tmp_path / 'w.pth', tmp_path / 'w.pth/sub'):
+        with pytest.raises(ValueError, match='w.pth is a file; give a folder'):
+            download(f'{server.url}/w.pth', folder)
+    assert sorted(os.listdir(tmp_path)) == ['w-5b3fc7fc.pth', 'w.pth']
+    assert server.requests == []
 
 
 def test_absent(server: Server, tmp_path: Path) -> None:
@@ -288,8 +308,8 @@ def test_the_hash_of_a_name(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / 'folder'
     folder.mkdir()
     (folder / f'w_20220825-{right}.pth').write_bytes(b'other')
-    path = download(f'{server.url}/w_20220825-{right}.pth', folder)
-    assert path.read_bytes() == BODY
+    with pytest.raises(ValueError, match='exists already and is another'):
+        download(f'{server.url}/w_20220825-{right}.pth', folder)
 
 
 def test_of_several_one_fetches(server: Server) -> None:

@@ -196,6 +196,14 @@ _ZERO = torch.zeros(2, 2)
             {'blocks.0.attn.q': _ZERO, 'cls_token': _ZERO},
             'is a vision transformer; its weights fit no',
         ),
+        (
+            {'class_token': _ZERO, 'encoder.layers.ln.weight': _ZERO},
+            'is a vision transformer; its weights fit no',
+        ),
+        (
+            {'encoder.pos_embedding': _ZERO},
+            'is a vision transformer; its weights fit no',
+        ),
         # Also a name that would clear the screen stays in the line.
         ({'a\n\x1b[2J': _ZERO}, r'is an unknown network \(a.n.x1b\[2J, '),
     ],
@@ -216,7 +224,7 @@ def test_another_width_is_named(tmp_path: Path) -> None:
     wide['conv1.weight'] = torch.zeros(128, 3, 7, 7)
     torch.save(wide, tmp_path / 'w.pth')
     model = _make_model(net, 18, False)
-    with pytest.raises(ValueError, match=r'SwAV checkpoint of a ResNet-18-w2'):
+    with pytest.raises(ValueError, match='an upstream checkpoint of a ResNet-18-w2'):
         load_backbone(model.backbone, tmp_path / 'w.pth')
 
 

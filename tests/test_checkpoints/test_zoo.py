@@ -17,10 +17,11 @@ from mmengine.hub import get_config
 from mmengine.hub import get_model as hub_model
 from mmengine.runner import CheckpointLoader
 
-from swav_plugin.checkpoints import load_backbone, zoo
+from swav_plugin.checkpoints import catalog, load_backbone, zoo
 from swav_plugin.checkpoints.first_seen import note_path
 from swav_plugin.checkpoints.zoo import (
     checkpoint_path,
+    fetch_model,
     find_model,
     find_models,
     zoo_models,
@@ -54,7 +55,7 @@ def index(
         )
         zoo_models.cache_clear()
 
-    monkeypatch.setattr(zoo, '_INDEX', tmp_path / 'model-index.yml')
+    monkeypatch.setattr(catalog, '_INDEX', tmp_path / 'model-index.yml')
     yield write
     zoo_models.cache_clear()
 
@@ -72,7 +73,7 @@ def test_names(
     with pytest.raises(
         ValueError,
         match=r'nobody has published weights of '
-        r'net_b; train it \(b.py\), or take one of net_a',
+        r"net_b; train it \(b.py\), or take one of the 1 that 'swav zoo list'",
     ):
         checkpoint_path('net_b')
     with pytest.raises(
@@ -167,7 +168,7 @@ def test_what_nobody_has_hashed_is_recorded(
     for ask in (
         lambda: checkpoint_path(f'{server.url}/a.pth'),
         lambda: CheckpointLoader.load_checkpoint(f'{server.url}/a.pth'),
-        lambda: find_model('net_a').fetch(tmp_path),
+        lambda: fetch_model(find_model('net_a'), tmp_path),
     ):
         with pytest.raises(ValueError, match='net_a: .*thrown away'):
             ask()
@@ -247,8 +248,12 @@ def test_absent_weights_name_the_model(
     server: Server, index: Callable[..., None], tmp_path: Path
 ) -> None:
     index(f'  Weights: {server.url}/a.pth')
-    with pytest.raises(ConnectionError, match='net_a: .*404 Not Found'):
+    with pytest.raises(ConnectionError) as error:
         checkpoint_path('net_a')
+    said = str(error.value)
+    assert said.startswith(f'net_a: {server.url}/a.pth cannot be')
+    assert '404 Not Found' in said and 'set SWAV_MIRROR' in said
+    assert 'check the address' not in said
     assert cached(tmp_path) == []
 
 
@@ -280,14 +285,14 @@ def test_weights_that_cannot_be_loaded_are_not_downloaded(
     with pytest.raises(ValueError, match='net_a cannot be loaded: it is roun'):
         checkpoint_path('net_a')
     assert server.requests == []
-    assert find_model('net_a').fetch().read_bytes() == HEAD
+    assert fetch_model(find_model('net_a')).read_bytes() == HEAD
 
 
 FETCH = """
 import sys
 from pathlib import Path
-from swav_plugin.checkpoints import zoo
-zoo._INDEX = Path(sys.argv[1])
+from swav_plugin.checkpoints import catalog, zoo
+catalog._INDEX = Path(sys.argv[1])
 print(zoo.checkpoint_path('net_a'))
 """
 
@@ -321,7 +326,7 @@ def test_two_processes_fetch_one_file(
 def test_every_published_checkpoint_is_described() -> None:
     models = find_models()
     urls = [model.url for model in models.values()]
-    assert len(urls) == len({*urls}) == 47
+    assert len(urls) == len({*urls}) == 53
     for name, model in models.items():
         assert {'Source', 'License', 'Layout', 'Network'} <= {*model.metadata}
         assert model.config is None or model.config.is_file(), name
@@ -349,6 +354,8 @@ def test_every_published_checkpoint_is_described() -> None:
         'swav_resnet50-w4_64xb40-mcrop-2-6-400e_vissl': 77.03,
         'swav_resnet50_2xb128-mcrop-2-6-100e_lightly': 67.2,
         'swav_resnet50_8xb32-mcrop-2-6-200e_easycv': 73.618,
+        'swav_resnet50_64xb64-mcrop-2-6-800e_bolts': 74,
+        'swav_resnet18_bs256-mcrop-2-1000e_cifar10-32_solo-learn': 89.17,
         'deepcluster-v2_resnet50_64xb64-mcrop-2-6-800e': 75.2,
     }.items():
         assert top1[name] == value
@@ -386,6 +393,7 @@ def test_mmengine_fills_the_model_of_a_config(
     monkeypatch.setattr(
         zoo, 'download', lambda *_, **__: tmp_path / 'w.pth.tar'
     )
+    monkeypatch.setattr(zoo, '_check_holds', lambda *_: None)
     ours = hub_model(config, pretrained=True)
     for name, value in theirs.state_dict().items():
         assert torch.equal(value, ours.state_dict()[name]), name

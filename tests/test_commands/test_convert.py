@@ -127,7 +127,7 @@ def test_onnx_computes_what_torchvision_does(
         'onnx',
         '--with-head',
     )
-    assert 'a ResNet-18, without neck or prototypes' in line
+    assert 'a ResNet-18, without neck, prototypes or queue' in line
     assert line.endswith('write the backbone alone')
     torch.save(backbone | head, tmp_path / 'in.pth')
     out = tmp_path / 'out.onnx'

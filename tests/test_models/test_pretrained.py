@@ -1,7 +1,9 @@
 """Models read from weights alone, against those that the weights are of."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from swav_plugin.checkpoints import (
     convert_state_dict,
     read_checkpoint,
 )
+from swav_plugin.checkpoints.model_settings import KEY
 from swav_plugin.models import SwAV
 from swav_plugin.models.pretrained import (
     fill_model,
@@ -213,3 +216,54 @@ def test_prototypes_with_a_bias_leave_the_backbone(tmp_path: Path) -> None:
     assert torch.equal(
         model.eval().backbone(image)[0], whole.eval().backbone(image)[0]
     )
+
+
+def test_defaults_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file that does not say how its images were prepared."""
+    torch.save(swav().state_dict(), tmp_path / 'w.pth')
+    model_of_checkpoint(Checkpoint(tmp_path / 'w.pth'))
+    (line,) = capsys.readouterr().out.splitlines()
+    for part in (
+        f'{tmp_path}/w.pth does not say how its images were prepared',
+        'mean 123.675 116.28 103.53 and std 58.14 57.12 57.375',
+        'center crop of 224 px, epsilon 0.05, 3 sweeps',
+        '--size',
+        '--config',
+    ):
+        assert part in line
+
+
+def test_bgr_is_made_of_rgb(tmp_path: Path) -> None:
+    """Of a network that takes BGR, whose mean and std are in that order."""
+    torch.save(swav().state_dict(), tmp_path / 'rgb.pth')
+    rgb: Any = model_of_checkpoint(Checkpoint(tmp_path / 'rgb.pth'))
+    settings = replace(
+        rgb.model_settings,
+        mean=rgb.model_settings.mean[::-1],
+        std=rgb.model_settings.std[::-1],
+        channel_order='BGR',
+    )
+    weights = swav().state_dict()
+    conv = 'backbone.conv1.weight'
+    weights[conv] = weights[conv].flip(1)
+    content = dict(meta={KEY: settings.to_plain()}, state_dict=weights)
+    torch.save(content, tmp_path / 'bgr.pth')
+    bgr: Any = model_of_checkpoint(Checkpoint(tmp_path / 'bgr.pth'))
+    images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    expected, found = (
+        model.eval().backbone(
+            model.data_preprocessor(dict(inputs=images))['inputs']
+        )[0]
+        for model in (rgb, bgr)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_random_weights_are_not_listed(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    fill_model(swav(), 'random')
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == '' and not caplog.records
