@@ -7,11 +7,9 @@ declares that it conflicts with the other.
 import os.path as osp
 import sys
 from collections.abc import Callable
-from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, spec_from_file_location
-from types import ModuleType
 from typing import Any
 
 import yaml
@@ -80,26 +78,53 @@ def downstream_hint() -> str:
     return f"pip install -e '.[{family}-downstream]'"
 
 
-def setup_mmengine() -> None:
-    """Change what mmengine's modules in `_CHANGES` do.
+def name_packages(utils: Any) -> None:
+    """Make `_base_ = 'swav_plugin::...'` and `'mmseg::...'` resolve.
 
-    Each is changed as soon as somebody has imported it: together they take
-    seconds, since the one that reads checkpoints imports torch.
+    Args:
+        utils: `mmengine.config.utils`.
     """
-    for name, change in _CHANGES.items():
-        if name in sys.modules:
-            change(sys.modules[name])
-    if not any(isinstance(finder, ChangingFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, ChangingFinder())
-
-
-def _name_packages(module: ModuleType) -> None:
-    """Make `_base_ = 'swav_plugin::...'` and `'mmseg::...'` resolve."""
     # mmengine asks pip first, then looks beside the module. pip may know a
     # copy that is not the one imported, so give a name that pip does not know.
-    module.MODULE2PACKAGE['swav_plugin'] = 'swav_plugin.registry'
+    utils.MODULE2PACKAGE['swav_plugin'] = 'swav_plugin.registry'
     if not _is_distribution('mmsegmentation'):
-        module.MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
+        utils.MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
+
+
+def keep_pretty_text(config: Any) -> None:
+    """Format a config once: mmengine does at each start and checkpoint.
+
+    A detector's takes 0.6 s, and a run needs it for its log, its copy in the
+    work dir and every checkpoint.
+
+    Args:
+        config: `mmengine.config.config`.
+    """
+    make: Callable[[Any], str] = config.Config.pretty_text.fget
+    if hasattr(make, 'texts'):
+        return
+    texts: dict[str, str] = {}
+
+    def pretty_text(self: Any) -> str:
+        """Get formatted Python config text."""
+        key = f'{self._format_python_code} {self._cfg_dict!r}'
+        if key not in texts:
+            if len(texts) > 8:
+                texts.clear()
+            texts[key] = make(self)
+        return texts[key]
+
+    pretty_text.texts = texts  # type: ignore[attr-defined]
+    config.Config.pretty_text = property(pretty_text)
+
+
+def read_plain_yaml(yaml_handler: Any) -> None:
+    """Make mmengine run no code from the YAML that it reads.
+
+    Args:
+        yaml_handler: `mmengine.fileio.handlers.yaml_handler`.
+    """
+    yaml_handler.Loader = _PlainLoader
 
 
 # The one in C is ten times as fast: for each `mmdet::` base of a config
@@ -118,38 +143,6 @@ class _PlainLoader(_SafeLoader):
 _PlainLoader.add_constructor(
     'tag:yaml.org,2002:python/tuple', _PlainLoader.read_tuple
 )
-
-
-def _replace_yaml_loader(module: ModuleType) -> None:
-    """Make mmengine run no code from YAML."""
-    module.Loader = _PlainLoader  # type: ignore[attr-defined]
-
-
-def _replace_loaders(module: ModuleType) -> None:
-    """Make mmengine run no code from checkpoints."""
-    # By name, since checkpoints are above this room.
-    import_module('swav_plugin.checkpoints.loaders').use_in_mmengine(module)
-
-
-class ChangingFinder:
-    """Changes modules of mmengine as soon as they have been imported."""
-
-    def find_spec(
-        self, name: str, path: Any = None, target: Any = None
-    ) -> ModuleSpec | None:
-        """Return the module's own spec, with our change after it."""
-        change = _CHANGES.get(name)
-        spec = PathFinder.find_spec(name, path) if change else None
-        if change is None or spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_change(module: ModuleType) -> None:
-            execute(module)
-            change(module)
-
-        spec.loader.exec_module = execute_and_change  # type: ignore
-        return spec
 
 
 class OperatorFinder:
@@ -173,8 +166,12 @@ def setup_operators() -> None:
         sys.meta_path.append(OperatorFinder)
 
 
-def _replace_pkg_resources(package_utils: ModuleType) -> None:
-    """Replace what mmengine <= 0.10.7 needs and setuptools >= 81 removed."""
+def replace_pkg_resources(package_utils: Any) -> None:
+    """Replace what mmengine <= 0.10.7 needs and setuptools >= 81 removed.
+
+    Args:
+        package_utils: `mmengine.utils.package_utils`.
+    """
     needed = package_utils.is_installed.__code__.co_names
     if 'pkg_resources' not in needed or find_spec('pkg_resources'):
         return
@@ -215,12 +212,3 @@ def get_installed_path(package: str) -> str:
     if spec is None or spec.origin is None:
         raise ImportError(f'{package} is not installed as a package.')
     return osp.dirname(spec.origin)
-
-
-# Modules of mmengine, and what becomes of them.
-_CHANGES: dict[str, Callable[[ModuleType], None]] = {
-    'mmengine.utils.package_utils': _replace_pkg_resources,
-    'mmengine.config.utils': _name_packages,
-    'mmengine.fileio.handlers.yaml_handler': _replace_yaml_loader,
-    'mmengine.runner.checkpoint': _replace_loaders,
-}

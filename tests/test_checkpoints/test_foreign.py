@@ -224,7 +224,10 @@ def test_another_width_is_named(tmp_path: Path) -> None:
     wide['conv1.weight'] = torch.zeros(128, 3, 7, 7)
     torch.save(wide, tmp_path / 'w.pth')
     model = _make_model(net, 18, False)
-    with pytest.raises(ValueError, match='an upstream checkpoint of a ResNet-18-w2'):
+    words = 'an upstream checkpoint of a ResNet-18-w2'
+    with pytest.raises(ValueError, match=words):
+        ValueError, match='an upstream checkpoint of a ResNet-18-w2'
+    ):
         load_backbone(model.backbone, tmp_path / 'w.pth')
 
 
