@@ -226,8 +226,6 @@ def test_another_width_is_named(tmp_path: Path) -> None:
     model = _make_model(net, 18, False)
     words = 'an upstream checkpoint of a ResNet-18-w2'
     with pytest.raises(ValueError, match=words):
-        ValueError, match='an upstream checkpoint of a ResNet-18-w2'
-    ):
         load_backbone(model.backbone, tmp_path / 'w.pth')
 
 
