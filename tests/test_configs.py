@@ -758,11 +758,11 @@ def test_metafile_and_readme_name_every_recipe() -> None:
         assert model['Metadata']['Parameters'] == sum(
             p.numel() for p in build_without_memory(load(name)).parameters()
         )
-        results = model['Results'] or [{}]
-        assert (
-            results[0].get('Metrics', {}).get('Top 1 Accuracy') == facts.top1
-        )
-        assert (facts.top1 is None) == ('Measured By' not in results[0])
+        # The first is of the weights listed, which others may have trained.
+        results = model['Results'] or []
+        top1 = [result['Metrics']['Top 1 Accuracy'] for result in results]
+        assert facts.top1 in (top1 or [None])
+        assert all('Measured By' in result for result in results)
 
 
 def small_cifar(tmp_path: Path, **options: Any) -> Config:

@@ -4,6 +4,7 @@ Letters for shapes: C channels of the backbone, D embedding size, K
 prototypes.
 """
 
+import multiprocessing
 import textwrap
 from collections.abc import Mapping
 from logging import WARNING, FileHandler
@@ -95,6 +96,8 @@ def _defaults(checkpoint: Checkpoint, has_head: bool) -> ModelSettings:
         f', epsilon {default.epsilon}, {default.num_iters} sweeps of Sinkhorn '
         f'and temperature {default.temperature}'
     )
+    if multiprocessing.parent_process() is not None:
+        return default  # the process that started this one has told it
     print_log(
         f'{checkpoint} does not say how its images were prepared; taking '
         f"ImageNet's: {default}{codes if has_head else ''}. Change the crop "
