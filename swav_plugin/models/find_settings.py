@@ -29,8 +29,10 @@ def find_settings(model: Any, cfg: Mapping[str, Any]) -> ModelSettings | None:
     preprocessor = getattr(model, 'data_preprocessor', None)
     mean: Any = getattr(preprocessor, 'mean', None)
     std: Any = getattr(preprocessor, 'std', None)
+    if not _is_rgb(mean) or not _is_rgb(std):
+        return None
     sizes = _find_sizes(cfg)
-    if not _is_rgb(mean) or not _is_rgb(std) or sizes is None:
+    if sizes is None:
         return None
     names = {
         _type_name(transform)
