@@ -7,7 +7,7 @@ import glob
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from swav_plugin.datasets.image_search import find_images
+from swav_plugin.datasets.image_search import NoImages, find_images
 from swav_plugin.datasets.list_file import find_files, read_list
 from swav_plugin.datasets.transforms.loading import UnreadableImage
 from swav_plugin.datasets.transforms.pillow_files import (
@@ -50,8 +50,12 @@ def list_images(images: Images) -> list[dict[str, Any]]:
             array is not (H, W, 3) uint8.
         TypeError: An element is something else.
     """
-    if isinstance(images, (str, os.PathLike, Image.Image)) or (
-        isinstance(images, np.ndarray) and images.ndim == 3
+    # Of arrays only (N, H, W, 3) is several images, and (N,) may be names.
+    is_array = isinstance(images, np.ndarray)
+    if not isinstance(images, Iterable) or (
+        images.ndim in (2, 3)
+        if is_array
+        else isinstance(images, (str, bytes, os.PathLike, Image.Image))
     ):
         images = [images]
     samples = [
@@ -96,7 +100,13 @@ def _expand(image: ImageSource, index: int) -> Iterator[dict[str, Any]]:
 def _find_paths(source: str) -> list[str]:
     """Return the image files that a name means."""
     if os.path.isdir(source):
-        return [os.path.join(source, file) for file in find_images(source)]
+        try:
+            files = find_images(source)
+        except NoImages as error:
+            raise NoImages(
+                f'{error} Name files of other extensions in a .txt list.'
+            ) from None
+        return [os.path.join(source, file) for file in files]
     if os.path.isfile(source):
         is_list = source.lower().endswith('.txt')
         return _read_list(source) if is_list else [source]
