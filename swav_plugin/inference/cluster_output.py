@@ -70,13 +70,13 @@ def name_images(files: list[str], source: str) -> NamedImages:
     if not os.path.isdir(root):
         return NamedImages(files, files, None)
     names = [os.path.relpath(file, root) for file in files]
-    return NamedImages(files, names, _find_classes(names))
+    return NamedImages(files, names, find_classes(names))
 
 
-def _find_classes(names: list[str]) -> list[str] | None:
+def find_classes(names: list[str]) -> list[str] | None:
     """Return the class folder of each image, if there are classes.
 
-    >>> _find_classes(['train/cat/1.png', 'train/dog/2.png', 'val/cat/3.png'])
+    >>> find_classes(['train/cat/1.png', 'train/dog/2.png', 'val/cat/3.png'])
     ['cat', 'dog', 'cat']
     """
     folders = [name.split(os.sep)[:-1] for name in names]

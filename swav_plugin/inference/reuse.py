@@ -38,8 +38,8 @@ def reuse_features(
         model: As for `extract_features`, as are `layer` and `size`.
 
     Returns:
-        The features, in the order of the file, and those of `files` that have
-        none.
+        The features, in the order of the file and under the names in
+        `files`; and those of `files` that have none.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -48,10 +48,10 @@ def reuse_features(
     """
     found = read_features(path)
     named = {os.path.realpath(file): file for file in files}
-    known = {os.path.realpath(file): file for file in found.files}
+    known = [os.path.realpath(file) for file in found.files]
     if not known:
         raise UsageError(f'{path} has no features; compute it again')
-    others = [known[each] for each in known if each not in named]
+    others = [each for each in known if each not in named]
     if others:
         raise UsageError(
             f'{path} has features of {counted(len(others), "image")} that '
@@ -59,7 +59,11 @@ def reuse_features(
             'it was computed from, or compute it again'
         )
     _check_network(path, found, model, layer, size)
-    return found, [named[each] for each in named if each not in known]
+    missing = {*named} - {*known}
+    return (
+        found._replace(files=[named[each] for each in known]),
+        [named[each] for each in named if each in missing],
+    )
 
 
 def _check_network(

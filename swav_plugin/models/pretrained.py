@@ -131,7 +131,7 @@ def _neck_and_head(weights: Mapping[str, Tensor]) -> dict[str, dict]:
     )
 
 
-def model_of_config(cfg: Config, checkpoint: str) -> nn.Module:
+def model_of_config(cfg: Config, checkpoint: str | Checkpoint) -> nn.Module:
     """Build the model of a config and fill it.
 
     Args:
@@ -155,7 +155,7 @@ def _build(config: dict) -> nn.Module:
         return MODELS.build(config)
 
 
-def fill_model(model: Any, checkpoint: str) -> str:
+def fill_model(model: Any, checkpoint: str | Checkpoint) -> str:
     """Give a model its weights, all of them; say what was done.
 
     Args:
@@ -174,7 +174,7 @@ def fill_model(model: Any, checkpoint: str) -> str:
         count = load_backbone(model.backbone, checkpoint)
     else:
         try:
-            load_checkpoint(model, checkpoint, 'cpu', strict=True)
+            load_checkpoint(model, str(checkpoint), 'cpu', strict=True)
         except RuntimeError as error:
             raise ValueError(
                 f'{checkpoint} does not fill this {type(model).__name__}: '
