@@ -73,7 +73,8 @@ def get_model(
 
     Args:
         model: The name of a model of the zoo; a file or URL with weights, in
-            any layout of `swav_plugin.checkpoints.keys`; or a config file.
+            any layout of `swav_plugin.checkpoints.keys`; a `Checkpoint` of
+            one, which is not read again; or a config file.
         device: Where to put the model; by default the GPU, or the CPU if
             there is none.
         pretrained: False for a network as it is before any training; needs a

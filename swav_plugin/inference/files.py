@@ -254,8 +254,7 @@ def read_features(out: str | Path) -> ImageFeatures:
             )
     try:
         rows, files = _READERS[out.suffix](out)
-    # What the parsers of three formats raise on a file that is not theirs.
-    except (ValueError, LookupError, TypeError, struct.error) as error:
+    except _NOT_THEIRS as error:
         raise UsageError(
             f'{out} is damaged, or `swav extract` has not written it: {error}'
         ) from error
@@ -298,6 +297,18 @@ def _read_parquet(out: Path) -> tuple[np.ndarray, list[str]]:
     rows = column.flatten().to_numpy().reshape(len(table), -1)
     return rows.copy(), table['file'].to_pylist()
 
+
+# What the parsers of three formats raise on a file of another kind.
+_NOT_THEIRS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    RecursionError,
+    struct.error,
+)
 
 _READERS: dict[str, Callable[[Path], tuple[np.ndarray, list[str]]]] = {
     '.npy': _read_npy,

@@ -50,17 +50,10 @@ def list_images(images: Images) -> list[dict[str, Any]]:
             array is not (H, W, 3) uint8.
         TypeError: An element is something else.
     """
-    # Of arrays only (N, H, W, 3) is several images, and (N,) may be names.
-    is_array = isinstance(images, np.ndarray)
-    if not isinstance(images, Iterable) or (
-        images.ndim in (2, 3)
-        if is_array
-        else isinstance(images, (str, bytes, os.PathLike, Image.Image))
-    ):
-        images = [images]
+    sources: Any = [images] if _is_single(images) else images
     samples = [
         sample
-        for index, image in enumerate(images)
+        for index, image in enumerate(sources)
         for sample in _expand(image, index)
     ]
     if not samples:
@@ -69,6 +62,18 @@ def list_images(images: Images) -> list[dict[str, Any]]:
             'or arrays.'
         )
     return samples
+
+
+def _is_single(images: Any) -> bool:
+    """Check that this is one image, or no image at all.
+
+    Of arrays (N, H, W, 3) is several images, and (N,) may be names.
+    """
+    if isinstance(images, np.ndarray):
+        return images.ndim not in (1, 4)
+    return not isinstance(images, Iterable) or isinstance(
+        images, (str, bytes, os.PathLike, Image.Image)
+    )
 
 
 def _expand(image: ImageSource, index: int) -> Iterator[dict[str, Any]]:

@@ -428,7 +428,8 @@ def test_features_of_something_else_are_refused(
     (tmp_path / 'cut.npy').write_bytes(out.read_bytes()[:-9])
     np.save(tmp_path / 'flat.npy', np.zeros(24, np.float32))
     np.save(tmp_path / 'object.npy', np.array([None]), allow_pickle=True)
-    for name in ('cut', 'flat', 'object'):
+    (tmp_path / 'empty.npy').touch()
+    for name in ('cut', 'flat', 'object', 'empty'):
         shutil.copy(tmp_path / 'wide.txt', tmp_path / f'{name}.txt')
     np.save(tmp_path / 'nameless.npy', np.zeros((24, 16), np.float32))
     arguments = ('cluster', colors, tmp_path / 'new', '--features')
@@ -437,7 +438,8 @@ def test_features_of_something_else_are_refused(
         ('nameless.npy', 'there is no file .*/nameless.txt'),
         ('flat.npy', r'float32 array of shape \(24,\)'),
         ('cut.npy', 'cut.npy is damaged'),
-        ('object.npy', 'object.npy is damaged.*allow_pickle'),
+        ('empty.npy', 'empty.npy is damaged'),
+        ('object.npy', 'object.npy is damaged.*objects'),
         ('other.txt', "ends with '.txt'"),
         (
             'wide.npy',
