@@ -88,7 +88,7 @@ def extract_features(
             an array is not (H, W, 3) uint8, a number is out of range, the
             model lacks the layer or is in training mode, or features are not
             finite.
-        TypeError: An element of `images` or the model is something else.
+        TypeError: An element of `images` is something else.
     """
     check_layer(model, layer)
     job = Extraction(

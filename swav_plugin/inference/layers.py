@@ -33,8 +33,8 @@ def check_layer(model: nn.Module, layer: str) -> None:
     """Check that a model is ready and has a layer.
 
     Raises:
-        ValueError: It does not, or is in training mode.
-        TypeError: It has no backbone, or nothing that normalizes images.
+        ValueError: It does not, or is in training mode, or has no backbone
+            or nothing that normalizes images.
     """
     missing = [
         name
@@ -42,7 +42,7 @@ def check_layer(model: nn.Module, layer: str) -> None:
         if not hasattr(model, name)
     ]
     if missing:
-        raise TypeError(
+        raise ValueError(
             f'this {type(model).__name__} has no {" and no ".join(missing)}; '
             'build the model with get_model, which also takes weights of '
             'torchvision and timm.'

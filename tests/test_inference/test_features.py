@@ -214,7 +214,7 @@ def test_numbers_out_of_range_are_told(
 def test_models_of_others_are_told_apart(folder: Path) -> None:
     model = torchvision.models.resnet18().eval()
     with pytest.raises(
-        TypeError,
+        ValueError,
         match='this ResNet has no backbone and no data_preprocessor; build',
     ):
         extract_features(model, folder, **SMALL)
