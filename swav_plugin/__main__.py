@@ -6,7 +6,12 @@ swav NAME --help
 
 import difflib
 import importlib
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from swav_plugin import __version__
 
@@ -26,6 +31,15 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command that the command line names."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
+
+
+def _run() -> None:
+    """Run a command; Ctrl-C ends it in one line while it is imported, too."""
     name, *arguments = sys.argv[1:] or ['--help']
     if name in ('-h', '--help'):
         print(_usage())
@@ -34,7 +48,9 @@ def main() -> None:
     elif name in COMMANDS:
         # What argparse and error messages call the program.
         sys.argv = [f'swav {name}', *arguments]
-        importlib.import_module(f'swav_plugin.commands.{name}').main()
+        with _interrupts_end_at_once():
+            module = importlib.import_module(f'swav_plugin.commands.{name}')
+        module.main()
     else:
         close = difflib.get_close_matches(name, COMMANDS)
         meant = f'; did you mean {" or ".join(close)}?' if close else ''
@@ -43,6 +59,30 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+@contextmanager
+def _interrupts_end_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process where there is nothing to put in order.
+
+    An exception would not do: some of what is imported catches it, or makes
+    another error of it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, say
+        yield
+        return
+    signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_at_once(*_: object) -> NoReturn:
+    """End as `run_command` does after Ctrl-C."""
+    print('interrupted', file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def _usage() -> str:

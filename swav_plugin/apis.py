@@ -52,11 +52,11 @@ def list_models(pattern: str = '*', pretrained: bool = True) -> list[str]:
 
 
 def get_model(
-    model: str | Path,
+    model: str | Path | Checkpoint,
     device: str | torch.device | None = None,
     *,
     pretrained: bool = True,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Checkpoint | None = None,
 ) -> nn.Module:
     """Build a model and fill it with weights.
 
@@ -75,7 +75,8 @@ def get_model(
 
     Args:
         model: The name of a model of the zoo; a file or URL with weights, in
-            any layout of `swav_plugin.checkpoints.keys`; or a config file.
+            any layout of `swav_plugin.checkpoints.keys`; a `Checkpoint` of
+            one, which is not read again; or a config file.
         device: Where to put the model; by default the GPU, or the CPU if
             there is none.
         pretrained: False for a network as it is before any training; needs a
@@ -97,7 +98,7 @@ def get_model(
         ValueError: The arguments contradict each other, or the file does not
             hold the weights of such a network, or is not safe to load.
     """
-    source = os.fspath(model)
+    source = str(model)
     wants_config = not pretrained or checkpoint is not None
     if not pretrained and checkpoint is not None:
         raise ValueError(
@@ -114,16 +115,23 @@ def get_model(
     elif wants_config:
         built = _build_config(_config_of_name(source), checkpoint)
     else:
-        built = _build_checkpoint(source)
+        built = _build_checkpoint(
+            model if isinstance(model, Checkpoint) else Checkpoint(source)
+        )
     return built.to(device or get_device()).eval()
 
 
-def _build_config(config: str, checkpoint: str | Path | None) -> nn.Module:
+def _build_config(
+    config: str, checkpoint: str | Path | Checkpoint | None
+) -> nn.Module:
     """Build the model of a config; None for random weights."""
     cfg = load_config(config)
     check_has(cfg, 'model')
-    weights = RANDOM if checkpoint is None else os.fspath(checkpoint)
-    return model_of_config(cfg, weights)
+    if checkpoint is None:
+        checkpoint = RANDOM
+    elif not isinstance(checkpoint, Checkpoint):
+        checkpoint = os.fspath(checkpoint)
+    return model_of_config(cfg, checkpoint)
 
 
 def _config_of_name(source: str) -> str:
@@ -146,9 +154,9 @@ def _config_of_name(source: str) -> str:
     return str(config)
 
 
-def _build_checkpoint(source: str) -> nn.Module:
+def _build_checkpoint(checkpoint: Checkpoint) -> nn.Module:
     """Build the model that weights belong to."""
-    checkpoint = Checkpoint(source)
+    source = checkpoint.source
     checkpoint.weights  # here, so that its errors keep their words
     try:
         return model_of_checkpoint(checkpoint)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from swav_plugin.apis import extract_features, get_model, list_models
-from swav_plugin.checkpoints import zoo
+from swav_plugin.checkpoints import Checkpoint, zoo
 from swav_plugin.models import SwAV
 from swav_plugin.registry import MODELS, build_transforms
 from tests.conftest import REPO_ROOT
@@ -348,6 +348,26 @@ def test_models_of_configs(
         get_model(weights)
 
 
+def test_a_checkpoint_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / 'mine.py').write_text(CONFIG)
+    config, path = str(tmp_path / 'mine.py'), tmp_path / 'w.pth'
+    first = get_model(config, 'cpu', pretrained=False)
+    torch.save(first.state_dict(), path)
+    of_config = Checkpoint(path)
+    assert of_config.weights
+    torch.save(ResNet(18, base_channels=8, stem_channels=8).state_dict(), path)
+    alone = Checkpoint(path)
+    assert alone.weights
+    path.unlink()
+    model = get_model(config, 'cpu', checkpoint=of_config)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+    model = get_model(alone, 'cpu')
+    assert torch.equal(
+        model.backbone.conv1.weight, alone.weights['conv1.weight']
+    )
+
+
 def test_config_text_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     meta = dict(cfg=f"open({str(tmp_path / 'ran')!r}, 'w')")
     weights = ResNet(18, base_channels=8, stem_channels=8).state_dict()
@@ -390,10 +410,16 @@ def test_bad_images_are_named(checkpoint: Path, tmp_path: Path) -> None:
     gray = np.zeros((9, 9), np.uint8)
     for images, error, message in (
         ([], ValueError, 'empty list of images'),
-        (tmp_path, ValueError, f'no images in {re.escape(str(tmp_path))}'),
+        (
+            tmp_path,
+            ValueError,
+            f'^no images in {re.escape(str(tmp_path))}.* in a .txt list',
+        ),
         (tmp_path / 'x.jpg', FileNotFoundError, 'there is no image .*x.jpg'),
         (['no.jpg'], FileNotFoundError, 'there is no image no.jpg'),
         ([gray], ValueError, r'image 0 .*\(9, 9\).*expected \(H, W, 3\)'),
+        (gray, ValueError, r'image 0 .*\(9, 9\).*expected \(H, W, 3\)'),
+        (None, TypeError, 'image 0 is a NoneType; expected a file'),
         (
             np.zeros((2, 9, 9, 3), np.float32),
             ValueError,

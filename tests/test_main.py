@@ -52,6 +52,41 @@ def test_unknown_command_is_named(
     )
 
 
+# Something that is imported makes another error of Ctrl-C.
+INTERRUPTED = """
+import importlib, signal, sys
+from swav_plugin.__main__ import main
+
+def interrupt(name):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except BaseException as error:
+        raise ImportError(name) from error
+
+importlib.import_module = interrupt
+sys.argv = ['swav', 'zoo', 'list']
+main()
+"""
+
+
+def test_an_interrupt_at_the_start_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', INTERRUPTED], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (130, 'interrupted\n')
+
+
+def test_an_interrupt_of_any_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(argv: object = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('swav_plugin.commands.zoo.main', interrupt)
+    assert _swav(monkeypatch, 'zoo', 'list') == 130
+    assert capsys.readouterr().err == 'interrupted\n'
+
+
 def test_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, '-m', 'swav_plugin', 'train', 'no_such.py'],

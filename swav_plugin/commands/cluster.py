@@ -4,18 +4,20 @@
     swav cluster MODEL FOLDER OUT --groups 10 --link
 
 Writes into OUT: clusters.csv, with the prototype of each image; index.html,
-a page with a strip of images for each prototype; with --link or --copy also
-the images, in a folder for each group or prototype. If the folders of FOLDER
-are classes, it says how well clusters agree with them.
+a page with a strip of images for each prototype; features.npy, the
+embeddings; with --link or --copy also the images, in a folder for each group
+or prototype. If the folders of FOLDER are classes, it says how well clusters
+agree with them. The same command goes on where it was ended.
 """
 
 import argparse
 
-from swav_plugin.checkpoints.atomic import new_folder
-from swav_plugin.engine.errors import UsageError
+from mmengine.device import get_device
+
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.cluster_output import (
     describe,
+    describe_spread,
     lay_out,
     measure_agreement,
     name_images,
@@ -23,15 +25,22 @@ from swav_plugin.inference.cluster_output import (
     write_clusters,
     write_page,
 )
-from swav_plugin.inference.clusters import assign_clusters
-
-from .pretrained import (
-    add_arguments,
-    check_out,
-    extraction_options,
-    mistakes,
-    open_model,
+from swav_plugin.inference.clusters import (
+    assign_embeddings,
+    check_has_prototypes,
+    check_num_groups,
 )
+from swav_plugin.inference.images import list_images
+from swav_plugin.inference.wording import counted
+
+from .extraction import (
+    INTERRUPTED,
+    check_options,
+    describe_features,
+    folder_of_results,
+    open_network,
+)
+from .pretrained import add_arguments, check_numbers, check_out, mistakes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -75,40 +84,48 @@ def cluster(args: argparse.Namespace) -> None:
         UsageError: The arguments cannot work, or OUT cannot be written.
     """
     out = check_out(args.out, args.folder)
-    options = extraction_options(args)
-    if args.groups is not None and args.groups < 1:
-        raise UsageError(f'--groups {args.groups}: give 1 or more')
-    model = open_model(args)
-    with mistakes():
-        clusters = assign_clusters(
-            model, args.folder, args.balanced, args.groups, **options
+    check_options(args)
+    check_numbers(args, groups=1)
+    with mistakes():  # before hours of work
+        samples = list_images(args.folder)
+        model = open_network(args)
+        check_has_prototypes(model)
+        check_num_groups(args.groups, model.head)
+    with (
+        mistakes(),
+        folder_of_results(args, out, model, samples, 'embedding') as (
+            folder,
+            (embeddings, files),
+        ),
+    ):
+        clusters = assign_embeddings(
+            model.head.to(get_device()),
+            embeddings,
+            files,
+            args.balanced,
+            args.groups,
         )
-        images = name_images(clusters.files, args.folder)
+        images = name_images(files, args.folder)
+        write_clusters(folder / 'clusters.csv', clusters, images)
+        if args.link or args.copy:
+            sort_images(folder, clusters, args.copy)
         facts = {
             'Network': args.model,
+            'Features': describe_features(args, 'embedding'),
             'Assignment': 'balanced' if args.balanced else 'nearest prototype',
-            'Image size': f'{args.size} px',
         }
         page = lay_out(f'Clusters of {args.folder}', facts, clusters, images)
-        with new_folder(out) as folder:
-            folder.mkdir()
-            write_clusters(folder / 'clusters.csv', clusters, images)
-            if args.link or args.copy:
-                sort_images(folder, clusters, args.copy)
-            write_page(folder / 'index.html', page)
-    used = int((clusters.counts > 0).sum())
-    print(
-        f'{len(images.files):,} images; {used:,} of '
-        f'{clusters.num_prototypes:,} prototypes have some'
-    )
+        write_page(folder / 'index.html', page)
+    print(f'{counted(len(files), "image")}; {describe_spread(clusters)}')
     for kind, found in measure_agreement(clusters, images).items():
         print(f'class folders and {kind}: {describe(found)}')
-    print(f'{out / "clusters.csv"}\n{out / "index.html"}')
+    for path in sorted(out.iterdir()):
+        print(path)
 
 
 def main() -> None:
     """Cluster; a mistake of the user ends in one line."""
-    run_command(cluster, parse_args())
+    run_command(cluster, parse_args(), interrupted=INTERRUPTED)
 
 
 if __name__ == '__main__':

@@ -111,10 +111,10 @@ def _write_onnx(
     check_finite(to_ours(parts), checkpoint)
     model: Any
     if args.config is None:
-        model = get_model(checkpoint.source, 'cpu')
+        model = get_model(checkpoint, 'cpu')
     else:
         config = named_path('--config', args.config)
-        model = get_model(config, 'cpu', checkpoint=checkpoint.source)
+        model = get_model(config, 'cpu', checkpoint=checkpoint)
     neck, prototypes = None, []
     if args.with_head:
         if not isinstance(model, SwAV):

@@ -5,20 +5,24 @@
 
 Writes into OUT: neighbours.csv, the K nearest images to each query;
 duplicates.csv, groups of images that are as alike as --duplicates says;
-index.html, which shows both. Similarity is the cosine of features.
+index.html, which shows both; features.npy. Similarity is the cosine of
+features. The same command goes on where it was ended.
 """
 
 import argparse
 import os
+from typing import Any
 
 import torch
 from mmengine.device import get_device
 from torch import Tensor
 
-from swav_plugin.checkpoints.atomic import new_folder
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.cluster_output import name_images, write_page
-from swav_plugin.inference.features import LAYERS, extract_features
+from swav_plugin.inference.features import extract_features
+from swav_plugin.inference.files import ImageFeatures
+from swav_plugin.inference.images import file_of, list_images
+from swav_plugin.inference.layers import LAYERS, check_layer
 from swav_plugin.inference.neighbour_output import (
     Duplicates,
     Found,
@@ -31,14 +35,16 @@ from swav_plugin.inference.neighbours import (
     near_duplicates,
     nearest_others,
 )
+from swav_plugin.inference.wording import counted
 
-from .pretrained import (
-    add_arguments,
-    check_out,
-    extraction_options,
-    mistakes,
-    open_model,
+from .extraction import (
+    INTERRUPTED,
+    check_options,
+    describe_features,
+    folder_of_results,
+    open_network,
 )
+from .pretrained import add_arguments, check_out, mistakes
 
 DUPLICATES = 0.95
 
@@ -79,30 +85,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def search(args: argparse.Namespace, threshold: float | None) -> Found:
-    """Compute features and compare them."""
-    options = extraction_options(args)
-    model = open_model(args)
+def search(
+    args: argparse.Namespace,
+    found: ImageFeatures,
+    queries: ImageFeatures | None,
+    threshold: float | None,
+) -> Found:
+    """Compare features; each image is a query if there are no others."""
     device = get_device()
-    with mistakes():
-        features, files = extract_features(
-            model, args.folder, args.layer, **options
+    features, files = found
+    images = name_images(files, args.folder)
+    shown, wanted, own = images, features, torch.arange(len(files))
+    if queries is not None:
+        wanted = queries.features
+        shown, own = (
+            name_images(queries.files, ''),
+            _find(queries.files, files),
         )
-        images = name_images(files, args.folder)
-        queries, wanted, own = images, features, torch.arange(len(files))
-        if args.query is not None:
-            wanted, names = extract_features(
-                model, args.query, args.layer, **options
-            )
-            queries, own = name_images(names, ''), _find(names, files)
-        nearby = nearest_others(features, wanted.to(device), own, args.k)
-        duplicates = None
-        if threshold is not None:
-            duplicates = Duplicates(
-                threshold, *near_duplicates(features, threshold, device)
-            )
+    nearby = nearest_others(features, wanted.to(device), own, args.k)
+    duplicates = None
+    if threshold is not None:
+        duplicates = Duplicates(
+            threshold, *near_duplicates(features, threshold, device)
+        )
     cosines, indices = (each.cpu() for each in nearby)
-    return Found(images, queries, cosines, indices, duplicates)
+    return Found(images, shown, cosines, indices, duplicates)
 
 
 def _find(names: list[str], files: list[str]) -> Tensor:
@@ -113,6 +120,22 @@ def _find(names: list[str], files: list[str]) -> Tensor:
     )
 
 
+def _query_features(
+    args: argparse.Namespace, model: Any, queries: list[str]
+) -> ImageFeatures:
+    """Compute the features of the queries, of which there are few."""
+    return extract_features(
+        model.to(get_device()),
+        queries,
+        args.layer,
+        args.size,
+        args.batch_size,
+        args.workers,
+        amp=args.amp,
+        skip_unreadable=True,
+    )
+
+
 def neighbours(args: argparse.Namespace) -> None:
     """Search, write and tell.
 
@@ -120,23 +143,34 @@ def neighbours(args: argparse.Namespace) -> None:
         UsageError: The arguments cannot work, or OUT cannot be written.
     """
     out = check_out(args.out, args.folder)
-    threshold = args.duplicates
+    check_options(args)
+    threshold, queries = args.duplicates, None
     if threshold is None and args.query is None:
         threshold = DUPLICATES
     with mistakes():  # before hours of work
         check_limits(args.k, threshold)
-    found = search(args, threshold)
-    facts = {
-        'Network': args.model,
-        'Features': f'{args.layer}, images of {args.size} px',
-    }
-    title = f'Neighbors in {args.folder}'
-    page = lay_out(title, facts, found)
-    with mistakes(), new_folder(out) as folder:
-        folder.mkdir()
+        samples = list_images(args.folder)
+        names = args.query and [*map(file_of, list_images(args.query))]
+        model = open_network(args)
+        check_layer(model, args.layer)
+        if names:
+            queries = _query_features(args, model, names)
+    with (
+        mistakes(),
+        folder_of_results(args, out, model, samples, args.layer) as (
+            folder,
+            features,
+        ),
+    ):
+        found = search(args, features, queries, threshold)
+        facts = {
+            'Network': args.model,
+            'Features': describe_features(args, args.layer),
+        }
+        page = lay_out(f'Neighbors in {args.folder}', facts, found)
         write_tables(folder, found)
         write_page(folder / 'index.html', page)
-    print(f'{len(found.images.files):,} images')
+    print(counted(len(found.images.files), 'image'))
     if found.duplicates is not None:
         print(f'near-duplicates: {describe_duplicates(found.duplicates)}')
     for path in sorted(out.iterdir()):
@@ -145,7 +179,7 @@ def neighbours(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Search; a mistake of the user ends in one line."""
-    run_command(neighbours, parse_args())
+    run_command(neighbours, parse_args(), interrupted=INTERRUPTED)
 
 
 if __name__ == '__main__':

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path
 from swav_plugin.inference.batches import settings_of
+from swav_plugin.inference.files import check_folder_of
 
 
 def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
         parser,
         'FOLDER',
         f'new folder for {contents}; appears whole or not at all',
+    )
+    parser.add_argument(
+        '--features',
+        metavar='FILE',
+        help='what `swav extract` or this command has written of FOLDER with '
+        'MODEL: nothing is computed again',
     )
 
 
@@ -76,21 +82,14 @@ def add_network(
         type=int,
         help='processes that load images (default: as fits the machine)',
     )
-
-
-def extraction_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of `extract_features` from the command line.
-
-    Raises:
-        UsageError: A number is out of range.
-    """
-    check_numbers(args, size=1, batch_size=1, workers=0)
-    return dict(
-        size=args.size,
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-        progress=True,
-        skip_unreadable=True,
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        default=1,
+        help='GPUs, or CPU processes (default: 1)',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='compute in half precision'
     )
 
 
@@ -111,7 +110,7 @@ def check_out(out: str, source: str) -> Path:
     """Check that a new folder can be made, before anything is computed.
 
     Raises:
-        UsageError: It exists, or would be among the images.
+        UsageError: It exists, cannot be made, or would be among the images.
     """
     path = Path(named_path('OUT', out))
     if os.path.lexists(path):
@@ -124,6 +123,7 @@ def check_out(out: str, source: str) -> Path:
             f'{out} is inside {source}, so the next run would take results '
             'for images; give a folder elsewhere'
         )
+    check_folder_of(path)
     return path
 
 

@@ -12,7 +12,13 @@ from mmengine.logging import print_log
 from swav_plugin.registry import DATASETS, build_transforms
 
 from .image_memory import ImageMemory
-from .image_search import FoundImages, class_names, find_images, search_images
+from .image_search import (
+    FoundImages,
+    NoImages,
+    class_names,
+    find_images,
+    search_images,
+)
 from .list_file import find_files, line_number, normal, read_list
 from .sampler import SampleKey
 from .transforms.loading import LoadImage, UnreadableImage
@@ -159,7 +165,13 @@ class ImageFolder(BatchesFromMemory, BaseDataset):
 
     def _load_folders(self) -> list[dict]:
         """Find the images of all roots, with labels if all have classes."""
-        self.found = [search_images(root) for root in self.roots]
+        try:
+            self.found = [search_images(root) for root in self.roots]
+        except NoImages as error:
+            raise NoImages(
+                f'ImageFolder: {error} Name files of other extensions in a '
+                'list file, ann_file=...'
+            ) from None
         found = [
             (each.root, file) for each in self.found for file in each.files
         ]

@@ -44,6 +44,10 @@ _SYSTEM_NAMES = frozenset(
 _MOST_KINDS = 10  # extensions that are named
 
 
+class NoImages(ValueError):
+    """A folder without any image."""
+
+
 @dataclass
 class FoundImages:
     """The images in a folder, and what else is there.
@@ -108,7 +112,7 @@ def search_images(root: str) -> FoundImages:
     Hidden entries and those of `_SYSTEM_NAMES` are left out.
 
     Raises:
-        ValueError: There are none; the message says what was found.
+        NoImages: There are none; the message says what was found.
     """
     found = FoundImages(root)
     extensions = image_extensions()
@@ -119,11 +123,10 @@ def search_images(root: str) -> FoundImages:
         else:
             found.others[extension] += 1
     if not found.files:
-        raise ValueError(
-            f'ImageFolder: no images in {root}: looked at any depth for files '
-            'with an extension that Pillow reads, such as .jpg, .png, .tif or '
-            f'.webp, and found {found.describe_left_out() or "no files"}. '
-            'Name files of other extensions in a list file, ann_file=...'
+        raise NoImages(
+            f'no images in {root}: looked at any depth for files with an '
+            'extension that Pillow reads, such as .jpg, .png, .tif or .webp, '
+            f'and found {found.describe_left_out() or "no files"}.'
         )
     return found
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -45,6 +46,9 @@ class Extraction:
         batch_size: Images per forward pass.
         amp: Run the network in half precision.
         skip_unreadable: Leave out images that cannot be read.
+
+    Raises:
+        ValueError: A number is out of range.
     """
 
     samples: list[dict[str, Any]]
@@ -53,6 +57,14 @@ class Extraction:
     batch_size: int = 64
     amp: bool = False
     skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ('size', 'batch_size'):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(
+                    f'got {name}={value!r}; give a whole number, 1 or more.'
+                )
 
     def batches(self, begin: int = 0, end: int | None = None) -> list[range]:
         """Return the images of each batch, or of those of `begin` to `end`."""

@@ -22,9 +22,19 @@ from .gallery import (
     pictures_per_strip,
     to_html,
 )
+from .wording import counted
 
 _FEWEST, _MOST = 4, 12  # pictures of a prototype
 _MAX_NAME_BYTES = 255  # of a file, on the usual file systems
+
+
+# Folders that split a dataset, without the year or number after the name.
+_SPLITS = frozenset(
+    'dev eval evaluation holdout test testing train training trainval '
+    'unlabeled unlabelled val valid validation'.split()
+)
+_COLLAPSED = 0.5  # share of the images on one prototype
+_FEW = 10  # images, of which half may well be alike
 
 
 class NamedImages(NamedTuple):
@@ -34,7 +44,8 @@ class NamedImages(NamedTuple):
         files: N paths.
         names: Those relative to the folder that was given; in other cases the
             paths.
-        classes: N first-level folders; None if images are outside those, or
+        classes: N folders of the first level, or of the one below where the
+            first is 'train' and 'val'; None if images are outside those, or
             there is only one.
     """
 
@@ -59,10 +70,26 @@ def name_images(files: list[str], source: str) -> NamedImages:
     if not os.path.isdir(root):
         return NamedImages(files, files, None)
     names = [os.path.relpath(file, root) for file in files]
-    classes = [name.rpartition(os.sep)[0].split(os.sep)[0] for name in names]
-    if '' in classes or len({*classes}) < 2:
-        return NamedImages(files, names, None)
-    return NamedImages(files, names, classes)
+    return NamedImages(files, names, find_classes(names))
+
+
+def find_classes(names: list[str]) -> list[str] | None:
+    """Return the class folder of each image, if there are classes.
+
+    >>> find_classes(['train/cat/1.png', 'train/dog/2.png', 'val/cat/3.png'])
+    ['cat', 'dog', 'cat']
+    """
+    folders = [name.split(os.sep)[:-1] for name in names]
+    while folders and all(folders):
+        first = {each[0] for each in folders}
+        if not {each.lower().rstrip('-_0123456789') for each in first} <= (
+            _SPLITS
+        ):
+            break
+        folders = [each[1:] for each in folders]
+    if not all(folders) or len({each[0] for each in folders}) < 2:
+        return None
+    return [each[0] for each in folders]
 
 
 def write_rows(
@@ -174,6 +201,21 @@ def describe(found: Agreement) -> str:
     )
 
 
+def describe_spread(clusters: Clusters) -> str:
+    """Say how many prototypes have images, and whether one has too many."""
+    counts = clusters.counts
+    num, total = len(counts), int(counts.sum())
+    told = f'{int((counts > 0).sum()):,} of {num:,} prototypes have images'
+    share = float(counts.max()) / total
+    if total > _FEW and share > max(_COLLAPSED, 2 / num):
+        told += (
+            f'; {share:.0%} are on one: they are all alike, or this network '
+            'has not learned to tell them apart or has collapsed (balanced '
+            'assignment spreads them all the same)'
+        )
+    return told
+
+
 def lay_out(
     title: str, facts: dict[str, str], clusters: Clusters, images: NamedImages
 ) -> Gallery:
@@ -203,7 +245,7 @@ def lay_out(
     }
     facts = facts | {
         'Images': f'{len(images.files):,}',
-        'Prototypes': f'{len(used):,} of {len(by_size):,} have images',
+        'Prototypes': describe_spread(clusters),
     }
     for kind, found in measure_agreement(clusters, images).items():
         facts[f'Class folders and {kind}'] = describe(found)
@@ -221,7 +263,10 @@ def lay_out(
     empty = sorted({*by_size} - {*used})
     if empty:
         numbers = ', '.join(map(str, empty))
-        note = f'{len(empty):,} prototypes have no images: {numbers}.'
+        verb = 'has' if len(empty) == 1 else 'have'
+        note = (
+            f'{counted(len(empty), "prototype")} {verb} no images: {numbers}.'
+        )
         sections.append(Section('Empty prototypes', note, []))
     return Gallery(title, facts, sections)
 
@@ -256,7 +301,8 @@ def _group_sections(
     sections = []
     for group, numbers in sorted(prototypes.items()):
         indices = [i for number in numbers for i in members[number]]
-        note = f'{_about(indices, images)}, from {len(numbers):,} prototypes'
+        source = counted(len(numbers), 'prototype')
+        note = f'{_about(indices, images)}, from {source}'
         own = [strip for key, strip in strips.items() if key in numbers]
         sections.append(Section(f'Group {group}', note, own))
     return sections
@@ -274,8 +320,8 @@ def _strip(
         Picture(
             images.files[i],
             images.names[i],
-            f'{clusters.distance[i]:.2f} · '
-            + (images.classes or images.names)[i],
+            f'{clusters.distance[i]:.2f}',
+            images.classes[i] if images.classes else '',
         )
         for i in indices[:num_pictures]
     ]
@@ -284,7 +330,7 @@ def _strip(
 
 def _about(indices: list[int], images: NamedImages) -> str:
     """Say how many images these are, and of which class most of them are."""
-    about = f'{len(indices):,} image{"s" * (len(indices) != 1)}'
+    about = counted(len(indices), 'image')
     if images.classes is None:
         return about
     most, count = Counter(images.classes[i] for i in indices).most_common(1)[0]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .features import Images, extract_features
 
@@ -45,7 +45,7 @@ class Clusters(NamedTuple):
 
 
 def assign_clusters(
-    model: nn.Module,
+    model: Any,
     images: Images,
     balanced: bool = False,
     num_groups: int | None = None,
@@ -70,15 +70,12 @@ def assign_clusters(
             than groups have images; besides what `extract_features` raises.
     """
     check_has_prototypes(model)
+    check_num_groups(num_groups, model.head)
     embeddings, files = extract_features(
         model, images, layer='embedding', **options
     )
-    head: Any = model.head
-    clusters = assign_embeddings(head, embeddings, files, balanced)
-    if num_groups is None:
-        return clusters
-    return clusters._replace(
-        group=merge_prototypes(embeddings, clusters.prototype, num_groups)
+    return assign_embeddings(
+        model.head, embeddings, files, balanced, num_groups
     )
 
 
@@ -101,9 +98,27 @@ def check_has_prototypes(model: Any) -> None:
         )
 
 
+def check_num_groups(num_groups: int | None, head: Any) -> None:
+    """Check that prototypes can be merged into so many groups.
+
+    Raises:
+        ValueError: There are too few, whichever images there are.
+    """
+    most = len(head.prototypes[0].weight)
+    if num_groups is not None and not 1 <= num_groups <= most:
+        raise ValueError(
+            f'got {num_groups:,} groups, but the network has {most:,} '
+            f'prototypes; ask for 1 to {most:,} groups.'
+        )
+
+
 @torch.no_grad()
 def assign_embeddings(
-    head: Any, embeddings: Tensor, files: list[str], balanced: bool = False
+    head: Any,
+    embeddings: Tensor,
+    files: list[str],
+    balanced: bool = False,
+    num_groups: int | None = None,
 ) -> Clusters:
     """Assign (N, D) embeddings of unit norm to the prototypes of a head.
 
@@ -112,6 +127,7 @@ def assign_embeddings(
         embeddings: On any device.
         files: Where each came from.
         balanced: As for `assign_clusters`.
+        num_groups: The same.
     """
     prototypes = unit_prototypes(head)
     temperature, weights = head.temperature, None
@@ -130,7 +146,12 @@ def assign_embeddings(
         distance = (1 - scores.gather(1, prototype[:, None])[:, 0]).clamp_(0)
         rows.append((prototype.cpu(), confidence.cpu(), distance.cpu()))
     prototype, confidence, distance = map(torch.cat, zip(*rows))
-    return Clusters(prototype, confidence, distance, files, len(prototypes))
+    group = None
+    if num_groups is not None:
+        group = merge_prototypes(embeddings, prototype, num_groups)
+    return Clusters(
+        prototype, confidence, distance, files, len(prototypes), group
+    )
 
 
 def unit_prototypes(head: Any) -> Tensor:

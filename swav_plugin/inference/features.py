@@ -22,8 +22,8 @@ from .batches import (
     log_unreadable,
     run_batches,
 )
-from .files import ImageFeatures, read_features
-from .images import Images, list_images
+from .files import ImageFeatures, check_out, read_features
+from .images import Images, file_of, list_images
 from .layers import LAYERS, check_layer
 from .parts import fill_parts, open_parts, put_together
 from .progress import Progress
@@ -87,8 +87,9 @@ def extract_features(
         FileNotFoundError: A file or folder does not exist.
         UnreadableImage: An image cannot be read; the message names the file.
         ValueError: `out` exists or cannot be written, there are no images,
-            an array is not (H, W, 3) uint8, the model lacks the layer or is
-            in training mode, or features are not finite.
+            an array is not (H, W, 3) uint8, a number is out of range, the
+            model lacks the layer or is in training mode, or features are not
+            finite.
         TypeError: An element of `images` is something else.
     """
     check_layer(model, layer)
@@ -98,8 +99,9 @@ def extract_features(
     path = None if out is None else Path(out)
     with ExitStack() as stack:
         if path is not None:
+            check_out(path, [*map(file_of, job.samples)], overwrite, images)
             parts = stack.enter_context(
-                open_parts(path, model, job, overwrite, images)
+                open_parts(path, model, job, overwrite)
             )
         shown = stack.enter_context(
             closing(Progress(len(job.samples), is_silent=not progress))
@@ -108,6 +110,7 @@ def extract_features(
             shown.skip(parts.num_done())
             fill_parts(model, parts, shown.advance, num_workers)
             unreadable = put_together(parts, path)
+            parts.remove()
             result = read_features(path)
         else:
             result, unreadable = _in_memory(

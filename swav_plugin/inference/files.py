@@ -22,6 +22,7 @@ from torch import Tensor
 from swav_plugin.checkpoints.atomic import open_atomic
 from swav_plugin.engine.errors import UsageError
 
+_LONGEST_HEADER = 2**20  # of .safetensors with one tensor
 Blocks = Iterable[np.ndarray]  # (n, C) float32 each, N rows together
 
 
@@ -50,18 +51,10 @@ def check_out(
 
     Raises:
         UsageError: Its suffix is unknown, a package is missing, it exists,
-            or a name cannot be written.
+            its folder cannot be written to, or a name cannot be written.
     """
-    if out.suffix not in _WRITERS:
-        raise UsageError(
-            f'{out} ends with {out.suffix!r}; features are written to '
-            f'{", ".join(_WRITERS)}'
-        )
-    if out.suffix == '.parquet' and find_spec('pyarrow') is None:
-        raise UsageError(
-            f"{out} needs pyarrow: pip install 'swav_plugin[parquet]', or "
-            'write .npy or .safetensors'
-        )
+    _check_suffix(out)
+    check_folder_of(out)
     for path in (out, names_file(out), unreadable_file(out)):
         if path is None:
             continue
@@ -84,6 +77,42 @@ def check_out(
                 f'{name!r} has a line break, which {names_file(out)} cannot '
                 'hold; rename it, or write .parquet'
             )
+
+
+def _check_suffix(out: Path) -> None:
+    """Check that a file of features is in a format that can be handled.
+
+    Raises:
+        UsageError: Its suffix is unknown, or a package is missing.
+    """
+    if out.suffix not in _WRITERS:
+        raise UsageError(
+            f'{out} ends with {out.suffix!r}; features are in files that end '
+            f'with {", ".join(_WRITERS)}'
+        )
+    if out.suffix == '.parquet' and find_spec('pyarrow') is None:
+        raise UsageError(
+            f"{out} needs pyarrow: pip install 'swav_plugin[parquet]', or "
+            'use .npy or .safetensors'
+        )
+
+
+def check_folder_of(out: Path) -> None:
+    """Check that a file or a folder can be made where it is to be.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    parent = next(each for each in out.absolute().parents if each.exists())
+    if not parent.is_dir():
+        raise UsageError(
+            f'{out} cannot be made: {parent} is a file; give another name'
+        )
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            f'{out} cannot be made: {parent} may not be written to; give '
+            'another name'
+        )
 
 
 def names_file(out: Path) -> Path | None:
@@ -122,7 +151,10 @@ def write_features(
         file = stack.enter_context(open_atomic(out))
         for path, content in lines.items():
             if content:
-                text = ''.join(f'{line}\n' for line in content)
+                # One line each, also for a name with a line break.
+                text = ''.join(
+                    line.replace('\n', '\\n') + '\n' for line in content
+                )
                 # File names may be any bytes, as in os.listdir.
                 stack.enter_context(open_atomic(path)).write(
                     text.encode(errors='surrogateescape')
@@ -206,25 +238,80 @@ def read_features(out: str | Path) -> ImageFeatures:
 
     Features of .npy and .safetensors are mapped: they are read from the disk
     when they are used.
+
+    Raises:
+        FileNotFoundError: The file, or the names beside it, do not exist.
+        UsageError: It is not such a file, or a package is missing.
     """
     out = Path(out)
+    _check_suffix(out)
     names = names_file(out)
-    if names is None:
-        import pyarrow.parquet
-
-        table: Any = pyarrow.parquet.read_table(out)
-        column = table['features'].combine_chunks()
-        rows = column.flatten().to_numpy().reshape(len(table), -1)
-        return ImageFeatures(
-            torch.from_numpy(rows.copy()), table['file'].to_pylist()
+    for path in filter(None, (out, names)):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'there is no file {path}; `swav extract` writes {out.name}, '
+                'with the names of the images'
+            )
+    try:
+        rows, files = _READERS[out.suffix](out)
+    except _NOT_THEIRS as error:
+        raise UsageError(
+            f'{out} is damaged, or `swav extract` has not written it: {error}'
+        ) from error
+    if names is not None:
+        text = names.read_bytes().decode(errors='surrogateescape')
+        files = text.split('\n')[:-1]
+    if rows.ndim != 2 or rows.dtype != np.float32 or len(files) != len(rows):
+        raise UsageError(
+            f'{out} has a {rows.dtype} array of shape {rows.shape} and '
+            f'{len(files):,} names; `swav extract` writes (N, C) float32 and '
+            'N names'
         )
-    if out.suffix == '.npy':
-        rows = np.load(out, mmap_mode='c')
-    else:
-        with open(out, 'rb') as file:
-            (length,) = struct.unpack('<Q', file.read(8))
-            tensor = json.loads(file.read(length))['features']
-        shape = tuple(tensor['shape'])
-        rows = np.memmap(out, '<f4', 'c', 8 + length, shape)
-    text = names.read_bytes().decode(errors='surrogateescape')
-    return ImageFeatures(torch.from_numpy(rows), text.split('\n')[:-1])
+    return ImageFeatures(torch.from_numpy(rows), files)
+
+
+def _read_npy(out: Path) -> tuple[np.ndarray, list[str]]:
+    """Map NumPy's format; names are elsewhere."""
+    return np.load(out, mmap_mode='c'), []
+
+
+def _read_safetensors(out: Path) -> tuple[np.ndarray, list[str]]:
+    """Map the tensor 'features'; names are elsewhere."""
+    with open(out, 'rb') as file:
+        (length,) = struct.unpack('<Q', file.read(8))
+        tensor = json.loads(file.read(min(length, _LONGEST_HEADER)))
+    features = tensor['features']
+    if features['dtype'] != 'F32':
+        raise ValueError(f'features are {features["dtype"]}')
+    begin, _ = features['data_offsets']
+    shape = tuple(features['shape'])
+    return np.memmap(out, '<f4', 'c', 8 + length + begin, shape), []
+
+
+def _read_parquet(out: Path) -> tuple[np.ndarray, list[str]]:
+    """Read the table of names and features."""
+    import pyarrow.parquet
+
+    table: Any = pyarrow.parquet.read_table(out)
+    column = table['features'].combine_chunks()
+    rows = column.flatten().to_numpy().reshape(len(table), -1)
+    return rows.copy(), table['file'].to_pylist()
+
+
+# What the parsers of three formats raise on a file of another kind.
+_NOT_THEIRS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    RecursionError,
+    struct.error,
+)
+
+_READERS: dict[str, Callable[[Path], tuple[np.ndarray, list[str]]]] = {
+    '.npy': _read_npy,
+    '.safetensors': _read_safetensors,
+    '.parquet': _read_parquet,
+}

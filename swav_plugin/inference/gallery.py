@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from swav_plugin.datasets.transforms.pillow_files import open_image, to_rgb
 # At 3 to 4 KB each, and a third more as text: 10 MB.
 MAX_PICTURES = 2000
 _THUMBNAIL_PX = 112
+_LEAST_COLUMNS, _MOST_COLUMNS = 8, 12
 
 
 class Picture(NamedTuple):
@@ -22,13 +24,15 @@ class Picture(NamedTuple):
 
     Args:
         file: Path of the image.
-        name: What to call it.
+        name: What to call it, in full.
         caption: Shown below it.
+        label: Shown below that, in short; by default the file name.
     """
 
     file: str
     name: str
     caption: str
+    label: str = ''
 
 
 class Strip(NamedTuple):
@@ -73,6 +77,22 @@ def pictures_per_strip(num_strips: int, least: int, most: int) -> int:
     return max(least, min(most, MAX_PICTURES // max(1, num_strips)))
 
 
+def columns(section: Section) -> int:
+    """Return how many pictures are side by side on a wide screen.
+
+    No strip then ends with a row of few: 11 are a single row, 13 are two.
+
+    >>> def section(num: int) -> Section:
+    ...     pictures = [Picture('a.jpg', 'a', '')] * num
+    ...     return Section('', '', [Strip('', '', pictures)])
+    >>> [columns(section(num)) for num in (2, 11, 13, 100)]
+    [8, 11, 7, 12]
+    """
+    most = max((len(each.pictures) for each in section.strips), default=0)
+    num_rows = max(1, math.ceil(most / _MOST_COLUMNS))
+    return max(_LEAST_COLUMNS, math.ceil(most / num_rows))
+
+
 def to_html(gallery: Gallery) -> str:
     """Write a gallery as one HTML file with small copies of its pictures."""
     environment = jinja2.Environment(
@@ -83,7 +103,10 @@ def to_html(gallery: Gallery) -> str:
         undefined=jinja2.StrictUndefined,
     )
     page = environment.get_template('gallery.html.j2').render(
-        gallery=gallery, thumbnail=_thumbnail
+        gallery=gallery,
+        columns=columns,
+        basename=os.path.basename,
+        thumbnail=_thumbnail,
     )
     # File names need not be UTF-8.
     return page.encode('utf-8', 'replace').decode()

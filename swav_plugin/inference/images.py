@@ -7,7 +7,7 @@ import glob
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from swav_plugin.datasets.image_search import find_images
+from swav_plugin.datasets.image_search import NoImages, find_images
 from swav_plugin.datasets.list_file import find_files, read_list
 from swav_plugin.datasets.transforms.loading import UnreadableImage
 from swav_plugin.datasets.transforms.pillow_files import (
@@ -50,13 +50,10 @@ def list_images(images: Images) -> list[dict[str, Any]]:
             array is not (H, W, 3) uint8.
         TypeError: An element is something else.
     """
-    if isinstance(images, (str, os.PathLike, Image.Image)) or (
-        isinstance(images, np.ndarray) and images.ndim == 3
-    ):
-        images = [images]
+    sources: Any = [images] if _is_single(images) else images
     samples = [
         sample
-        for index, image in enumerate(images)
+        for index, image in enumerate(sources)
         for sample in _expand(image, index)
     ]
     if not samples:
@@ -65,6 +62,18 @@ def list_images(images: Images) -> list[dict[str, Any]]:
             'or arrays.'
         )
     return samples
+
+
+def _is_single(images: Any) -> bool:
+    """Check that this is one image, or no image at all.
+
+    Of arrays (N, H, W, 3) is several images, and (N,) may be names.
+    """
+    if isinstance(images, np.ndarray):
+        return images.ndim not in (1, 4)
+    return not isinstance(images, Iterable) or isinstance(
+        images, (str, bytes, os.PathLike, Image.Image)
+    )
 
 
 def _expand(image: ImageSource, index: int) -> Iterator[dict[str, Any]]:
@@ -96,7 +105,13 @@ def _expand(image: ImageSource, index: int) -> Iterator[dict[str, Any]]:
 def _find_paths(source: str) -> list[str]:
     """Return the image files that a name means."""
     if os.path.isdir(source):
-        return [os.path.join(source, file) for file in find_images(source)]
+        try:
+            files = find_images(source)
+        except NoImages as error:
+            raise NoImages(
+                f'{error} Name files of other extensions in a .txt list.'
+            ) from None
+        return [os.path.join(source, file) for file in files]
     if os.path.isfile(source):
         is_list = source.lower().endswith('.txt')
         return _read_list(source) if is_list else [source]

@@ -33,8 +33,20 @@ def check_layer(model: nn.Module, layer: str) -> None:
     """Check that a model is ready and has a layer.
 
     Raises:
-        ValueError: It does not, or is in training mode.
+        ValueError: It does not, or is in training mode, or has no backbone
+            or nothing that normalizes images.
     """
+    missing = [
+        name
+        for name in ('backbone', 'data_preprocessor')
+        if not hasattr(model, name)
+    ]
+    if missing:
+        raise ValueError(
+            f'this {type(model).__name__} has no {" and no ".join(missing)}; '
+            'build the model with get_model, which also takes weights of '
+            'torchvision and timm.'
+        )
     if layer not in LAYERS:
         raise ValueError(
             f'there is no layer {layer!r}; use one of {", ".join(LAYERS)}.'
@@ -44,7 +56,7 @@ def check_layer(model: nn.Module, layer: str) -> None:
             'the model is in training mode, where batch norm mixes the images '
             'of a batch; call model.eval() first.'
         )
-    backbone = getattr(model, 'backbone', None)
+    backbone = model.backbone
     if layer in GRIDS and not isinstance(backbone, ResNet):
         raise ValueError(
             f'layer {layer!r} is of ResNets, but the backbone is a '

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .cluster_output import NamedImages, write_rows
 from .gallery import MAX_PICTURES, Gallery, Picture, Section, Strip
+from .wording import counted
 
 _PER_GROUP = 12  # pictures of a group of near-duplicates
 _SHARE_OF_QUERIES = 0.7  # of the pictures of a page
@@ -82,8 +83,8 @@ def describe_duplicates(duplicates: Duplicates) -> str:
     if not groups:
         return f'no two images have a similarity of {threshold:g} or more'
     told = (
-        f'{sum(map(len, groups)):,} images in {len(groups):,} '
-        f'group{"s" * (len(groups) != 1)}, similarity {threshold:g} or more'
+        f'{sum(map(len, groups)):,} images in '
+        f'{counted(len(groups), "group")}, similarity {threshold:g} or more'
     )
     largest, total = len(groups[0]), len(nearest)
     if largest > max(2, _TOO_LARGE * total):
@@ -134,7 +135,7 @@ def _duplicate_section(
     strips = [
         Strip(
             f'Group {number}',
-            f'{len(group):,} images',
+            counted(len(group), 'image'),
             [
                 _picture(images, index, float(nearest[index]))
                 for index in group[:_PER_GROUP]
@@ -170,4 +171,4 @@ def _query_strip(found: Found, query: int) -> Strip:
 def _picture(images: NamedImages, index: int, cosine: float) -> Picture:
     """Show an image with its similarity."""
     name = images.names[index]
-    return Picture(images.files[index], name, f'{cosine:.3f} · {name}')
+    return Picture(images.files[index], name, f'{cosine:.3f}')

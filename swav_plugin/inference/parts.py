@@ -31,7 +31,7 @@ from .batches import (
     run_batches,
     settings_of,
 )
-from .files import check_out, write_features
+from .files import write_features
 from .images import file_of, hash_pixels
 from .layers import used_modules
 
@@ -108,30 +108,27 @@ class Parts:
             for index, reason in json.loads(path.read_text()).items()
         }
 
+    def remove(self) -> None:
+        """Remove them, when the output is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
 
 @contextmanager
 def open_parts(
-    out: Path,
-    model: Any,
-    job: Extraction,
-    overwrite: bool = False,
-    source: Any = None,
+    out: Path, model: Any, job: Extraction, overwrite: bool = False
 ) -> Iterator[Parts]:
     """Make or find the parts of an output, for this process alone.
 
     Args:
-        out: The output.
+        out: The output, a file or a folder.
         model: As for `run_batches`.
         job: What to compute.
-        overwrite: Replace the output and parts of another extraction.
-        source: What the user named as images; never overwritten.
+        overwrite: Remove parts of another extraction.
 
     Raises:
-        UsageError: The output cannot be written, or another process does; or
-            there are parts of another extraction.
+        UsageError: Another process computes the same output; or there are
+            parts of another extraction.
     """
-    files = [file_of(sample) for sample in job.samples]
-    check_out(out, files, overwrite, source)
     folder = out.with_name(f'.{out.name}.parts')
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / 'lock')
@@ -188,7 +185,8 @@ def _claim(
     found = json.loads(path.read_text()) if path.is_file() else None
     if found == about:
         return
-    if found is not None and not overwrite:
+    # Without any part nothing is lost: that run ended at its first images.
+    if found is not None and not overwrite and any(folder.glob('*.npy')):
         differences = [
             f'{name} {found.get(name)}, not {value}'
             for name, value in about.items()
@@ -197,8 +195,8 @@ def _claim(
         raise UsageError(
             f'{folder} holds parts of another run that has not finished, with '
             f'{", ".join(differences) or "another network or other images"}: '
-            f'finish that one, or give another name than {out}, or '
-            '--overwrite (overwrite=True) to remove them'
+            f'finish that one, give another name than {out}, or remove '
+            'that folder'
         )
     for part in (*folder.glob('*.npy'), *folder.glob('*.json')):
         part.unlink()
@@ -247,7 +245,11 @@ def fill_parts(
 
 
 def put_together(parts: Parts, out: Path) -> dict[int, UnreadableImage]:
-    """Write the output from its parts, and remove those.
+    """Write the features of all parts to a file; the parts stay.
+
+    Args:
+        parts: All of them, computed.
+        out: The file, which may be elsewhere than the parts.
 
     Returns:
         The images that were left out, which are also listed beside it.
@@ -266,5 +268,4 @@ def put_together(parts: Parts, out: Path) -> dict[int, UnreadableImage]:
     if sum(rows for rows, _ in shapes) != len(files):
         raise UsageError(f'{parts.folder} is damaged; remove it and repeat')
     write_features(out, files, width, parts.read(), unreadable.values())
-    shutil.rmtree(parts.folder, ignore_errors=True)
     return unreadable

@@ -26,6 +26,7 @@ class Progress:
     ) -> None:
         self.total = total
         self.done = self._found = 0
+        self._line_of = -1  # images done when the last line was written
         self._is_silent = is_silent
         self._file = sys.stderr if file is None else file
         self._is_terminal = self._file.isatty()
@@ -44,16 +45,18 @@ class Progress:
             self._show()
 
     def close(self) -> None:
-        """Show the last state."""
+        """Show the last state, unless it is shown already."""
         if self._is_silent:
             return
-        self._show()
+        if self._line_of != self.done:
+            self._show()
         if self._is_terminal:
             print(file=self._file, flush=True)
 
     def _show(self) -> None:
         """Write the line."""
         self._shown = time.monotonic()
+        self._line_of = self.done
         line = self.describe(self._shown - self._begin)
         if self._is_terminal:
             # Back to the start of the line, and erase what is longer.

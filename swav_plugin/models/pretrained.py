@@ -165,7 +165,7 @@ def _neck_and_head(weights: Mapping[str, Tensor]) -> dict[str, dict]:
     )
 
 
-def model_of_config(cfg: Config, checkpoint: str) -> nn.Module:
+def model_of_config(cfg: Config, checkpoint: str | Checkpoint) -> nn.Module:
     """Build the model of a config and fill it.
 
     Args:
@@ -210,7 +210,7 @@ def _init_weights(model: Any) -> None:
         logger.setLevel(level)
 
 
-def fill_model(model: Any, checkpoint: str) -> str:
+def fill_model(model: Any, checkpoint: str | Checkpoint) -> str:
     """Give a model its weights, all of them; say what was done.
 
     Args:
@@ -229,7 +229,7 @@ def fill_model(model: Any, checkpoint: str) -> str:
         count = load_backbone(model.backbone, checkpoint)
     else:
         try:
-            load_checkpoint(model, checkpoint, 'cpu', strict=True)
+            load_checkpoint(model, str(checkpoint), 'cpu', strict=True)
         except RuntimeError as error:
             raise ValueError(
                 f'{checkpoint} does not fill this {type(model).__name__}: '

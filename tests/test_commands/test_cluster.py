@@ -5,16 +5,23 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from PIL import Image
 
 from swav_plugin.__main__ import main
+from swav_plugin.apis import extract_features, get_model
 from swav_plugin.inference import gallery
+from swav_plugin.inference.cluster_output import describe_spread, find_classes
+from swav_plugin.inference.clusters import Clusters
+from swav_plugin.inference.files import read_features
+from swav_plugin.inference.images import LoadedImages
 from tests.test_inference.networks import (
     COLORS,
     MODEL,
@@ -89,7 +96,7 @@ def test_images_are_sorted_by_group(
     before = contents(colors)
     code, told = run('cluster', colors, tmp_path / 'out', '--groups', 3, how)
     assert code == 0
-    assert '24 images; 6 of 7 prototypes have some' in told
+    assert told.startswith('24 images; 6 of 7 prototypes have images\n')
     assert 'groups: purity 100.0%, NMI 1.000, ARI 1.000' in told
     rows = read(tmp_path / 'out/clusters.csv')
     assert [row['file'] for row in rows] == sorted(
@@ -154,10 +161,11 @@ def test_page_needs_nothing_else_and_escapes_names(
     assert len(sources) == 25
     assert all(s.startswith('data:image/jpeg;base64,') for s in sources)
     assert 'http' not in page and 'url(' not in page and 'href' not in page
-    assert '1 prototypes have no images: 6.' in page
+    assert '1 prototype has no images: 6.' in page
     names = {row['file'] for row in read(tmp_path / 'out/clusters.csv')}
     assert os.fsdecode(b'\xff/\xfe.png') in names
     assert os.path.join('über\n2', '0.png') in names
+    assert len(read_features(tmp_path / 'out/features.npy').files) == 25
 
 
 def test_page_stays_small(
@@ -261,26 +269,44 @@ def test_unreadable_images_are_left_out(
 
 @pytest.mark.parametrize('command', ['cluster', 'neighbours'])
 def test_mistakes_end_in_one_line(
-    command: str, run: Run, colors: Path, tmp_path: Path
+    command: str,
+    run: Run,
+    colors: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = tmp_path / 'out'
+    out, broken = tmp_path / 'out', tmp_path / 'broken.png'
     out.mkdir()
+    broken.write_bytes(b'')
     mistakes = {
         (colors, out): f'{out} exists already',
         (colors, colors / 'out'): f'{colors / "out"} is inside {colors}',
         (colors, ''): 'OUT is empty',
         (tmp_path / 'no', tmp_path / 'new'): f'no image {tmp_path / "no"}',
         (out, tmp_path / 'new'): f'no images in {out}',
-        (colors, tmp_path / 'new', '--batch-size', 0): '--batch-size 0: give',
+        (colors, broken / 'out'): f'{broken} is a file; give another name',
     }
-    if command == 'cluster':
-        arguments = (colors, tmp_path / 'new', '--groups', 7)
-        mistakes[arguments] = 'got 7 groups, but only 6 prototypes'
-    else:
-        arguments = (colors, tmp_path / 'new', '--duplicates', 2)
-        mistakes[arguments] = 'got 2.0 as the least similarity'
-        arguments = (colors, tmp_path / 'new', '--k', 0)
-        mistakes[arguments] = 'got k=0 neighbors'
+    of_command: dict[str, dict[tuple[object, ...], str]] = dict(
+        cluster={
+            ('--groups', 0): '--groups 0: give 1 or more',
+            ('--groups', 8): 'got 8 groups, but the network has 7 prototypes',
+        },
+        neighbours={
+            ('--duplicates', 2): 'got 2.0 as the least similarity',
+            ('--k', 0): 'got k=0 neighbors',
+            ('--query', 'no.jpg'): 'there is no image no.jpg',
+            ('--query', broken): '1 of 1 images cannot be read',
+        },
+    )
+    options = {
+        ('--batch-size', 0): '--batch-size 0: give 1 or more',
+        ('--gpus', 0): '--gpus 0: give 1 or more',
+        **of_command[command],
+    }
+    for option, message in options.items():
+        mistakes[(colors, tmp_path / 'new', *option)] = message
+    # All are found before any image is computed.
+    monkeypatch.setattr('swav_plugin.inference.parts.run_batches', None)
     for arguments, message in mistakes.items():
         code, told = run(command, *arguments)
         assert code == 2, arguments
@@ -288,7 +314,8 @@ def test_mistakes_end_in_one_line(
         assert last.startswith(f'swav {command}: error: ')
         assert message in last
         assert 'Traceback' not in told
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['out']
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ['broken.png', 'out']
 
 
 def test_an_error_while_writing_leaves_nothing(
@@ -300,7 +327,156 @@ def test_an_error_while_writing_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('shutil.copy2', full)
-    code, told = run('cluster', colors, tmp_path / 'out', '--copy')
+    arguments = ('cluster', colors, tmp_path / 'out', '--copy')
+    with monkeypatch.context() as patch:
+        patch.setattr('shutil.copy2', full)
+        code, told = run(*arguments)
     assert code == 2 and 'No space left on device' in told
-    assert [*tmp_path.iterdir()] == []
+    assert [path.name for path in tmp_path.iterdir()] == ['.out.parts']
+    # Features were not lost; what cannot be known before is told after them.
+    monkeypatch.setattr('swav_plugin.inference.parts.run_batches', no_batches)
+    code, told = run(*arguments, '--groups', 7)
+    assert code == 2
+    assert 'got 7 groups, but only 6 prototypes have images' in told
+    assert run(*arguments, '--groups', 6)[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ['out']
+
+
+def no_batches(*args: Any) -> Iterator[Any]:
+    """Compute nothing, in place of `run_batches`."""
+    assert not args[2], 'features are computed once more'
+    return iter([])
+
+
+@pytest.mark.parametrize('command', ['cluster', 'neighbours'])
+def test_a_stopped_command_goes_on(
+    command: str,
+    run: Run,
+    colors: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[int] = []
+    load = LoadedImages.__getitem__
+
+    def stop_at_18(self: LoadedImages, index: int) -> Any:
+        loaded.append(index)
+        if len(loaded) == 18:
+            raise KeyboardInterrupt
+        return load(self, index)
+
+    monkeypatch.setattr(LoadedImages, '__getitem__', stop_at_18)
+    arguments = (command, colors, tmp_path / 'out', '--batch-size', 1)
+    code, told = run(*arguments)
+    assert code == 130 and told.endswith('goes on where it ended\n')
+    assert run(*arguments)[0] == 0
+    assert loaded[18:] == [*range(16, 24)]
+    assert run(command, colors, tmp_path / 'whole', '--batch-size', 1)[0] == 0
+    table = 'clusters.csv' if command == 'cluster' else 'neighbours.csv'
+    assert read(tmp_path / 'out' / table) == read(tmp_path / 'whole' / table)
+
+
+@pytest.mark.parametrize('command', ['cluster', 'neighbours'])
+def test_features_are_computed_once(
+    command: str,
+    run: Run,
+    colors: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that the command has left, and those of `swav extract`."""
+    own, written = tmp_path / 'out/features.npy', tmp_path / 'written.npy'
+    assert run(command, colors, tmp_path / 'out')[0] == 0
+    layer = 'embedding' if command == 'cluster' else 'avgpool'
+    assert run('extract', colors, written, '--layer', layer)[0] == 0
+    first, second = read_features(own), read_features(written)
+    assert torch.equal(first.features, second.features)
+    assert first.files == second.files
+    # Links to the same images, and one that is new.
+    (tmp_path / 'linked').mkdir()
+    for name in COLORS:
+        (tmp_path / 'linked' / name).symlink_to(colors / name)
+    shutil.copy(colors / 'red/0.png', tmp_path / 'linked/red.png')
+    monkeypatch.setattr('swav_plugin.inference.parts.run_batches', None)
+    for number, (folder, features) in enumerate(
+        [(colors, own), (colors, written), (tmp_path / 'linked', own)]
+    ):
+        out = tmp_path / str(number)
+        assert run(command, folder, out, '--features', features)[0] == 0
+        assert 'from ' + str(features) in (out / 'index.html').read_text()
+        for table in (tmp_path / 'out').glob('*.csv'):
+            assert (out / table.name).read_text() == table.read_text()
+
+
+def test_features_of_something_else_are_refused(
+    run: Run,
+    network: tuple[str, ...],
+    colors: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights, *config = network
+    other = get_model(config[1], 'cpu', checkpoint=weights)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(other.neck.projection[0].weight)
+    for name, model, layer in (
+        ('other', other, 'embedding'),
+        ('wide', other, 'avgpool'),
+    ):
+        out = tmp_path / f'{name}.npy'
+        extract_features(model, str(colors), layer, 32, out=out)
+    (tmp_path / 'cut.npy').write_bytes(out.read_bytes()[:-9])
+    np.save(tmp_path / 'flat.npy', np.zeros(24, np.float32))
+    np.save(tmp_path / 'object.npy', np.array([None]), allow_pickle=True)
+    (tmp_path / 'empty.npy').touch()
+    for name in ('cut', 'flat', 'object', 'empty'):
+        shutil.copy(tmp_path / 'wide.txt', tmp_path / f'{name}.txt')
+    np.save(tmp_path / 'nameless.npy', np.zeros((24, 16), np.float32))
+    arguments = ('cluster', colors, tmp_path / 'new', '--features')
+    for name, message in (
+        ('no.npy', 'there is no file'),
+        ('nameless.npy', 'there is no file .*/nameless.txt'),
+        ('flat.npy', r'float32 array of shape \(24,\)'),
+        ('cut.npy', 'cut.npy is damaged'),
+        ('empty.npy', 'empty.npy is damaged'),
+        ('object.npy', 'object.npy is damaged.*objects'),
+        ('other.txt', "ends with '.txt'"),
+        (
+            'wide.npy',
+            "has features of width 64, but 'embedding' of this .* 16",
+        ),
+        ('other.npy', 'is not of this network: .* differs'),
+    ):
+        code, told = run(*arguments, tmp_path / name)
+        assert code == 2
+        assert re.search(message, told.splitlines()[-1]), told
+    code, told = run(
+        'cluster', colors / 'red', *arguments[2:], tmp_path / 'other.npy'
+    )
+    assert code == 2 and '16 images that you did not name, such as' in told
+    assert not (tmp_path / 'new').exists()
+
+
+def test_classes_are_below_train_and_val() -> None:
+    files = ['train/cat/a/1.png', 'train/dog/2.png', 'val/cat/3.png']
+    for prefix in ('', 'images/', 'Train2017/'):
+        paths = [f'{prefix}{file}' for file in files]
+        expected = None if prefix == 'images/' else ['cat', 'dog', 'cat']
+        assert find_classes(paths) == expected
+    # Images without classes; and a class that is only called like a split.
+    assert find_classes(['train/1.png', 'val/2.png']) is None
+    assert find_classes(['train/1.png', 'bus/2.png']) == ['train', 'bus']
+    assert find_classes(['0/1.png', '1/2.png']) == ['0', '1']
+    assert find_classes(['1.png', 'bus/2.png']) is None
+
+
+@pytest.mark.parametrize(
+    'count, is_told', [(24, True), (13, True), (12, False)]
+)
+def test_a_collapse_is_told(count: int, is_told: bool) -> None:
+    prototype = torch.zeros(24, dtype=torch.int64)
+    prototype[count:] = torch.arange(1, 25 - count)
+    nothing = torch.zeros(24)
+    told = describe_spread(Clusters(prototype, nothing, nothing, [], 30))
+    assert ('are on one: ' in told) == is_told
+    assert (f'{count / 24:.0%} are on one' in told) == is_told

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
@@ -181,6 +182,42 @@ def test_a_run_goes_on_where_it_ended(
     assert torch.equal(found.features, expected.features)
     assert found.files == expected.files
     assert sorted(os.listdir(tmp_path)) == ['features.npy', 'features.txt']
+
+
+def test_a_run_without_any_part_is_in_nobodys_way(
+    swav: SwAV,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / 'features.npy'
+    with monkeypatch.context() as patch:
+        stop_after(0, patch)
+        with pytest.raises(Stopped):
+            extract_features(swav, folder, out=out, **SMALL)
+    images = dict(size=48, batch_size=1)
+    found = extract_features(swav, folder, out=out, **images)
+    assert torch.equal(
+        found.features, extract_features(swav, folder, **images).features
+    )
+
+
+@pytest.mark.parametrize('name', ['size', 'batch_size'])
+@pytest.mark.parametrize('value', [0, -1, 32.5])
+def test_numbers_out_of_range_are_told(
+    name: str, value: Any, swav: SwAV, folder: Path
+) -> None:
+    with pytest.raises(ValueError, match=f'got {name}={value}; give a whole'):
+        extract_features(swav, folder, **{**SMALL, name: value})
+
+
+def test_models_of_others_are_told_apart(folder: Path) -> None:
+    model = torchvision.models.resnet18().eval()
+    with pytest.raises(
+        ValueError,
+        match='this ResNet has no backbone and no data_preprocessor; build',
+    ):
+        extract_features(model, folder, **SMALL)
 
 
 def test_parts_of_another_run_can_be_removed(

@@ -46,6 +46,17 @@ def test_a_log_has_a_line_now_and_then(
     ]
 
 
+def test_a_line_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(module.time, 'monotonic', lambda: now)
+    log = io.StringIO()
+    progress = Progress(10, file=log)
+    now = 40.0
+    progress.advance(10)
+    progress.close()
+    assert log.getvalue() == '10 of 10 images, 0.25 images/s\n'
+
+
 def test_silence(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(10, is_silent=True)
     progress.advance(10)
