@@ -89,16 +89,9 @@ RULES = (
     ),
     Rule(
         COLLAPSED,
-        'the images are not told apart, with many prototypes for few images',
-        (*_SAME, ('prototypes_per_row', '>', 10)),
-        'set fewer model.head.num_prototypes, or model.head.epsilon=0.03',
-    ),
-    Rule(
-        COLLAPSED,
         'the images are not told apart',
         (*_SAME, ('epsilon', '>', 0.04)),
-        'set model.head.epsilon=0.03, then fewer model.head.num_prototypes, '
-        f'weaker colors ({_COLORS})',
+        f'set model.head.epsilon=0.03, then weaken the colors ({_COLORS})',
     ),
     Rule(
         COLLAPSED,
@@ -180,10 +173,16 @@ def _holds(facts: Mapping[str, float], condition: Condition) -> bool:
 
 def _describe(facts: Mapping[str, float]) -> str:
     """Say how a run is doing, in a few numbers."""
-    return (
+    text = (
         f'loss {facts["loss_share"]:.3f} ln K, '
         f'{facts["effective_prototypes"]:.0f} prototypes in use, '
         f'views agree on {facts["agreement"]:.0%}, '
         f'RankMe {facts["rank_me"]:.1f}, '
-        f'score {facts["stopping_score"]:.2f}'
+        f'stopping score {facts["stopping_score"]:.2f}'
     )
+    if facts['dead_share'] > 0.5:
+        text += (
+            f'; {facts["dead_prototypes"]:.0f} prototypes are nearest to no '
+            'image, so fewer would do (model.head.num_prototypes)'
+        )
+    return text

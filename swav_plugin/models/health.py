@@ -213,6 +213,7 @@ def _summarize_set(sums: Sums, index: int) -> dict[str, float]:
         effective_share=effective / len(nearest),
         largest_share=float(shares.max()),
         dead_prototypes=float((nearest == 0).sum()),
+        dead_share=float((nearest == 0).double().mean()),
         # Of two views of an image, against two views of any two images.
         agreement=float(own['agreeing'] / own['pairs']),
         chance_agreement=float(shares.square().sum()),

@@ -88,6 +88,7 @@ def reference(steps: list[Tensor], head: SwAVHead) -> dict[str, float]:
         effective_share=math.exp(np_entropy(assigned.mean(0))) / K,
         largest_share=shares.max(),
         dead_prototypes=(shares == 0).sum(),
+        dead_share=(shares == 0).mean(),
         agreement=(nearest[0] == nearest[1]).mean(),
         chance_agreement=(shares**2).sum(),
         rank_me=math.exp(np_entropy(np.linalg.svd(rows)[1])),

@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from swav_plugin.models import SwAVHead
 from swav_plugin.models.health import (
-    prototype_cosines,
     stopping_score,
     summarize,
 )
@@ -30,6 +29,7 @@ _OF_EPOCH = (
     'effective_share',
     'largest_share',
     'dead_prototypes',
+    'dead_share',
 )
 
 
@@ -187,8 +187,6 @@ def _settings(runner: Runner, head: SwAVHead) -> dict[str, float]:
     settings = dict(
         iteration=runner.iter + 1,
         epsilon=head.epsilon,
-        prototypes_per_row=max(head.num_prototypes)
-        / (total_batch + head.queue_length),
     )
     norms = [m for m in runner.model.modules() if isinstance(m, _BatchNorm)]
     if norms:

@@ -120,8 +120,7 @@ def test_it_changes_no_loss_and_draws_nothing(
     folder: Path, watched: tuple[Losses, int]
 ) -> None:
     recorder, _ = watched
-    with Reads() as reads:
-        alone, _ = train(folder / 'alone', None)
+    alone, _ = train(folder / 'alone', None)
     assert len(alone.losses) == MAX_EPOCHS * PER_EPOCH
     assert torch.equal(torch.stack(alone.losses), torch.stack(recorder.losses))
     assert alone.states == recorder.states
