@@ -2,8 +2,8 @@
 
     python benchmarks/bench_health.py [--epochs 10]
 
-Trains the network of `swav_demo_digits.py` on noise, an epoch of 28 steps with
-and one without statistics in turn, read and judged as often as its recipe does.
+Trains the network of `swav_demo_digits.py` on noise, epochs of 28 steps with
+and without statistics in turn, read and judged as often as in its recipe.
 Prints processor seconds, which a busy machine changes least.
 """
 

@@ -130,7 +130,7 @@ class HeadStatistics:
         kinds = torch.arange(scores.shape[2], device=scores.device)
         # Not bincount, which asks the device how long its result is.
         hits = nearest[:num_assigned, :, None] == kinds
-        for name, value in dict(
+        added: dict[str, Tensor | int] = dict(
             codes=codes.sum((0, 1)),
             predictions=predictions.sum((0, 1)),
             nearest=hits.sum((0, 1)),
@@ -138,7 +138,8 @@ class HeadStatistics:
             prediction_entropy=entropy(predictions).sum(),
             agreeing=(nearest[0] == nearest[1]).sum(),
             pairs=num_images,
-        ).items():
+        )
+        for name, value in added.items():
             self._sums[f'{name}.{index}'].add_(value)
 
     @torch.no_grad()
