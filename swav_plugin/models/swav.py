@@ -130,6 +130,9 @@ class SwAV(BaseModel):
             )
         features = self._extract_views(views)  # (V * B, C)
         embeddings = self.neck(features).unflatten(0, (len(views), -1))
+        statistics = getattr(self.head, 'statistics', None)
+        if statistics is not None:
+            statistics.add_views(*views[:2])
         return {'loss': self.head.loss(embeddings)}
 
     def extract_feat(self, images: Tensor) -> Tensor:

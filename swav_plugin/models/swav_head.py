@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from swav_plugin.registry import MODELS
 
 from .feature_queue import FeatureQueue
+from .head_statistics import HeadStatistics
+from .health import prototype_cosines
 from .swav_loss import (
     check_sinkhorn,
     harden,
@@ -93,6 +95,7 @@ class SwAVHead(BaseModule):
         self.temperature = temperature
         self.hard_assignment = hard_assignment
         self._queue_started = True
+        self.statistics: HeadStatistics | None = None
 
     def forward(self, embeddings: Tensor) -> list[Tensor]:
         """Score embeddings against each set: (..., D) -> a list of (..., K).
@@ -129,16 +132,25 @@ class SwAVHead(BaseModule):
             )
         self.normalize_prototypes()
         losses = []
-        for prototypes in self._prototypes:
+        for index, prototypes in enumerate(self._prototypes):
             scores = _score(embeddings, prototypes)
             codes = self._codes(scores[: self.num_assign_views], prototypes)
             losses.append(
                 swapped_prediction_loss(scores, codes, self.temperature)
             )
+            if self.statistics is not None:
+                self.statistics.add_scores(
+                    index, scores, codes, self.temperature
+                )
+        loss = torch.stack(losses).mean()
+        if self.statistics is not None:
+            self.statistics.add_batch(
+                embeddings[: self.num_assign_views], loss
+            )
         # Only now: the codes of a batch come from the queue before it.
         if self.queue is not None and self._queue_started:
             self.queue.push(embeddings[: self.num_assign_views])
-        return torch.stack(losses).mean()
+        return loss
 
     @torch.no_grad()
     def _codes(self, scores: Tensor, prototypes: Tensor) -> Tensor:
@@ -161,6 +173,38 @@ class SwAVHead(BaseModule):
         for prototypes in self._prototypes:
             norms = prototypes.norm(dim=1, keepdim=True)
             prototypes.div_(norms.clamp_(min=1e-12))
+
+    def start_statistics(self) -> HeadStatistics:
+        """Keep statistics of all that `loss` computes from now on."""
+        prototypes = self._prototypes[0]
+        self.statistics = HeadStatistics(
+            self.num_prototypes, prototypes.shape[1], prototypes.device
+        )
+        return self.statistics
+
+    @torch.no_grad()
+    def collect_statistics(self) -> None:
+        """Collect the statistics of all ranks, and those of a queue in use.
+
+        Reads from the device; all ranks have to call it.
+        """
+        assert self.statistics is not None
+        queue = self.queue if self._queue_started else None
+        if queue is not None and queue.is_full:
+            for index, prototypes in enumerate(self._prototypes):
+                scores = _score(queue.shard(), prototypes)
+                self.statistics.add_queued(index, scores, self.temperature)
+        self.statistics.collect()
+
+    def prototype_cosines(self) -> dict[str, float]:
+        """Return the mean and largest cosine between prototypes.
+
+        Of several sets, of the one with the largest mean.
+        """
+        sets = [prototype_cosines(each.detach()) for each in self._prototypes]
+        return max(
+            sets, key=lambda each: each.get('prototype_cosine_mean', -1)
+        )
 
     def start_queue(self) -> None:
         """Fill the queue from the next step on, and use it once full."""

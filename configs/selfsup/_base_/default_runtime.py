@@ -22,6 +22,8 @@ default_hooks = dict(
     # turns one off; mmengine alone takes None for its own hooks only.
     swav=dict(type='SwAVHook', freeze_prototypes_iters=0, queue_begin_epoch=0),
     skipped_images=dict(type='SkippedImagesHook'),
+    # Says after each epoch whether the run learns, and if not, what to change.
+    health=dict(type='HealthHook', stop_on_collapse=False),
 )
 
 # One process per GPU: SyncBN makes the batch statistics those of all GPUs.

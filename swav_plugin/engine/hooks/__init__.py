@@ -2,6 +2,7 @@
 
 from .checkpoint import CheckpointHook
 from .finite import FiniteHook
+from .health import HealthHook
 from .pictures import PicturesHook
 from .pretrained import PretrainedHook
 from .results import ResultsHook
@@ -13,6 +14,7 @@ __all__ = [
     'CheckpointHook',
     'DeferredRuntimeInfoHook',
     'FiniteHook',
+    'HealthHook',
     'PicturesHook',
     'PretrainedHook',
     'ResultsHook',

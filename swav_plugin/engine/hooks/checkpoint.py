@@ -275,6 +275,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """
         last, kept = self.last_ckpt, [*getattr(self, 'keep_ckpt_ids', ())]
         self._gathered = gather_gradients(runner)
+        runner.call_hook('gather_state')
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         except (DiskFull, OSError) as error:
@@ -297,6 +298,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Save `latest.pth` in place of the one before."""
         path = self.file_backend.join_path(self.out_dir, LATEST)
         self._gathered = gather_gradients(runner)
+        runner.call_hook('gather_state')
         try:
             runner.save_checkpoint(
                 self.out_dir,
