@@ -27,6 +27,7 @@ from .out_of_memory import out_of_memory_in_one_line
 from .resume import (
     Settings,
     check_momenta,
+    compare_batches,
     compare_configs,
     iters_before,
     read_config_text,
@@ -265,6 +266,9 @@ class CommandRunner(Runner):
             old = read_config_text(str(meta.get('cfg_text', '')))
             new = read_config_text(Config(self.cfg._cfg_dict).pretty_text)
             changes += compare_configs(old, new)
+            changes += compare_batches(
+                old, new, meta.get('num_processes'), get_world_size()
+            )
         except ValueError as error:
             changes.append(
                 f'unknown, since its config cannot be read ({error})'
@@ -274,12 +278,15 @@ class CommandRunner(Runner):
         before, now = iters_before(meta), len(self.train_dataloader)
         if before is None or before == now:
             return changes
-        if self.iter % before:
+        epoch, rest = divmod(self.iter, before)
+        if rest:
             raise UsageError(
                 f'--resume: the checkpoint is from the middle of an epoch of '
                 f'{before} iterations, which now has {now}; give the same '
                 'images and total batch, or resume the end of an epoch'
             )
         changes.append(f'iterations of an epoch: {before} -> {now}')
-        self.train_loop._iter = self.epoch * now
+        # At the end of an epoch the checkpoint may not have counted it yet.
+        self.train_loop._epoch = epoch
+        self.train_loop._iter = epoch * now
         return changes
