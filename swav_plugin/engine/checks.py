@@ -24,7 +24,7 @@ from swav_plugin.datasets.unreadable import refuse_unreadable
 
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
-from .resume import check_state, first_difference
+from .resume import check_state, config_text, first_difference
 from .wrappers import unwrap
 
 
@@ -84,7 +84,7 @@ def check_same_start(cfg: Config) -> None:
             'the version of swav_plugin': __version__,
             'the code of swav_plugin': code.hexdigest()[:12],
             'the version of torch': torch.__version__,
-            'the config': Config(cfg._cfg_dict).pretty_text,
+            'the config': config_text(cfg),
         }
     )
 

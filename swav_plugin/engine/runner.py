@@ -7,7 +7,6 @@ from io import TextIOWrapper
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS
@@ -29,6 +28,7 @@ from .resume import (
     check_momenta,
     compare_batches,
     compare_configs,
+    config_text,
     iters_before,
     read_config_text,
 )
@@ -141,6 +141,9 @@ class CommandRunner(Runner):
             UsageError: They are not, memory runs out, or the backbone and
                 the rest of the model do not fit together.
         """
+        # Checkpoints hold the text of the config. yapf would take longer to
+        # make it pretty than many a step takes.
+        object.__setattr__(self.cfg, '_format_python_code', False)
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
             self.register_hook(FiniteHook())
         try:
@@ -264,7 +267,7 @@ class CommandRunner(Runner):
         try:
             # Saved and read back, so that both are plain.
             old = read_config_text(str(meta.get('cfg_text', '')))
-            new = read_config_text(Config(self.cfg._cfg_dict).pretty_text)
+            new = read_config_text(config_text(self.cfg))
             changes += compare_configs(old, new)
             changes += compare_batches(
                 old, new, meta.get('num_processes'), get_world_size()

@@ -138,9 +138,10 @@ def lost_workers_in_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        killed = _KILLED.search(str(error))
-        if _TOO_LITTLE.search(str(error)):
+    except Exception as error:
+        said = _everything_said(error)
+        killed = _KILLED.search(said)
+        if _TOO_LITTLE.search(said):
             raise UsageError(
                 f'the workers ran out of shared memory, {_SHARED_MEMORY}. '
                 f'{_WHAT_TO_DO}.'
@@ -153,3 +154,16 @@ def lost_workers_in_one_line() -> Iterator[None]:
             'that when memory runs out: set num_workers or batch_size of the '
             'dataloader lower'
         ) from error
+
+
+def _everything_said(error: BaseException | None) -> str:
+    """Return the text of an error and of those that it came from.
+
+    torch raises from a signal handler, in the midst of whatever runs, which
+    may catch that and raise something of its own.
+    """
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return '\n'.join(texts)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing import get_context, set_forkserver_preload
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,10 +28,15 @@ class Ranks:
         num_ranks: How many; they find each other over gloo.
         output: A folder for what they print.
         argv: Arguments of the command; a list for each rank if they differ.
+        homes: What ~ is for each rank.
     """
 
     def __init__(
-        self, num_ranks: int, output: Path, *argv: str | list[str]
+        self,
+        num_ranks: int,
+        output: Path,
+        *argv: str | list[str],
+        homes: Sequence[Path] = (),
     ) -> None:
         set_forkserver_preload(_PRELOADED)
         output.mkdir(parents=True, exist_ok=True)
@@ -43,14 +49,14 @@ class Ranks:
                 each if isinstance(each, str) else each[rank] for each in argv
             ]
             file.write_text('')
-            args = (rank, num_ranks, port, str(file), own)
+            env = dict(HOME=str(homes[rank])) if homes else {}
+            args = (rank, num_ranks, port, str(file), own, env)
             self.processes.append(context.Process(target=_train, args=args))
             self.processes[-1].start()
 
-    @property
-    def pids(self) -> list[int]:
-        """Numbers of the processes, in the order of ranks."""
-        return [process.pid or 0 for process in self.processes]
+    def children(self, rank: int = 0) -> list[int]:
+        """Return the numbers of the data workers of a rank."""
+        return children_of(self.processes[rank].pid or 0)
 
     def said(self, rank: int = 0) -> str:
         """Return what a rank has printed so far."""
@@ -92,10 +98,22 @@ class Ranks:
         return [process.exitcode for process in self.processes]
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the numbers of the processes that a process has started."""
+    tasks = Path(f'/proc/{pid}/task').glob('*/children')
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
 def _train(
-    rank: int, num_ranks: int, port: str, output: str, argv: list[str]
+    rank: int,
+    num_ranks: int,
+    port: str,
+    output: str,
+    argv: list[str],
+    env: dict[str, str],
 ) -> None:
     """Run the command in a new process, with its output in a file."""
+    os.environ.update(env)
     number = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(number, sys.stdout.fileno())
     os.dup2(number, sys.stderr.fileno())

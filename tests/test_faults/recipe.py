@@ -6,12 +6,17 @@ over ranks is free.
 """
 
 import json
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+
+from swav_plugin.commands import train
 
 from ..conftest import REPO_ROOT
 
@@ -100,3 +105,13 @@ def losses(work_dir: Path) -> dict[int, float]:
                 scalars = json.loads(line)
                 logged[scalars['iter']] = scalars['loss']
     return logged
+
+
+def train_here(
+    monkeypatch: pytest.MonkeyPatch, config: str, work_dir: Path, *argv: str
+) -> None:
+    """Train in this process."""
+    options = ['--cfg-options', f'experiment_name={time.monotonic_ns()}']
+    arguments = ['--work-dir', str(work_dir), *argv, *options]
+    monkeypatch.setattr(sys, 'argv', ['train.py', config, *arguments])
+    train.main()

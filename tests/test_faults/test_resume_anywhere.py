@@ -4,8 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from swav_plugin.commands import train
 from swav_plugin.engine.agreement import Preempted
 
 from ..conftest import REPO_ROOT
@@ -25,6 +22,7 @@ from .recipe import (
     draw_images,
     final_state,
     losses,
+    train_here,
     write_config,
 )
 
@@ -47,16 +45,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path: Path, images: Path) -> Callable[..., str]:
     """Write the config, with more lines at its end."""
     return lambda more='': write_config(tmp_path / 'config.py', images, more)
-
-
-def train_here(
-    monkeypatch: pytest.MonkeyPatch, config: str, work_dir: Path, *argv: str
-) -> None:
-    """Train in this process."""
-    options = ['--cfg-options', f'experiment_name={time.monotonic_ns()}']
-    arguments = ['--work-dir', str(work_dir), *argv, *options]
-    monkeypatch.setattr(sys, 'argv', ['train.py', config, *arguments])
-    train.main()
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

@@ -1,0 +1,40 @@
+"""For `custom_imports` of a config: a hook that breaks a run's numbers."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+
+from swav_plugin.registry import HOOKS
+
+
+@HOOKS.register_module(force=True)
+class BreakNumbersHook(Hook):
+    """Make something not a number before an iteration.
+
+    Args:
+        what: 'images', 'weights' or 'momenta'.
+        step: The iteration, from 1.
+    """
+
+    def __init__(self, what: str, step: int) -> None:
+        self.what = what
+        self.step = step
+
+    def before_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        if runner.iter + 1 != self.step:
+            return
+        if self.what == 'images':
+            preprocessor = runner.model.data_preprocessor
+
+            def break_views(module: Any, args: Any, output: dict) -> None:
+                output['inputs'][0].fill_(float('nan'))
+                handle.remove()
+
+            handle = preprocessor.register_forward_hook(break_views)
+        elif self.what == 'weights':
+            next(runner.model.backbone.parameters()).data[0] = float('nan')
+        else:
+            states = runner.optim_wrapper.optimizer.state.values()
+            next(iter(states))['momentum_buffer'][0] = float('nan')
