@@ -2,10 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,13 @@ import torch
 from ..conftest import REPO_ROOT
 from ..test_commands.test_train import environment, free_port
 from .ranks import Ranks, children_of
-from .recipe import draw_images, train_here, write_config
+from .recipe import (
+    differences,
+    draw_images,
+    final_state,
+    train_here,
+    write_config,
+)
 
 pytestmark = pytest.mark.skipif(
     sys.platform != 'linux', reason='needs /proc and prctl'
@@ -182,7 +189,7 @@ def test_numbers_that_are_not_finite_are_never_saved(
 ) -> None:
     """In iteration 3, whose gradient waits for the next one."""
     hook = (
-        "custom_imports = dict(imports=['tests.test_faults.not_finite'])\n"
+        "custom_imports = dict(imports=['tests.test_faults.hooks'])\n"
         "custom_hooks = [dict(type='BreakNumbersHook', step=3, "
         f'what={what!r})]\n'
     )
@@ -221,3 +228,47 @@ def test_out_of_memory_names_what_would_fit(
     )
     assert found, last
     assert 0 < int(found[1]) < 40
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 MB; `test_resume` has a test where none can be mounted."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=32m', 'tmpfs', str(disk)]
+    if not shutil.which('mount') or subprocess.run(mount).returncode:
+        pytest.skip('no disk can be mounted here')
+    yield disk
+    subprocess.run(['umount', '--lazy', str(disk)], check=True)
+
+
+def test_a_disk_that_is_full_for_a_while(
+    config: Callable[..., str],
+    tmp_path: Path,
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nor is there room for the log; the run goes on and loses nothing."""
+    train_here(monkeypatch, config(), tmp_path / 'whole')
+    work_dir = small_disk / 'work'
+    hook = (
+        "custom_imports = dict(imports=['tests.test_faults.hooks'])\n"
+        "custom_hooks = [dict(type='FillDiskHook', steps=(4, 8), "
+        f'folder={str(small_disk)!r})]\n'
+    )
+    capsys.readouterr()
+    train_here(monkeypatch, config(hook), work_dir)
+    said = capsys.readouterr()
+    assert 'Traceback' not in said.err
+    failed = re.findall(
+        r'no checkpoint can be saved: .*No space left on device.* It needs '
+        r'\d+ MB, 0 MB are free in .*The newest good one is (\S+)\. Training '
+        'goes on meanwhile',
+        said.out + said.err,
+    )
+    # Of iterations 4 to 7; the end of the epoch is saved under its own name.
+    assert failed == [f'{work_dir}/latest.pth'] * 5
+    assert not differences(
+        final_state(work_dir), final_state(tmp_path / 'whole')
+    )

@@ -1,5 +1,7 @@
-"""For `custom_imports` of a config: a hook that breaks a run's numbers."""
+"""For `custom_imports` of a config: hooks that harm a run."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -38,3 +40,28 @@ class BreakNumbersHook(Hook):
         else:
             states = runner.optim_wrapper.optimizer.state.values()
             next(iter(states))['momentum_buffer'][0] = float('nan')
+
+
+@HOOKS.register_module(force=True)
+class FillDiskHook(Hook):
+    """Leave no room on a disk for some iterations.
+
+    Args:
+        folder: Where the disk is.
+        steps: Before which iteration, from 1, it is full, and before which it
+            is not any more.
+    """
+
+    def __init__(self, folder: str, steps: tuple[int, int]) -> None:
+        self.filler = Path(folder, 'filler')
+        self.steps = steps
+
+    def before_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        if runner.iter + 1 == self.steps[0]:
+            with suppress(OSError), open(self.filler, 'wb', 0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        if runner.iter + 1 == self.steps[1]:
+            self.filler.unlink()
