@@ -44,7 +44,7 @@ class BreakNumbersHook(Hook):
 
 @HOOKS.register_module(force=True)
 class FillDiskHook(Hook):
-    """Leave no room on a disk for some iterations.
+    """Leave no room on a disk for some iterations, not even in its files.
 
     Args:
         folder: Where the disk is.
@@ -63,5 +63,10 @@ class FillDiskHook(Hook):
             with suppress(OSError), open(self.filler, 'wb', 0) as file:
                 while file.write(bytes(4096)):
                     pass
+            # The last page of a file has room for some more lines.
+            for path in self.filler.parent.rglob('20*/**/*.*'):
+                with suppress(OSError), open(path, 'ab', 0) as file:
+                    while file.write(b'\n'):
+                        pass
         if runner.iter + 1 == self.steps[1]:
             self.filler.unlink()

@@ -16,6 +16,7 @@ from swav_plugin.engine.agreement import Preempted
 
 from ..conftest import REPO_ROOT
 from ..test_commands.test_train import environment, free_port
+from .kill_trials import run_trials
 from .ranks import Ranks
 from .recipe import (
     differences,
@@ -158,6 +159,13 @@ def test_two_ranks_are_killed_or_told_to_stop(
     assert rest.wait() == [0, 0], rest.said()
     assert losses(work_dir) == losses(on_two_ranks)
     assert_same(final_state(work_dir), final_state(on_two_ranks))
+
+
+def test_kills_at_random_moments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More of them: python -m tests.test_faults.kill_trials."""
+    assert run_trials(2, 3, tmp_path, epochs=2) == 3, capsys.readouterr().out
 
 
 def test_slurm_goes_on_by_itself(
