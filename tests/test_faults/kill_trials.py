@@ -42,9 +42,13 @@ def run_trials(
     def start(name: str, *argv: str) -> Ranks:
         work_dir = str(folder / name)
         return Ranks(
-            num_ranks, folder / f'{name}-said', config, '--work-dir', work_dir,
+            num_ranks,
+            folder / f'{name}-said',
+            config,
+            '--work-dir',
+            work_dir,
             *argv,
-        )  # fmt: skip
+        )
 
     whole = start('whole')
     whole.wait_for(ITERATION)
