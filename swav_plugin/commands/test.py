@@ -26,7 +26,7 @@ from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import log_summary
 from swav_plugin.engine.shared_memory import (
     check_shared_memory,
-    too_little_in_one_line,
+    lost_workers_in_one_line,
 )
 from swav_plugin.engine.wrappers import unwrap
 from swav_plugin.models.pretrained import fill_model
@@ -95,7 +95,7 @@ def test(args: argparse.Namespace) -> None:
         check_samples(runner, 'test')
         check_shared_memory(runner, 'test')
         log_summary(runner, 'test')
-    with too_little_in_one_line():
+    with lost_workers_in_one_line():
         runner.test()
     end_processes()
 

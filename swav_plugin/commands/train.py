@@ -49,7 +49,7 @@ from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import log_summary
 from swav_plugin.engine.shared_memory import (
     check_shared_memory,
-    too_little_in_one_line,
+    lost_workers_in_one_line,
 )
 from swav_plugin.engine.work_dir import own_work_dir
 
@@ -217,7 +217,7 @@ def train(args: argparse.Namespace) -> None:
         check_samples(runner, 'train', 'val')
         check_shared_memory(runner, 'train')
         log_summary(runner, 'train', 'val')
-    with too_little_in_one_line(), skipped_images_stored(runner):
+    with lost_workers_in_one_line(), skipped_images_stored(runner):
         runner.train()
     end_processes()
 

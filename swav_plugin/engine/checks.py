@@ -24,7 +24,7 @@ from swav_plugin.datasets.unreadable import refuse_unreadable
 
 from .errors import UsageError
 from .hooks.pretrained import PretrainedHook
-from .resume import check_state, first_difference
+from .resume import check_state, config_text, first_difference
 from .wrappers import unwrap
 
 
@@ -84,24 +84,47 @@ def check_same_start(cfg: Config) -> None:
             'the version of swav_plugin': __version__,
             'the code of swav_plugin': code.hexdigest()[:12],
             'the version of torch': torch.__version__,
-            'the config': Config(cfg._cfg_dict).pretty_text,
+            'the config': config_text(cfg),
         }
     )
 
 
 def check_ranks(runner: Runner) -> None:
-    """Check that all ranks have as many images and the same seed.
+    """Check that all ranks have the same seed and the same images.
 
     Raises:
         UsageError: On every rank, with the first difference.
     """
     dataset = runner.train_dataloader.dataset
+    names, sizes = _digest_images(dataset)
     _compare_ranks(
         {
             'the seed': runner.seed,
             'the number of training images': len(dataset),
+            'the list of training images (digest)': names,
+            'the contents of the training images (digest)': sizes,
         }
     )
+
+
+def _digest_images(dataset: Any) -> tuple[str, str]:
+    """Return digests of the list of a dataset, and of its files' sizes.
+
+    Of the sizes, a hundred all over the list: each costs a network drive a
+    while. Datasets that have no such list give empty ones.
+    """
+    while hasattr(dataset, 'dataset'):  # mmengine's wrappers
+        dataset = dataset.dataset
+    infos = getattr(dataset, 'data_bytes', None)
+    if not isinstance(infos, np.ndarray) or not len(infos):
+        return '', ''
+    sizes = hashlib.sha256()
+    for index in range(0, len(dataset), max(1, len(dataset) // 100)):
+        path = dataset.get_data_info(index).get('img_path')
+        if isinstance(path, str) and Path(path).is_file():
+            sizes.update(Path(path).stat().st_size.to_bytes(8, 'little'))
+    names = hashlib.sha256(infos.tobytes())
+    return names.hexdigest()[:12], sizes.hexdigest()[:12]
 
 
 def _compare_ranks(here: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
@@ -54,6 +55,12 @@ _PARAMETER_SHAPED = frozenset(
 )
 # Part of an optimizer's groups that is state; all others are settings.
 _GROUP_STATE = ('params', 'step')
+
+
+def config_text(cfg: Config) -> str:
+    """Return a config as `read_config_text` reads it."""
+    # yapf would take 0.2 s to make it pretty.
+    return Config(cfg._cfg_dict, format_python_code=False).pretty_text
 
 
 def read_config_text(text: str) -> dict[str, Any]:
@@ -117,6 +124,39 @@ def compare_configs(
                 f'{flat_new.get(key, "not set")!s}'
             )
     return changes
+
+
+def compare_batches(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    num_before: Any,
+    num_now: int,
+) -> list[str]:
+    """Say so if the number of processes changed, and the total batch or not.
+
+    Args:
+        old: The config that the run began with.
+        new: The config now.
+        num_before: How many processes it ran on; None if that is not known.
+        num_now: How many there are.
+
+    >>> loader = dict(train_dataloader=dict(batch_size=8))
+    >>> compare_batches(loader, loader, 1, 2)
+    ['total batch: 1 x 8 = 8 -> 2 x 8 = 16']
+    """
+    sizes = [
+        (each.get('train_dataloader') or {}).get('batch_size')
+        for each in (old, new)
+    ]
+    counts = [num_before, num_now]
+    if num_before == num_now and sizes[0] == sizes[1]:
+        return []
+    if not all(type(number) is int for number in (*sizes, *counts)):
+        return []
+    totals = [count * size for count, size in zip(counts, sizes)]
+    texts = [f'{c} x {s} = {c * s}' for c, s in zip(counts, sizes)]
+    name = 'the same total batch' if len({*totals}) == 1 else 'total batch'
+    return [f'{name}: {texts[0]} -> {texts[1]}']
 
 
 def first_difference(one: str, other: str) -> tuple[str, Any, Any]:

@@ -2,12 +2,11 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import TextIOWrapper
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS
@@ -23,10 +22,13 @@ from .agreement import StopSignals
 from .checks import check_same_start
 from .errors import DiskFull, UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
+from .out_of_memory import out_of_memory_in_one_line
 from .resume import (
     Settings,
     check_momenta,
+    compare_batches,
     compare_configs,
+    config_text,
     iters_before,
     read_config_text,
 )
@@ -67,13 +69,35 @@ class CommandRunner(Runner):
         if get_world_size() > 1:
             check_same_start(self.cfg)
 
+    def build_visualizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Build what writes curves; a full disk only stops the curves."""
+        built = super().build_visualizer(*args, **kwargs)
+        built.add_scalars = self._unless_full(built.add_scalars)
+        return built
+
+    def _unless_full(self, write: Callable[..., None]) -> Callable[..., None]:
+        """Warn, once, when there is no room to write."""
+
+        def write_or_warn(*args: Any, **kwargs: Any) -> None:
+            try:
+                write(*args, **kwargs)
+            except OSError as error:
+                # mmengine drops a warning that equals an earlier one.
+                self.logger.warning(f'The log cannot be written: {error}')
+
+        return write_or_warn
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; its screen leaves out what only files need."""
         built = super().build_logger(*args, **kwargs)
         for handler in built.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(is_for_screen)
-            elif isinstance(handler.stream, TextIOWrapper):
+                continue
+            # The screen says that the disk is full; a traceback for each line
+            # would hide it.
+            handler.handleError = lambda record: None
+            if isinstance(handler.stream, TextIOWrapper):
                 # File names may be any bytes.
                 handler.stream.reconfigure(errors='backslashreplace')
         return built
@@ -114,13 +138,19 @@ class CommandRunner(Runner):
         """Train, as long as losses and weights are finite.
 
         Raises:
-            UsageError: They are not, or the backbone and the rest of the
-                model do not fit together.
+            UsageError: They are not, memory runs out, or the backbone and
+                the rest of the model do not fit together.
         """
+        # Checkpoints hold the text of the config. yapf would take longer to
+        # make it pretty than many a step takes.
+        object.__setattr__(self.cfg, '_format_python_code', False)
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
             self.register_hook(FiniteHook())
         try:
-            with StopSignals() as self.stop_signals:
+            with (
+                StopSignals() as self.stop_signals,
+                out_of_memory_in_one_line(self),
+            ):
                 return super().train()
         except UnfitOutput as error:
             raise UsageError(str(error)) from error
@@ -178,6 +208,7 @@ class CommandRunner(Runner):
                 checkpoint is from the middle of one.
         """
         settings = Settings(self)
+        seed = self._randomness_cfg.get('seed')
         try:
             super().resume(filename, *args, **kwargs)
         except (UsageError, CheckpointError, torch.cuda.OutOfMemoryError):
@@ -188,6 +219,7 @@ class CommandRunner(Runner):
                 f'({type(error).__name__}: {error}); give another checkpoint'
             ) from error
         check_momenta(self, filename)
+        self._use_seed(self.seed if seed is None else seed)
         changes = self._find_changes(self._loaded_meta)
         self._say_if_complete(filename)
         if not changes:
@@ -197,6 +229,22 @@ class CommandRunner(Runner):
             f'--resume: the run goes on from {filename} with other '
             f'settings: {"; ".join(changes)}'
         )
+
+    def _use_seed(self, seed: int) -> None:
+        """Draw from a seed: the config's, else that of the checkpoint.
+
+        The sampler was built before the checkpoint was read.
+        """
+        if seed != self.seed:
+            self._randomness_cfg.update(seed=seed)
+            self.set_randomness(**self._randomness_cfg)
+        sampler = getattr(
+            self.train_dataloader.batch_sampler,
+            'sampler',
+            self.train_dataloader.sampler,
+        )
+        if hasattr(sampler, 'seed'):
+            sampler.seed = seed
 
     def _say_if_complete(self, filename: str) -> None:
         """Warn if nothing is left to train."""
@@ -219,8 +267,11 @@ class CommandRunner(Runner):
         try:
             # Saved and read back, so that both are plain.
             old = read_config_text(str(meta.get('cfg_text', '')))
-            new = read_config_text(Config(self.cfg._cfg_dict).pretty_text)
+            new = read_config_text(config_text(self.cfg))
             changes += compare_configs(old, new)
+            changes += compare_batches(
+                old, new, meta.get('num_processes'), get_world_size()
+            )
         except ValueError as error:
             changes.append(
                 f'unknown, since its config cannot be read ({error})'
@@ -230,12 +281,15 @@ class CommandRunner(Runner):
         before, now = iters_before(meta), len(self.train_dataloader)
         if before is None or before == now:
             return changes
-        if self.iter % before:
+        epoch, rest = divmod(self.iter, before)
+        if rest:
             raise UsageError(
                 f'--resume: the checkpoint is from the middle of an epoch of '
                 f'{before} iterations, which now has {now}; give the same '
                 'images and total batch, or resume the end of an epoch'
             )
         changes.append(f'iterations of an epoch: {before} -> {now}')
-        self.train_loop._iter = self.epoch * now
+        # At the end of an epoch the checkpoint may not have counted it yet.
+        self.train_loop._epoch = epoch
+        self.train_loop._iter = epoch * now
         return changes

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from mmengine.dist import get_rank
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -29,6 +30,12 @@ _ENOUGH = 2**34  # bytes: nobody's batches need more
 _TOO_LITTLE = re.compile(
     r'shared memory\(shm\)|killed by signal: Bus error'
     r'|unable to (write to|mmap .* from|resize) file </torch_'
+)
+
+# What it says of a worker that is gone.
+_KILLED = re.compile(
+    r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) '
+    r'(?:is killed by signal: (\w[\w ]*)|exited unexpectedly)'
 )
 
 _WHAT_TO_DO = (
@@ -123,18 +130,40 @@ def _num_bytes(inputs: Any) -> int:
 
 
 @contextmanager
-def too_little_in_one_line() -> Iterator[None]:
-    """Say what to do when a worker runs out of shared memory.
+def lost_workers_in_one_line() -> Iterator[None]:
+    """Say what to do when a data worker is killed or has too little memory.
 
     Raises:
         UsageError: In place of torch's RuntimeError.
     """
     try:
         yield
-    except RuntimeError as error:
-        if not _TOO_LITTLE.search(str(error)):
+    except Exception as error:
+        said = _everything_said(error)
+        killed = _KILLED.search(said)
+        if _TOO_LITTLE.search(said):
+            raise UsageError(
+                f'the workers ran out of shared memory, {_SHARED_MEMORY}. '
+                f'{_WHAT_TO_DO}.'
+            ) from error
+        if killed is None:
             raise
         raise UsageError(
-            f'the workers ran out of shared memory, {_SHARED_MEMORY}. '
-            f'{_WHAT_TO_DO}.'
+            f'rank {get_rank()}: its data worker, process {killed[1]}, was '
+            f'killed ({killed[2] or "no signal is known"}). The system does '
+            'that when memory runs out: set num_workers or batch_size of the '
+            'dataloader lower'
         ) from error
+
+
+def _everything_said(error: BaseException | None) -> str:
+    """Return the text of an error and of those that it came from.
+
+    torch raises from a signal handler, in the midst of whatever runs, which
+    may catch that and raise something of its own.
+    """
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return '\n'.join(texts)

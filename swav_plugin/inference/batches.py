@@ -22,7 +22,7 @@ from swav_plugin.datasets.transforms.loading import UnreadableImage
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
 from swav_plugin.engine.shared_memory import (
-    too_little_in_one_line,
+    lost_workers_in_one_line,
     workers_that_fit,
 )
 from swav_plugin.evaluation.feature_store import check_finite
@@ -138,7 +138,7 @@ def run_batches(
         else nullcontext()
     )
     with (
-        too_little_in_one_line(),
+        lost_workers_in_one_line(),
         _leave_cores(device, num_workers, num_processes),
     ):
         for batch in loader:

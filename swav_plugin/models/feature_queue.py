@@ -67,7 +67,9 @@ class FeatureQueue(nn.Module):
         if world_size > 1:
             parts = [torch.empty_like(embeddings) for _ in range(world_size)]
             dist.all_gather(parts, embeddings)
-            embeddings = torch.cat(parts, dim=1)
+            # Samplers deal images out to ranks in turn: this is their order,
+            # the same at any number of ranks.
+            embeddings = torch.stack(parts, dim=2).flatten(1, 2)
         num_new = embeddings.shape[1]
         if num_new > self.length:
             raise ValueError(

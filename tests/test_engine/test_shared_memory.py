@@ -15,7 +15,7 @@ from swav_plugin.engine import shared_memory
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.shared_memory import (
     check_shared_memory,
-    too_little_in_one_line,
+    lost_workers_in_one_line,
 )
 from tests.test_datasets.conftest import write_image
 
@@ -137,7 +137,7 @@ def test_real_shared_memory() -> None:
 def test_what_torch_says_becomes_a_line(message: str) -> None:
     with (
         pytest.raises(UsageError, match='ran out of shared memory, /dev/shm'),
-        too_little_in_one_line(),
+        lost_workers_in_one_line(),
     ):
         raise RuntimeError(message)
 
@@ -145,7 +145,7 @@ def test_what_torch_says_becomes_a_line(message: str) -> None:
 def test_other_errors_stay() -> None:
     with (
         pytest.raises(RuntimeError, match='unable to open file a.pth'),
-        too_little_in_one_line(),
+        lost_workers_in_one_line(),
     ):
         raise RuntimeError('unable to open file a.pth')
 

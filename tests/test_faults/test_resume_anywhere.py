@@ -4,59 +4,29 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-from swav_plugin.commands import train
 from swav_plugin.engine.agreement import Preempted
 
 from ..conftest import REPO_ROOT
-from ..test_commands.test_train import environment, free_port, losses
+from ..test_commands.test_train import environment, free_port
+from .kill_trials import run_trials
+from .ranks import Ranks
+from .recipe import (
+    differences,
+    draw_images,
+    final_state,
+    losses,
+    train_here,
+    write_config,
+)
 
-# All that has a state: queue, frozen prototypes, drop path, AMP, momentum, and
-# gradients that wait at the end of an epoch of 5 batches.
-CONFIG = """
-_base_ = [
-    '{bases}/models/swav_resnet18.py',
-    '{bases}/datasets/imagenette_mcrop-2-6.py',
-    '{bases}/schedules/lars_coslr_bs256.py',
-    '{bases}/default_runtime.py',
-]
-norm_cfg = dict(type='GN', num_groups=4)
-model = dict(
-    backbone=dict(
-        stem_channels=8, base_channels=8, norm_cfg=norm_cfg,
-        drop_path_rate=0.2),
-    neck=dict(
-        in_channels=64, hid_channels=32, out_channels=16, norm_cfg=norm_cfg),
-    head=dict(num_prototypes=20, queue_length=32))
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    persistent_workers=False,
-    pin_memory=False,
-    dataset=dict(data_root='{images}'))
-train_cfg = dict(max_epochs=2)
-optim_wrapper = dict(
-    type='AmpOptimWrapper', dtype='bfloat16', accumulative_counts=2)
-default_hooks = dict(
-    logger=dict(interval=1),
-    checkpoint=dict(interval=1, interval_iters=1),
-    swav=dict(freeze_prototypes_iters=2))
-views = _base_.train_dataloader.dataset.pipeline
-views[1].sizes = [48, 32]
-train_dataloader['dataset']['pipeline'] = views
-log_processor = dict(window_size=1)
-"""
 # The same by iterations; batches are counted over epochs.
 BY_ITERATION = """
 train_cfg = dict(_delete_=True, by_epoch=False, max_iters=10)
@@ -69,55 +39,18 @@ param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False)]
 @pytest.fixture(scope='module')
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty drawn JPEGs: 5 batches of 8."""
-    folder = tmp_path_factory.mktemp('images')
-    for number in range(40):
-        coarse = np.random.default_rng(number).integers(256, size=(5, 5, 3))
-        image = Image.fromarray(coarse.astype(np.uint8)).resize((96, 96))
-        image.save(folder / f'{number}.jpg')
-    return folder
+    return draw_images(tmp_path_factory.mktemp('images'))
 
 
 @pytest.fixture
 def config(tmp_path: Path, images: Path) -> Callable[..., str]:
     """Write the config, with more lines at its end."""
-
-    def write(more: str = '') -> str:
-        bases = REPO_ROOT / 'configs/selfsup/_base_'
-        path = tmp_path / 'config.py'
-        path.write_text(CONFIG.format(bases=bases, images=images) + more)
-        return str(path)
-
-    return write
-
-
-def train_here(
-    monkeypatch: pytest.MonkeyPatch, config: str, work_dir: Path, *argv: str
-) -> None:
-    """Train in this process."""
-    options = ['--cfg-options', f'experiment_name={time.monotonic_ns()}']
-    arguments = ['--work-dir', str(work_dir), *argv, *options]
-    monkeypatch.setattr(sys, 'argv', ['train.py', config, *arguments])
-    train.main()
-
-
-def final_state(work_dir: Path) -> dict[str, Tensor]:
-    """Return weights, queue and momenta of a run that has ended."""
-    path = Path((work_dir / 'last_checkpoint').read_text())
-    assert path.name in ('epoch_2.pth', 'iter_10.pth')
-    content = torch.load(path, weights_only=True)
-    momenta = {
-        str(index): state['momentum_buffer']
-        for index, state in content['optimizer']['state'].items()
-    }
-    assert momenta
-    return {**content['state_dict'], **momenta}
+    return lambda more='': write_config(tmp_path / 'config.py', images, more)
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     """Compare bit for bit."""
-    assert one.keys() == other.keys()
-    different = [key for key in one if not torch.equal(one[key], other[key])]
-    assert not different
+    assert not differences(one, other)
 
 
 @pytest.mark.parametrize('more', ['', BY_ITERATION], ids=['epochs', 'iters'])
@@ -167,8 +100,21 @@ def train_hooks() -> Any:
     return checkpoint
 
 
+@pytest.fixture(scope='module')
+def on_two_ranks(
+    tmp_path_factory: pytest.TempPathFactory, images: Path
+) -> Path:
+    """Work dir of a run in one go, with its config beside it."""
+    folder = tmp_path_factory.mktemp('two')
+    more = 'train_dataloader["batch_size"] = 4\n'
+    config = write_config(folder / 'config.py', images, more)
+    run = Ranks(2, folder / 'said', config, '--work-dir', str(folder / 'w'))
+    assert run.wait() == [0, 0], run.said()
+    return folder / 'w'
+
+
 def start(config: str, work_dir: Path, *argv: str) -> subprocess.Popen:
-    """Start two ranks; return when they train."""
+    """Start two ranks with torchrun; return when they train."""
     process = subprocess.Popen(
         [
             str(REPO_ROOT / 'tools/dist_train.sh'),
@@ -194,29 +140,32 @@ def start(config: str, work_dir: Path, *argv: str) -> subprocess.Popen:
 
 
 def test_two_ranks_are_killed_or_told_to_stop(
-    config: Callable[..., str], tmp_path: Path
+    on_two_ranks: Path, tmp_path: Path
 ) -> None:
     """SIGKILL, then SIGTERM, then to the end: equal to a run in one go."""
-    path = config('train_dataloader["batch_size"] = 4\n')
-    whole = start(path, tmp_path / 'whole')
-    said, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, said
+    config = str(on_two_ranks.parent / 'config.py')
     work_dir = tmp_path / 'broken'
-    killed = start(path, work_dir)
-    while not list(work_dir.glob('*.pth')):
-        time.sleep(0.05)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    stopped = start(path, work_dir, '--resume')
+    argv = (config, '--work-dir', str(work_dir))
+    killed = Ranks(2, tmp_path / 'killed', *argv)
+    killed.wait_for('Epoch(train)', 3)
+    killed.send(signal.SIGKILL)
+    assert killed.wait() == [-9, -9]
+    stopped = start(config, work_dir, '--resume')
     stopped.terminate()  # torchrun tells its ranks
     said, _ = stopped.communicate(timeout=120)
     assert said.count('stopped by SIGTERM; --resume goes on from') == 2, said
     assert stopped.returncode != 0
-    rest = start(path, work_dir, '--resume')
-    said, _ = rest.communicate(timeout=300)
-    assert rest.returncode == 0, said
-    assert losses(work_dir) == losses(tmp_path / 'whole')
-    assert_same(final_state(work_dir), final_state(tmp_path / 'whole'))
+    rest = Ranks(2, tmp_path / 'rest', *argv, '--resume')
+    assert rest.wait() == [0, 0], rest.said()
+    assert losses(work_dir) == losses(on_two_ranks)
+    assert_same(final_state(work_dir), final_state(on_two_ranks))
+
+
+def test_kills_at_random_moments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More of them: python -m tests.test_faults.kill_trials."""
+    assert run_trials(2, 3, tmp_path, epochs=2) == 3, capsys.readouterr().out
 
 
 def test_slurm_goes_on_by_itself(

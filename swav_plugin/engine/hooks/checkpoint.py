@@ -23,6 +23,7 @@ from ..agreement import Agreement, Preempted
 from ..errors import DiskFull
 from ..gradients import gather_gradients, restore_gradients
 from ..wrappers import unwrap
+from .finite import save_finite, skips_bad_steps
 
 
 class _DeleteLater:
@@ -261,6 +262,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         if settings is not None:
             checkpoint['meta'][KEY] = settings.to_plain()
         if self._gathered:
+            if not skips_bad_steps(runner):
+                save_finite(runner, self._gathered, 'the gradient of rank')
             checkpoint['gradients'] = self._gathered
         best = {key: osp.basename(path) for key, path in self._best()}
         if best:
@@ -289,7 +292,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             latest = self.file_backend.join_path(self.out_dir, LATEST)
             if is_main_process() and self.file_backend.isfile(latest):
                 self.file_backend.remove(latest)
-            self._note_and_delete([self.last_ckpt])
+            self._note_and_delete(runner, [self.last_ckpt])
         finally:
             self._gathered = None
         self._note_saved(meta['iter'], self.last_ckpt)
@@ -312,8 +315,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             )
             if is_main_process():
                 write_atomic(Path(runner.work_dir, 'last_checkpoint'), path)
-                if osp.isfile(path):
-                    note_digest(Path(path))
+                self._note_digest(runner, path)
         except (DiskFull, OSError) as error:
             self._go_on_without(runner, error)
         else:
@@ -350,14 +352,23 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._go_on_without(runner, error)
             return
         now = {path for _, path in self._best()}
-        self._note_and_delete(now - {*before.values()})
+        self._note_and_delete(runner, now - {*before.values()})
 
-    def _note_and_delete(self, written: Iterable[str]) -> None:
+    def _note_and_delete(self, runner: Runner, written: Iterable[str]) -> None:
         """Note digests of new files; delete those that they replace."""
         if not is_main_process():
             return
         for path in written:
-            if osp.isfile(path):  # and not on a server
-                note_digest(Path(path))
+            self._note_digest(runner, path)
         best = {path for _, path in self._best()}
         self.file_backend.delete(best | {self.last_ckpt})
+
+    def _note_digest(self, runner: Runner, path: str) -> None:
+        """Note the digest of a file that was saved, if there is room."""
+        try:
+            if osp.isfile(path):  # and not on a server
+                note_digest(Path(path))
+        except OSError as error:
+            runner.logger.warning(
+                f'{path} was saved; its digest could not be noted: {error}'
+            )

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
 from swav_plugin.checkpoints.newest import find_checkpoint
+from swav_plugin.checkpoints.training_state import named_tensors
 from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
@@ -47,7 +48,7 @@ class FiniteHook(Hook):
         is_last = batch_idx + 1 == len(runner.train_dataloader)
         if not (self.every_n_train_iters(runner, interval) or is_last):
             return
-        any_or_all = all if _skips_bad_steps(runner) else any
+        any_or_all = all if skips_bad_steps(runner) else any
         for name, history in runner.message_hub.log_scalars.items():
             if not name.startswith('train/') or not (
                 'loss' in name or name == 'train/grad_norm'
@@ -61,22 +62,37 @@ class FiniteHook(Hook):
     def before_save_checkpoint(
         self, runner: Runner, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to save weights that are not finite."""
-        weights = {
-            name: value
-            for name, value in checkpoint['state_dict'].items()
-            if value.is_floating_point()
-        }
-        if not weights:
-            return
-        is_good = torch.stack([v.isfinite().all() for v in weights.values()])
-        if not is_good.all():
-            name = [*weights][int(is_good.int().argmin())]
-            _stop(runner, f'{name} is not finite; nothing was saved')
+        """Refuse to save weights or momenta that are not finite."""
+        save_finite(runner, checkpoint['state_dict'])
+        save_finite(runner, checkpoint.get('optimizer'), 'optimizer')
 
 
-def _skips_bad_steps(runner: Runner) -> bool:
-    """Return whether the optimizer wrapper skips gradients that overflow."""
+def save_finite(runner: Runner, tensors: Any, name: str = '') -> None:
+    """Stop the run if a tensor that is to be saved is not finite.
+
+    Args:
+        runner: The Runner.
+        tensors: Dicts and lists of tensors and of plain values.
+        name: What they are, for the message.
+
+    Raises:
+        UsageError: As `FiniteHook`.
+    """
+    values = {
+        key: value
+        for key, value in named_tensors(tensors, name)
+        if value.is_floating_point() and value.numel()
+    }
+    if not values:
+        return
+    is_good = torch.stack([v.isfinite().all() for v in values.values()])
+    if not is_good.all():
+        key = [*values][int(is_good.int().argmin())]
+        _stop(runner, f'{key} is not finite; nothing was saved')
+
+
+def skips_bad_steps(runner: Runner) -> bool:
+    """Return True if the optimizer skips gradients that overflow."""
     scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
     return scaler is not None and scaler.is_enabled()
 
