@@ -9,8 +9,8 @@ measures kNN on the validation images after the last epoch:
 - imagenette: the first 200 training and 100 validation images of each class at
   64 px, ResNet-18 at a quarter of its width.
 
-It measures kNN ten times in each run, too, beside what HealthHook knows without
-labels, and tells how well its stopping score picks the epoch with the best kNN.
+It measures kNN ten times in each run, beside what HealthHook knows without
+labels, and tells how well its stopping score picks the epoch of the best kNN.
 
 FOLDER has train/<class>/ and val/<class>/. A run that is stopped goes on with
 the next one; results are written after each.
