@@ -61,6 +61,8 @@ class Extraction:
     def __post_init__(self) -> None:
         for name in ('size', 'batch_size'):
             value = getattr(self, name)
+            if name == 'size' and value is None:  # that of the network
+                continue
             if not isinstance(value, Integral) or value < 1:
                 raise ValueError(
                     f'got {name}={value!r}; give a whole number, 1 or more.'
