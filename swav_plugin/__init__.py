@@ -7,18 +7,20 @@ mmdet, imported afterwards, runs on mmcv without compiled operators. And
 mmengine reads checkpoints and YAML as data: no code in them is run.
 """
 
+from swav_plugin.compat.imports import setup_imports
 from swav_plugin.compat.moved import setup_moved
 from swav_plugin.compat.stack import (
     check_distributions,
     setup_configs,
-    setup_loaders,
     setup_operators,
+    setup_yaml,
 )
 
 __version__ = '0.2.0'
 
 check_distributions()
 setup_configs()
-setup_loaders()
+setup_imports()
 setup_operators()
+setup_yaml()
 setup_moved()

@@ -6,19 +6,15 @@ declares that it conflicts with the other.
 
 import os.path as osp
 import sys
-from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, spec_from_file_location
-from types import ModuleType
 from typing import Any
 
 import yaml
 
 from swav_plugin.compat.moved import moved_names
-
-# mmengine's module that reads checkpoints.
-LOADERS = 'mmengine.runner.checkpoint'
 
 __getattr__ = moved_names(__name__)
 
@@ -92,21 +88,40 @@ def setup_configs() -> None:
     if not _is_distribution('mmsegmentation'):
         MODULE2PACKAGE['mmseg'] = 'mmseg'  # onedl-mmsegmentation
     _replace_pkg_resources()
+    _keep_pretty_text()
 
 
-def setup_loaders() -> None:
-    """Make mmengine run no code from the checkpoints and YAML that it reads.
+def _keep_pretty_text() -> None:
+    """Format a config once: mmengine does at each start and checkpoint.
 
-    mmengine's module for checkpoints imports torch, which takes seconds, so
-    it is changed when somebody imports it.
+    A detector's takes 0.6 s, and a run needs it for its log, its copy in the
+    work dir and every checkpoint.
     """
+    from mmengine.config import Config
+
+    make: Callable[[Config], str] = Config.pretty_text.fget
+    if hasattr(make, 'texts'):
+        return
+    texts: dict[str, str] = {}
+
+    def pretty_text(self: Config) -> str:
+        """Get formatted Python config text."""
+        key = f'{self._format_python_code} {self._cfg_dict!r}'
+        if key not in texts:
+            if len(texts) > 8:
+                texts.clear()
+            texts[key] = make(self)
+        return texts[key]
+
+    pretty_text.texts = texts  # type: ignore[attr-defined]
+    Config.pretty_text = property(pretty_text)
+
+
+def setup_yaml() -> None:
+    """Make mmengine run no code from the YAML that it reads."""
     from mmengine.fileio.handlers import yaml_handler
 
     yaml_handler.Loader = _PlainLoader
-    if LOADERS in sys.modules:
-        _replace_loaders(sys.modules[LOADERS])
-    elif not any(isinstance(finder, LoaderFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, LoaderFinder())
 
 
 # The one in C is ten times as fast: for each `mmdet::` base of a config
@@ -125,31 +140,6 @@ class _PlainLoader(_SafeLoader):
 _PlainLoader.add_constructor(
     'tag:yaml.org,2002:python/tuple', _PlainLoader.read_tuple
 )
-
-
-def _replace_loaders(module: ModuleType) -> None:
-    # By name, since checkpoints are above this room.
-    import_module('swav_plugin.checkpoints.safe_load').use_in_mmengine(module)
-
-
-class LoaderFinder:
-    """Changes mmengine's loaders as soon as they have been imported."""
-
-    def find_spec(
-        self, name: str, path: Any = None, target: Any = None
-    ) -> ModuleSpec | None:
-        """Return the module's own spec, with our change after it."""
-        spec = PathFinder.find_spec(name, path) if name == LOADERS else None
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_replace(module: ModuleType) -> None:
-            execute(module)
-            _replace_loaders(module)
-
-        spec.loader.exec_module = execute_and_replace  # type: ignore
-        return spec
 
 
 class OperatorFinder:

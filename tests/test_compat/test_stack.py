@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import mmengine
 import pytest
+from mmengine.config import Config
 from mmengine.utils import package_utils
 
 from swav_plugin.compat import stack
@@ -188,3 +190,24 @@ def test_pkg_resources_is_replaced_where_it_is_missing(
         assert user.is_installed is stack.is_installed
         assert user.get_installed_path is stack.get_installed_path
     assert 'pkg_resources' not in sys.modules
+
+
+def test_a_config_is_formatted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from yapf.yapflib import yapf_api
+
+    formatted: list[str] = []
+    original = yapf_api.FormatCode
+
+    def count(text: str, **options: Any) -> tuple[str, bool]:
+        formatted.append(text)
+        return original(text, **options)
+
+    monkeypatch.setattr(yapf_api, 'FormatCode', count)
+    cfg = Config(
+        dict(model=dict(type='A', layers=[1, 2]), name='of this test')
+    )
+    first = cfg.pretty_text
+    assert first == Config(cfg.to_dict()).pretty_text and len(formatted) == 1
+    cfg.model.layers.append(3)
+    assert '3' in cfg.pretty_text
+    assert cfg.pretty_text != first and len(formatted) == 2

@@ -117,7 +117,7 @@ train_cfg = dict(max_epochs=4, val_interval=4)
 """
 REAL_COCO = """
 train_dataloader['batch_size'] = 4
-train_dataloader['dataset']['indices'] = 72
+train_dataloader['dataset']['indices'] = 40
 train_cfg = dict(max_epochs=2, val_begin=2)
 """
 SMALL_VOC = """
@@ -130,8 +130,8 @@ val_dataloader = dict(dataset=dict(data_root='{data}', pipeline=test))
 test_dataloader = val_dataloader
 for loader in train_dataloader, val_dataloader:
     loader.update(num_workers=0, persistent_workers=False)
-train_cfg = dict(max_iters=36, val_begin=36, val_interval=36)
-default_hooks['checkpoint'] = dict(interval=18)
+train_cfg = dict(max_iters=20, val_begin=20, val_interval=20)
+default_hooks['checkpoint'] = dict(interval=10)
 param_scheduler = [
     dict(type='LinearLR', start_factor=.1, by_epoch=False, end=5)]
 """
@@ -501,14 +501,14 @@ def test_real_images(
     tmp_path: Path,
     name: str,
 ) -> None:
-    """18 iterations, as many after a resume, and a test."""
+    """10 iterations, as many after a resume, and a test."""
     is_voc = name == VOC
     data = test_data / ('voc2012_mini/VOCdevkit' if is_voc else 'coco_mini')
     path = config(name, data)
     half, whole = (
         tmp_path / f'run/{stem}.pth'
         for stem in (
-            ('iter_18', 'iter_36') if is_voc else ('epoch_1', 'epoch_2')
+            ('iter_10', 'iter_20') if is_voc else ('epoch_1', 'epoch_2')
         )
     )
     log = run(
@@ -518,7 +518,7 @@ def test_real_images(
         '--pretrained',
         pretrained,
         '--cfg-options',
-        f'train_cfg.max_{"iters=18" if is_voc else "epochs=1"}',
+        f'train_cfg.max_{"iters=10" if is_voc else "epochs=1"}',
     )
     assert (
         'Filled 318 backbone tensors from'
@@ -531,11 +531,11 @@ def test_real_images(
     assert half.name in resumed and 'is not loaded again' in resumed
     steps = re.findall(r'\(train\) +(?:\[(\d)\])?\[ *(\d+)/', log + resumed)
     assert [int(step) for _, step in steps] == (
-        [*range(1, 37)] if is_voc else 2 * [*range(1, 19)]
+        [*range(1, 21)] if is_voc else 2 * [*range(1, 11)]
     )
-    assert {epoch for epoch, _ in steps[18:]} == {'' if is_voc else '2'}
+    assert {epoch for epoch, _ in steps[10:]} == {'' if is_voc else '2'}
     # No norm begins to count anew, pretrained or not.
-    for checkpoint, count in (half, 18), (whole, 36):
+    for checkpoint, count in (half, 10), (whole, 20):
         weights = torch.load(checkpoint, weights_only=False)['state_dict']
         assert {
             int(value)
@@ -543,8 +543,8 @@ def test_real_images(
             if key.endswith('num_batches_tracked')
         } == {count}
     course = losses(log) + losses(resumed)
-    assert len(course) == 36
-    assert np.mean(course[-8:]) < 0.85 * np.mean(course[:8]), course
+    assert len(course) == 20
+    assert np.mean(course[-5:]) < 0.85 * np.mean(course[:5]), course
 
     options = (
         []
