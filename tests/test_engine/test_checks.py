@@ -6,13 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import RepeatDataset
 from mmengine.runner import Runner
 from torch import nn
 
 from swav_plugin.checkpoints import Checkpoint
 from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.datasets import ImageFolder
 from swav_plugin.engine import PretrainedHook
 from swav_plugin.engine.checks import (
+    _digest_images,
     check_labels,
     check_load_from,
     check_ranks,
@@ -22,6 +25,7 @@ from swav_plugin.engine.checks import (
 from swav_plugin.engine.errors import UsageError
 
 from ..distributed import run_on_ranks
+from ..test_datasets.conftest import write_image
 
 
 def classifier_runner(root: Path, names: list[str]) -> Runner:
@@ -194,3 +198,19 @@ def test_ranks_that_differ(name: str, message: str) -> None:
             'arguments'
         )
     assert run_on_ranks(describe_difference, 3, name) == [message] * 3
+
+
+def test_digests_of_images(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / f'{number}.png', number)
+    first = _digest_images(ImageFolder(tmp_path))
+    assert all(first) and first == _digest_images(ImageFolder(tmp_path))
+    repeated = RepeatDataset(ImageFolder(tmp_path), times=2)
+    assert _digest_images(repeated) == first
+    with open(tmp_path / '1.png', 'ab') as file:
+        file.write(b'more')
+    names, sizes = _digest_images(ImageFolder(tmp_path))
+    assert names == first[0] and sizes != first[1]
+    (tmp_path / '1.png').rename(tmp_path / '1b.png')
+    assert _digest_images(ImageFolder(tmp_path))[0] != names
+    assert _digest_images([0, 0]) == ('', '')

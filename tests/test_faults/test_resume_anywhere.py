@@ -27,8 +27,10 @@ from .recipe import (
     write_config,
 )
 
-# The same by iterations; batches are counted over epochs.
+# The same by iterations, batches counted over epochs; and with a seed that is
+# drawn and only the checkpoint knows.
 BY_ITERATION = """
+randomness = dict(_delete_=True, seed=None)
 train_cfg = dict(_delete_=True, by_epoch=False, max_iters=10)
 default_hooks['checkpoint'].update(by_epoch=False, interval=10)
 log_processor['by_epoch'] = False
