@@ -35,9 +35,9 @@ nitpicky = False
 maximum_signature_line_length = 68
 autodoc_member_order = 'bysource'
 autodoc_default_options = {'members': True, 'show-inheritance': False}
-# mmengine's registry would list every name that it has.
 autodoc_typehints = 'signature'
 python_use_unqualified_type_names = True
+napoleon_use_ivar = True
 napoleon_custom_sections = ['Source']
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -106,7 +106,7 @@ def _follow_links(app: Sphinx, text: str, folder: str) -> str:
 
     def target(match: re.Match) -> str:
         path, hash_, anchor = match[1].partition('#')
-        if '://' in path or not path:
+        if '://' in path or not path or path.endswith('.svg'):
             return match[0]
         file = (ROOT / folder / path).resolve()
         if file.is_relative_to(app.srcdir) or not file.exists():
@@ -115,7 +115,7 @@ def _follow_links(app: Sphinx, text: str, folder: str) -> str:
         page = PAGES.get(name + hash_ + anchor) or PAGES.get(name)
         return f']({page or f"{REPOSITORY}/{name}{hash_}{anchor}"})'
 
-    return re.sub(r'(?<!\!)(?<=\w|`|\)|[^\x00-\x7f])\]\(([^)\s]+)\)', target, text)
+    return re.sub(r'\]\(([^)\s]+)\)', target, text)
 
 
 def _source_read(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -187,9 +187,9 @@ def fill(text: str, language: Language) -> str:
         benchmarks=benchmark_tables(language),
     )
     for name, table in tables.items():
-        pattern = rf'(<!-- {name} -->\n).*?(\n<!-- /{name} -->)'
+        pattern = rf'(<!-- {name} -->\n).*?(<!-- /{name} -->)'
         text, count = re.subn(
-            pattern, lambda match: f'{match[1]}\n{table}\n{match[2]}', text, flags=re.S
+            pattern, lambda match: f'{match[1]}\n{table}\n\n{match[2]}', text, flags=re.S
         )
         assert count == 1, f'<!-- {name} --> is there {count} times'
     return text
