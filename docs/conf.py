@@ -27,7 +27,6 @@ release = version = swav_plugin.__version__
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 myst_enable_extensions = ['colon_fence', 'dollarmath']
 myst_heading_anchors = 4
-myst_url_schemes = ('http', 'https', 'mailto', 'file')
 exclude_patterns = ['_build']
 nitpicky = False
 
@@ -71,6 +70,12 @@ REPOSITORY = (
     if _CLONE
     else ROOT.as_uri()
 )
+myst_url_schemes = {
+    'http': None,
+    'https': None,
+    'mailto': None,
+    'repository': {'url': REPOSITORY + '/{{path}}'},
+}
 # Files of the repository that are pages here.
 PAGES = {
     'README.md': 'index.md',
@@ -113,20 +118,86 @@ def _follow_links(app: Sphinx, text: str, folder: str) -> str:
             return match[0]  # a page, or a dead link: Sphinx will say so
         name = file.relative_to(ROOT).as_posix()
         page = PAGES.get(name + hash_ + anchor) or PAGES.get(name)
-        return f']({page or f"{REPOSITORY}/{name}{hash_}{anchor}"})'
+        return f']({page or f"repository:{name}"})'
 
     return re.sub(r'\]\(([^)\s]+)\)', target, text)
 
 
+def _join_chinese(text: str) -> str:
+    """Join lines that Chinese is broken into: browsers would draw a space."""
+    text = re.sub(f'(?<={_CHINESE})\n *(?={_CHINESE})', '', text)
+    # No space after a full-width comma or full stop, which has its own.
+    return re.sub(r'(?<=[，。；：、）])\n *(?=[A-Za-z`\[$]|\*\S)', '', text)
+
+
 def _source_read(app: Sphinx, docname: str, source: list[str]) -> None:
-    source[0] = _follow_links(app, source[0], f'docs/{app.config.language}')
+    text = _follow_links(app, source[0], f'docs/{app.config.language}')
+    source[0] = _join_chinese(text)
 
 
 def _include_read(
     app: Sphinx, path: Path, docname: str, content: list[str]
 ) -> None:
     folder = (app.srcdir / path).resolve().parent
-    content[0] = _follow_links(app, content[0], os.path.relpath(folder, ROOT))
+    text = _follow_links(app, content[0], os.path.relpath(folder, ROOT))
+    content[0] = _join_chinese(text)
+
+
+def _process_docstring(
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: object,
+    options: object,
+    lines: list,
+) -> None:
+    """Make reStructuredText of what our docstrings leave out."""
+    done: list[str] = []
+    last = ''  # the line before that is not empty
+    for line in lines:
+        # Code is indented after an empty line, without '::' in front.
+        if (
+            done
+            and not done[-1]
+            and _indent(line) > _indent(last)
+            and not last.lstrip().startswith(('..', ':', '*', '-'))
+            and not last.endswith('::')
+        ):
+            done += [' ' * _indent(last) + '::', '']
+        # 'D.' alone would begin a list that counts A, B, C.
+        done.append(re.sub(r'(: |^\s*)([A-Z]\.)$', r'\1\\\2', line))
+        last = line if line.strip() else last
+    lines[:] = done
+
+
+def _process_property(
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: object,
+    options: object,
+    lines: list[str],
+) -> None:
+    """Keep napoleon from taking what is before a colon for a type."""
+    if what == 'property':
+        lines[0] = lines[0].replace(': ', ' -- ', 1)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _skip_member(
+    app: Sphinx,
+    what: str,
+    name: str,
+    member: object,
+    skip: bool,
+    options: object,
+) -> bool | None:
+    """Leave out the fields of named tuples, which the docstring has."""
+    is_field = type(member).__name__ == '_tuplegetter'
+    return True if is_field else None
 
 
 # Browsers draw MathML by themselves: no script, and no network.
@@ -139,6 +210,9 @@ def _math_block(self: HTML5Translator, node: nodes.math_block) -> None:
     mathml = tex2mathml(node.astext(), as_block=True)
     self.body.append(f'<div class="math">{mathml}</div>\n')
     raise nodes.SkipNode
+
+
+_CHINESE = '[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef\u201c\u201d]'
 
 
 class _SearchChinese(SearchChinese):
@@ -158,6 +232,9 @@ class _SearchChinese(SearchChinese):
         ]
         return runs + super().split(re.sub('[\u4e00-\u9fff]+', ' ', input))
 
+    def stem(self, word: str) -> str:
+        return super().stem(word) if word.isascii() else word
+
 
 languages['zh'] = _SearchChinese
 
@@ -165,6 +242,7 @@ languages['zh'] = _SearchChinese
 def setup(app: Sphinx) -> None:
     app.connect('source-read', _source_read)
     app.connect('include-read', _include_read)
-    app.add_html_math_renderer(
-        'mathml', (_math, None), (_math_block, None)
-    )
+    app.connect('autodoc-process-docstring', _process_property, priority=1)
+    app.connect('autodoc-process-docstring', _process_docstring)
+    app.connect('autodoc-skip-member', _skip_member)
+    app.add_html_math_renderer('mathml', (_math, None), (_math_block, None))
