@@ -28,15 +28,18 @@ from tests.conftest import REPO_ROOT
 README, README_ZH = REPO_ROOT / 'README.md', REPO_ROOT / 'README_zh-CN.md'
 TRANSLATED = [
     (README, README_ZH),
+    (REPO_ROOT / 'CONTRIBUTING.md', REPO_ROOT / 'CONTRIBUTING_zh-CN.md'),
     *(
         (REPO_ROOT / 'docs/en' / path.name, path)
         for path in sorted(REPO_ROOT.glob('docs/zh_CN/*.md'))
+        if ':::{include}' not in path.read_text(encoding='utf-8')
     ),
 ]
 DOCUMENTS = [
     README,
     README_ZH,
     REPO_ROOT / 'CONTRIBUTING.md',
+    REPO_ROOT / 'CONTRIBUTING_zh-CN.md',
     *sorted(REPO_ROOT.glob('docs/*/*.md')),
     REPO_ROOT / 'benchmarks/README.md',
     REPO_ROOT / 'configs/selfsup/swav/README.md',
@@ -302,7 +305,7 @@ def test_languages_have_the_same_sections(
 ) -> None:
     levels = [level for level, _ in headings(english)]
     assert levels == [level for level, _ in headings(chinese)]
-    assert len(levels) > 3
+    assert levels
 
 
 @every_translation
@@ -324,7 +327,7 @@ def test_languages_have_the_same_code(english: Path, chinese: Path) -> None:
 
 
 def test_every_translation_has_an_original() -> None:
-    assert len(TRANSLATED) == 7
+    assert len(TRANSLATED) > 12
     assert all(english.is_file() for english, _ in TRANSLATED)
 
 

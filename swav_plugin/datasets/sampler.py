@@ -42,7 +42,7 @@ class SampleKey(int):
 
 @DATA_SAMPLERS.register_module()
 class KeyedSampler(DefaultSampler):
-    """mmengine's DefaultSampler, with `SampleKey`s as indices.
+    """mmengine's DefaultSampler, whose indices are of type `SampleKey`.
 
     Order, split over ranks and arguments are DefaultSampler's. The epoch is
     that of `set_epoch`, which the Runner calls, after a resume too. The views

@@ -55,8 +55,8 @@ def extract_features(
         model: From `get_model`, or any model in eval mode with a `backbone`
             and a `data_preprocessor`, such as a `SwAV`.
         images: A folder, which is searched at any depth; an image file; a
-            pattern such as 'a/**/*.jpg'; a .txt list of files; a PIL image;
-            an (H, W, 3) uint8 RGB array; or a list of these.
+            pattern such as ``'a/**/*.jpg'``; a .txt list of files; a PIL
+            image; an (H, W, 3) uint8 RGB array; or a list of these.
         layer: 'avgpool', the averaged output of the backbone, C = 2,048 for a
             ResNet-50; 'feature1' to 'feature5', the stem and the stages of a
             ResNet, averaged over windows as in the benchmarks; of a `SwAV`
