@@ -18,6 +18,7 @@ from swav_plugin import __version__
 # Each is a module of swav_plugin.commands with a main() that reads sys.argv.
 COMMANDS = {
     'train': 'train what a config describes',
+    'plan': 'write a config for a set of images, with reasons',
     'test': 'measure a checkpoint with a benchmark config',
     'suite': 'run every benchmark whose data is present',
     'demo': 'pretrain on a small dataset and see what was learned',

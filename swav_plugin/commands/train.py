@@ -53,13 +53,17 @@ from swav_plugin.engine.shared_memory import (
 )
 from swav_plugin.engine.work_dir import own_work_dir
 
+from .plan import add_plan_arguments, plan_into_work_dir
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description='Train what a config describes.'
     )
-    parser.add_argument('config', metavar='CONFIG', help='config file (.py)')
+    parser.add_argument(
+        'config', metavar='CONFIG', nargs='?', help='config file (.py)'
+    )
     parser.add_argument(
         '--resume',
         metavar='CHECKPOINT',
@@ -94,7 +98,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         example='model.head.num_prototypes=300 '
         'default_hooks.swav.queue_begin_epoch=5',
     )
-    return parser.parse_args(argv)
+    planning = parser.add_argument_group(
+        'a plan in place of a config (swav plan prints it)'
+    )
+    planning.add_argument(
+        '--plan',
+        metavar='FOLDER',
+        help='plan a config for the images in FOLDER, write it into the work '
+        'dir (default: work_dirs/<name of FOLDER>) and train it',
+    )
+    add_plan_arguments(planning)
+    args = parser.parse_args(argv)
+    if (args.config is None) == (args.plan is None):
+        parser.error('give either CONFIG or --plan FOLDER')
+    return args
 
 
 def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
@@ -194,6 +211,8 @@ def _set_resume(cfg: Config, checkpoint: str) -> list[str]:
 
 def train(args: argparse.Namespace) -> None:
     """Build everything, check it and train."""
+    if args.plan is not None:
+        plan_into_work_dir(args)
     cfg, notes = build_config(args)
     notes += own_work_dir(
         cfg.work_dir,

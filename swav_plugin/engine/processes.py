@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,6 +90,24 @@ def find_launcher() -> str:
     if _number_in_env('OMPI_COMM_WORLD_SIZE', 1) > 1:
         return 'mpi'
     return 'none'
+
+
+def start_ranks(num_ranks: int, arguments: Sequence[str]) -> NoReturn:
+    """Become torchrun, which trains on several GPUs of this machine.
+
+    Args:
+        num_ranks: How many.
+        arguments: Those of `swav train`.
+    """
+    os.execv(
+        sys.executable,
+        [
+            sys.executable, '-m', 'torch.distributed.run', '--standalone',
+            f'--nproc_per_node={num_ranks}',
+            '-m', 'swav_plugin.commands.train',
+            *arguments, '--launcher', 'pytorch',
+        ],
+    )  # fmt: skip
 
 
 def _number_in_env(variable: str, default: int) -> int:
