@@ -96,7 +96,7 @@ class CommandRunner(Runner):
                 continue
             # The screen says that the disk is full; a traceback for each line
             # would hide it.
-            handler.handleError = lambda record: None
+            handler.handleError = lambda record: None  # type: ignore
             if isinstance(handler.stream, TextIOWrapper):
                 # File names may be any bytes.
                 handler.stream.reconfigure(errors='backslashreplace')
