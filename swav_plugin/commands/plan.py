@@ -146,14 +146,16 @@ def plan_into_work_dir(args: argparse.Namespace) -> None:
     if args.work_dir is None:
         name = Path(os.path.abspath(args.plan)).name
         args.work_dir = os.path.join('work_dirs', name)
-    path = Path(named_path('--work-dir', args.work_dir)) / 'plan.py'
+    # Not in the work dir itself: mmengine writes the merged config there, by
+    # the same name, without comments.
+    path = Path(named_path('--work-dir', args.work_dir), 'plan', 'plan.py')
     if args.gpus is None and find_launcher() != 'none':
         args.gpus = int(os.environ.get('WORLD_SIZE', 1))
     visible = torch.cuda.device_count()
     if (args.gpus or 0) > visible:
         raise UsageError(
-            f'--gpus {args.gpus}: this machine has {visible}; swav plan prints '
-            'a plan for another machine'
+            f'--gpus {args.gpus}: this machine has {visible}; for another '
+            'machine print the plan with swav plan'
         )
     situation = find_situation(args, args.plan)
     args.config = str(path)

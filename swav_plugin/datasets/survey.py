@@ -1,6 +1,7 @@
 """Look at a folder of images: how many, how large, in which colors."""
 
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ class ImageSurvey:
             this, in pixels.
         mean_pixels: Height times width, on average.
         is_gray: No image opened has colors.
-        num_classes: Number of class folders; None if some image is in none.
+        num_classes: Number of class folders; None if there is one at most, or
+            some image is in none.
     """
 
     num_images: int
@@ -56,7 +58,7 @@ def survey_images(root: str, max_opened: int = MAX_OPENED) -> ImageSurvey:
     chosen = found.files[::step]
     for file in chosen:
         try:
-            with open_image(f'{root}/{file}') as image:
+            with open_image(os.path.join(root, file)) as image:
                 shapes.append(stored_shape(image))
                 is_gray.append(image.mode.split(';')[0] in _GRAY_MODES)
         except Exception:  # whatever Pillow raises: counted, told by the plan
@@ -67,7 +69,8 @@ def survey_images(root: str, max_opened: int = MAX_OPENED) -> ImageSurvey:
             'opened; check the data'
         )
     sizes = np.array(shapes)
-    in_folders = all('/' in file.replace('\\', '/') for file in found.files)
+    has_classes = all(os.sep in file for file in found.files)
+    num_classes = len(class_names(root)) if has_classes else 0
     return ImageSurvey(
         num_images=len(found.files),
         num_opened=len(shapes),
@@ -75,5 +78,5 @@ def survey_images(root: str, max_opened: int = MAX_OPENED) -> ImageSurvey:
         short_edge=int(np.percentile(sizes.min(axis=1), 25)),
         mean_pixels=float(sizes.prod(axis=1).mean()),
         is_gray=all(is_gray),
-        num_classes=len(class_names(root)) if in_folders else None,
+        num_classes=num_classes if num_classes > 1 else None,
     )

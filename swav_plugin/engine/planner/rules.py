@@ -121,7 +121,7 @@ def choose_prototypes(plan: Plan, s: Situation) -> None:
         plan.decide('num_prototypes', 3000, LIGHTLY)
         plan.decide('epsilon', 0.05, LIGHTLY)
     else:
-        known = s.num_classes is not None and s.num_classes > 1
+        known = s.num_classes is not None
         number = min(3000, max(30, 10 * s.num_classes)) if known else 100
         what = (
             f'ten for each of {s.num_classes} classes'
