@@ -27,6 +27,7 @@ ROOMS = [
     'utils',
     'engine',
     'evaluation',
+    'configs',
     'suite',
     'inference',
     'apis',

@@ -108,6 +108,10 @@ def test_wheel_holds_configs_and_tools_as_files(wheel: Path) -> None:
     assert _shipped('configs', '.py', '.yml') < names
     assert _shipped('tools', '.py', '.sh') < names
     assert 'swav_plugin/py.typed' in names
+    assert {
+        path.relative_to(REPO_ROOT).as_posix()
+        for path in (REPO_ROOT / 'swav_plugin/configs').rglob('*.py')
+    } < names
     assert 'swav_plugin/suite/report.html.j2' in names
     assert 'swav_plugin/inference/gallery.html.j2' in names
     assert 'swav_plugin/models/swav.py' in names
@@ -226,6 +230,7 @@ print(*sorted(set(sys.modules) - before), sep='\\n')
     assert ours == {
         'swav_plugin',
         'swav_plugin.compat',
+        'swav_plugin.compat.imports',
         'swav_plugin.compat.moved',
         'swav_plugin.compat.stack',
     }

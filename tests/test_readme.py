@@ -137,7 +137,7 @@ def test_python_code_runs(
     code = code.replace('/path/to/swav_plugin', str(REPO_ROOT))
     if '_base_' in code:
         (stand_ins / 'mine.py').write_text(code)
-        cfg = Config.fromfile(stand_ins / 'mine.py')
+        cfg = load_config(str(stand_ins / 'mine.py'))
         dataset = cfg.train_dataloader.dataset
         assert cfg.model.type == 'SwAV'
         assert dataset.data_root == str(stand_ins / 'photos')

@@ -33,6 +33,7 @@ from .default_hooks import (
     replace_default_hooks,
 )
 from .errors import UsageError, arguments_of
+from .new_style import name_types
 from .walk import walk_config
 
 # What Runner, its loops and the config reader look up in a config.
@@ -180,7 +181,7 @@ def _read_file(path: str) -> Config:
             'in the right order?'
         )
     try:
-        return Config.fromfile(path)
+        return name_types(Config.fromfile(path))
     except FileNotFoundError as error:
         raise UsageError(f'{path} builds on a missing config: {error}')
     except yaml.YAMLError as error:
