@@ -28,7 +28,6 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 myst_enable_extensions = ['colon_fence', 'dollarmath']
 myst_heading_anchors = 4
 exclude_patterns = ['_build']
-suppress_warnings = ['toc.empty_glob']  # the page on security may be missing
 
 # A signature with all its types on one line is hard to read.
 maximum_signature_line_length = 68
