@@ -28,17 +28,14 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 myst_enable_extensions = ['colon_fence', 'dollarmath']
 myst_heading_anchors = 4
 exclude_patterns = ['_build']
-nitpicky = False
 
 # A signature with all its types on one line is hard to read.
 maximum_signature_line_length = 68
 autodoc_member_order = 'bysource'
 autodoc_default_options = {'members': True, 'show-inheritance': False}
-autodoc_typehints = 'signature'
 python_use_unqualified_type_names = True
 napoleon_use_ivar = True
 napoleon_custom_sections = ['Source']
-napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 html_theme = 'furo'

@@ -44,8 +44,14 @@ DOCUMENTS = [
     REPO_ROOT / 'benchmarks/README.md',
     REPO_ROOT / 'configs/selfsup/swav/README.md',
 ]
-# Options in the documents that are not ours: PASSL's and mim's.
-FOREIGN_OPTIONS = {'--load', '--evaluate-only', '--config'}
+# Options in the documents that are not ours: PASSL's, mim's and docker's.
+FOREIGN_OPTIONS = {
+    '--load',
+    '--evaluate-only',
+    '--output',
+    '--config',
+    '--shm-size',
+}
 
 every_document = pytest.mark.parametrize(
     'document', DOCUMENTS, ids=lambda path: str(path.relative_to(REPO_ROOT))
