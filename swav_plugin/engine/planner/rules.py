@@ -121,13 +121,12 @@ def choose_prototypes(plan: Plan, s: Situation) -> None:
         plan.decide('num_prototypes', 3000, LIGHTLY)
         plan.decide('epsilon', 0.05, LIGHTLY)
     else:
-        known = s.num_classes is not None
-        number = min(3000, max(30, 10 * s.num_classes)) if known else 100
-        what = (
-            f'ten for each of {s.num_classes} classes'
-            if known
-            else ('ten for each of ten classes, which is a guess: --classes')
-        )
+        if s.num_classes is None:
+            number = 100
+            what = 'ten for each of ten classes, which is a guess: --classes'
+        else:
+            number = min(3000, max(30, 10 * s.num_classes))
+            what = f'ten for each of {s.num_classes} classes, 30 to 3,000'
         plan.decide(
             'num_prototypes',
             number,
@@ -178,7 +177,7 @@ def choose_batch(plan: Plan, s: Situation) -> None:
     batch_size = largest_batch(each, fits)
     if batch_size < max(1, min(least, each)):
         where = 'each GPU' if s.gpus else 'the machine'
-        needed = _memory_needed(plan, s, max(least, 1)) / 1e9
+        needed = _memory_needed(plan, max(least, 1)) / 1e9
         raise UsageError(
             f'--memory {s.memory_gb:g}: {plan["backbone"].name} on '
             f'{plan["views"]} px needs {math.ceil(needed)} GB on {where} for '
@@ -197,7 +196,7 @@ def choose_batch(plan: Plan, s: Situation) -> None:
         if gradual > 1
         else 'the batch fits',
     )
-    share = _memory_needed(plan, s, batch_size, usable=1) / 1e9
+    share = _memory_needed(plan, batch_size, usable=1) / 1e9
     plan.decide(
         'memory',
         share,
@@ -208,7 +207,7 @@ def choose_batch(plan: Plan, s: Situation) -> None:
 
 
 def _memory_needed(
-    plan: Plan, s: Situation, batch_size: float, usable: float = USABLE_SHARE
+    plan: Plan, batch_size: int, usable: float = USABLE_SHARE
 ) -> float:
     """Return the memory of a device that holds a batch, in bytes."""
     hid_channels, out_channels = plan['neck']
@@ -227,7 +226,7 @@ def _memory_needed(
 
 def _images_that_fit(plan: Plan, s: Situation) -> float:
     """Return how many images a device holds; may be below 1."""
-    none, one = (_memory_needed(plan, s, number) for number in (0, 1))
+    none, one = (_memory_needed(plan, number) for number in (0, 1))
     return max(0.0, (s.memory_gb * 1e9 - none) / (one - none))
 
 
