@@ -77,7 +77,7 @@ def test_a_dead_rank_is_named(
     assert 'error: lost the connection to another process' in said, said
     assert re.search(r'rank +: 1 \(local_rank: 1\)', said), said
     assert f'Signal 9 (SIGKILL) received by PID {rank_1}' in said
-    assert 'Traceback (most recent call last):\n  File "/work' not in said
+    assert f'{REPO_ROOT}/swav_plugin/' not in said  # no traceback of ours
 
 
 def test_who_is_left_ends_by_itself(
