@@ -267,7 +267,7 @@ def test_features_can_be_trained_on(checkpoint: Path, folder: Path) -> None:
     [
         (
             'vit',
-            'not the weights of a ResNet.*Only ResNets are built without a con',
+            'not the weights of a ResNet.*Only ResNets are built',
         ),
         ('stem', r'kernel of \(5, 5\); the stem of ImageNet has 7x7'),
         ('cut', '1 tensors are not in the file.*Only ResNets are built'),
