@@ -149,8 +149,12 @@ def plan_into_work_dir(args: argparse.Namespace) -> None:
     # Not in the work dir itself: mmengine writes the merged config there, by
     # the same name, without comments.
     path = Path(named_path('--work-dir', args.work_dir), 'plan', 'plan.py')
-    if args.gpus is None and find_launcher() != 'none':
-        args.gpus = int(os.environ.get('WORLD_SIZE', 1))
+    if args.launcher != 'none' or find_launcher() != 'none':
+        raise UsageError(
+            '--plan starts its processes itself, with --gpus; for several '
+            'machines write the plan first (swav plan --gpus G > plan.py) and '
+            'train that'
+        )
     visible = torch.cuda.device_count()
     if (args.gpus or 0) > visible:
         raise UsageError(
@@ -171,7 +175,7 @@ def plan_into_work_dir(args: argparse.Namespace) -> None:
                 f'with --overwrite, or train it: swav train {path}'
             )
         write_atomic(path, text)
-    if situation.gpus > 1 and find_launcher() == 'none':
+    if situation.gpus > 1:
         start_ranks(situation.gpus, _arguments_of_ranks(args))
 
 

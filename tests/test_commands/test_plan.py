@@ -98,7 +98,9 @@ def test_train_plans_and_trains(
     written.write_text(text + '# mine\n')
     assert run(train.main, *arguments, *STEPS) == 2
     assert 'plan.py is another plan; go on with' in capsys.readouterr().err
-    assert run(train.main, *arguments, '--resume', *STEPS) == 0
+    args = train.parse_args([*map(str, arguments), '--resume'])
+    plan.plan_into_work_dir(args)
+    assert args.config == str(written)
     assert written.read_text() == text + '# mine\n'
 
 
@@ -131,6 +133,15 @@ def test_several_gpus_become_torchrun(
     ]
     cfg = load_config(str(work_dir / 'plan/plan.py'))
     assert cfg.train_dataloader.batch_size == 16
+
+
+def test_a_launcher_needs_a_written_plan(
+    images: Path,
+    run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(train.main, '--plan', images, '--launcher', 'pytorch') == 2
+    assert 'write the plan first' in capsys.readouterr().err
 
 
 def test_a_config_or_a_plan() -> None:
