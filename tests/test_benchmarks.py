@@ -105,3 +105,14 @@ def test_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Compares what arrived with what was sent.
     (tmp_path / 'gather').mkdir()
     assert bench.bench_gather(args, tmp_path / 'gather')['speedup'] > 0
+
+
+def test_growth_is_that_after_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = load('bench_long_run', monkeypatch)
+    steps = range(50, 20_001, 50)
+    samples = [dict(iter=i, mb=500 + i / 4000, files=9) for i in steps]
+    samples[0]['mb'] = 100  # a process that has just begun
+    assert bench.growth(samples, 'mb') == pytest.approx(0.25)
+    assert bench.growth(samples, 'files') == 0
