@@ -1,5 +1,6 @@
 """For `custom_imports` of a config: hooks that harm a run."""
 
+import resource
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,13 @@ class FillDiskHook(Hook):
                         pass
         if runner.iter + 1 == self.steps[1]:
             self.filler.unlink()
+
+
+@HOOKS.register_module(force=True)
+class LittleMemoryHook(Hook):
+    """Leave the process 512 MB more than it has when it begins to train."""
+
+    def before_train(self, runner: Any) -> None:
+        pages = int(Path('/proc/self/statm').read_text().split()[0])
+        limit = pages * resource.getpagesize() + 2**29
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))

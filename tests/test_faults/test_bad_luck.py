@@ -207,7 +207,8 @@ def test_out_of_memory_names_what_would_fit(
     config: Callable[..., str], tmp_path: Path
 ) -> None:
     path = config(
-        "custom_imports = dict(imports=['tests.test_faults.little_memory'])\n"
+        "custom_imports = dict(imports=['tests.test_faults.hooks'])\n"
+        "custom_hooks = [dict(type='LittleMemoryHook')]\n"
         "model['backbone'].update(stem_channels=64, base_channels=64)\n"
         "model['neck']['in_channels'] = 512\n"
         "train_dataloader['batch_size'] = 40\n"
