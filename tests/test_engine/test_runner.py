@@ -16,7 +16,9 @@ def _resume(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resume from a file whose loading ends in an error."""
     monkeypatch.setattr(Runner, 'resume', Mock(side_effect=error))
     monkeypatch.setattr(module, 'Settings', Mock())
-    CommandRunner.__new__(CommandRunner).resume('epoch_1.pth')
+    runner = CommandRunner.__new__(CommandRunner)
+    runner._randomness_cfg = {}
+    runner.resume('epoch_1.pth')
 
 
 @pytest.mark.parametrize(
