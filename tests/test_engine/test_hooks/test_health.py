@@ -169,8 +169,10 @@ def test_a_resumed_run_has_the_lines_of_one_in_one_go(
     for one, other in zip(found, expected):
         assert {*one} == {*other}
         for name, value in one.items():
-            # Sums of fewer parts at a time.
-            assert value == pytest.approx(other[name], rel=1e-9), name
+            # Sums of fewer parts at a time; RankMe is a root of small ones.
+            if not isinstance(value, str):
+                value = pytest.approx(value, rel=1e-6)
+            assert other[name] == value, name
 
 
 def test_the_same_in_a_loop_over_iterations(
