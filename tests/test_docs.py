@@ -164,6 +164,8 @@ def test_commands_parse(
 ) -> None:
     """The line has the arguments that the command takes."""
     words = shlex.split(re.sub(r'\[(--[^\]]*)\]', r'\1', line))
+    if '>' in words:  # what it prints goes to a file
+        words = words[: words.index('>')]
     words = [USAGE.get(word, word) for word in words]
     if words[0] == 'swav':
         name, arguments = words[1], words[2:]
