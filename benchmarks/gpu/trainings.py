@@ -374,6 +374,8 @@ def read_scalars(work_dir: Path) -> list[dict]:
                 line = json.loads(text)
             except ValueError:  # being written, or cut when it was killed
                 continue
+            if any(key.startswith('health/') for key in line):
+                continue
             is_train = 'loss' in line
             lines[is_train, line['epoch' if is_train else 'step']] = line
     return list(lines.values())

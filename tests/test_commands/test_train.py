@@ -165,7 +165,8 @@ def losses(work_dir: Path) -> dict[int, float]:
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():
             scalars = json.loads(line)
-            logged[scalars['iter']] = scalars['loss']
+            if 'loss' in scalars:
+                logged[scalars['iter']] = scalars['loss']
     return logged
 
 

@@ -103,7 +103,8 @@ def losses(work_dir: Path) -> dict[int, float]:
         for line in file.read_text().splitlines():
             if line.endswith('}'):
                 scalars = json.loads(line)
-                logged[scalars['iter']] = scalars['loss']
+                if 'loss' in scalars:
+                    logged[scalars['iter']] = scalars['loss']
     return logged
 
 
