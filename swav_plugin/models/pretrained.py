@@ -109,7 +109,7 @@ def _defaults(checkpoint: Checkpoint, has_head: bool) -> ModelSettings:
 
 def _preprocessor(settings: ModelSettings) -> dict:
     """Return the config of a preprocessor that takes RGB images."""
-    kind = dict(type='MultiViewPreprocessor')
+    kind: dict[str, Any] = dict(type='MultiViewPreprocessor')
     if settings.channel_order == 'BGR':
         kind = dict(type='mmengine.ImgDataPreprocessor', rgb_to_bgr=True)
     return dict(kind, mean=settings.mean, std=settings.std)
