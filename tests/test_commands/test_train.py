@@ -423,6 +423,7 @@ def test_plain_torch_reads_the_checkpoints(
     )
     assert done.stdout.split() == [
         'ema_state_dict',
+        'health',
         'message_hub',
         'meta',
         'optimizer',
