@@ -16,6 +16,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from swav_plugin.checkpoints import loaders
 from swav_plugin.checkpoints import safe_load as module
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.safe_load import safe_load
@@ -165,7 +166,7 @@ def test_mmengine_refuses_urls(
     attack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch.hub would run it without a word."""
-    monkeypatch.setattr(module, 'fetch_url', lambda url, folder: attack)
+    monkeypatch.setattr(loaders, 'fetch_url', lambda url, folder: attack)
     with pytest.raises(ValueError, match='wants .*mkdir'):
         CheckpointLoader.load_checkpoint('https://example.org/attack.pth?a=b')
     assert not attack.with_name('proof').exists()
