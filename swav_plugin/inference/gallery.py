@@ -86,7 +86,7 @@ def columns(section: Section) -> int:
     ...     pictures = [Picture('a.jpg', 'a', '')] * num
     ...     return Section('', '', [Strip('', '', pictures)])
     >>> [columns(section(num)) for num in (2, 11, 13, 100)]
-    [8, 11, 7, 12]
+    [8, 11, 8, 12]
     """
     most = max((len(each.pictures) for each in section.strips), default=0)
     num_rows = max(1, math.ceil(most / _MOST_COLUMNS))
