@@ -151,9 +151,12 @@ class HealthHook(Hook):
             **statistics,
         )
         path = Path(runner.log_dir, 'vis_data', HEALTH)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open('a', encoding='utf-8') as file:
-            file.write(json.dumps(row) + '\n')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open('a', encoding='utf-8') as file:
+                file.write(json.dumps(row) + '\n')
+        except OSError as error:  # a full disk ends no run
+            runner.logger.warning(f'The log cannot be written: {error}')
 
     def gather_state(self, runner: Runner) -> None:
         """Collect what a checkpoint is to have; all ranks call it."""
