@@ -57,6 +57,9 @@ INTERRUPTED = """
 import importlib, signal, sys
 from swav_plugin.__main__ import main
 
+# What runs in the background of a shell ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def interrupt(name):
     try:
         signal.raise_signal(signal.SIGINT)
