@@ -6,6 +6,7 @@ mmpretrain's and ``type='SwAV'`` for ours.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mmpretrain.registry
 from mmengine.registry import FUNCTIONS, STRATEGIES, Registry
@@ -87,3 +88,8 @@ def build_transforms(transforms: Sequence[dict | Callable]) -> list[Callable]:
         else transform
         for transform in transforms
     ]
+
+
+def type_name(kind: Any) -> str:
+    """Return the name of a class, without a scope, from itself or a config."""
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]

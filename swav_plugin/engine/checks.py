@@ -123,7 +123,7 @@ def _digest_images(dataset: Any) -> tuple[str, str]:
         path = dataset.get_data_info(index).get('img_path')
         if isinstance(path, str) and Path(path).is_file():
             sizes.update(Path(path).stat().st_size.to_bytes(8, 'little'))
-    names = hashlib.sha256(infos.tobytes())
+    names = hashlib.sha256(infos.data)  # no copy of a long list
     return names.hexdigest()[:12], sizes.hexdigest()[:12]
 
 

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.registry import type_name
 
 from .walk import walk_config
 
@@ -172,7 +173,7 @@ def _find_part(cfg: Config, part: Mapping) -> str:
     for keys, node in walk_config(cfg._cfg_dict):
         if (
             isinstance(node, Mapping)
-            and _type_name(node.get('type')) == _type_name(part.get('type'))
+            and type_name(node.get('type')) == type_name(part.get('type'))
             and (
                 {*part} == {'type'}
                 or {*node} <= {*part, '_scope_', '_delete_'}
@@ -180,11 +181,6 @@ def _find_part(cfg: Config, part: Mapping) -> str:
         ):
             return '.'.join(keys)
     return ''
-
-
-def _type_name(kind: Any) -> str:
-    """Return the name of a class, from itself or from a config."""
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
 def _registered_names(registry: Registry) -> set[str]:

@@ -7,11 +7,19 @@ import sys
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import LoggerHook
 from mmengine.runner import LogProcessor, Runner
 
 from swav_plugin.registry import LOG_PROCESSORS
 
 from .wrappers import unwrap
+
+
+def log_interval(runner: Runner) -> int:
+    """Return how many iterations a line of the log is about."""
+    return next(
+        (h.interval for h in runner.hooks if isinstance(h, LoggerHook)), 50
+    )
 
 
 @LOG_PROCESSORS.register_module()

@@ -141,9 +141,6 @@ class CommandRunner(Runner):
             UsageError: They are not, memory runs out, or the backbone and
                 the rest of the model do not fit together.
         """
-        # Checkpoints hold the text of the config. yapf would take longer to
-        # make it pretty than many a step takes.
-        object.__setattr__(self.cfg, '_format_python_code', False)
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
             self.register_hook(FiniteHook())
         try:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from swav_plugin.checkpoints.model_settings import ModelSettings
+from swav_plugin.registry import type_name
 
 from .swav_head import SwAVHead
 
@@ -159,6 +160,6 @@ def _side(value: Any) -> int | None:
 
 
 def _type_name(transform: Any) -> str:
-    """Return the name of a class, without a scope, from its config."""
+    """Return the name of a transform's class, from its config."""
     kind = transform.get('type', '') if isinstance(transform, Mapping) else ''
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    return type_name(kind)

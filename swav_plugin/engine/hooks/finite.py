@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from swav_plugin.checkpoints.newest import find_checkpoint
@@ -12,6 +12,7 @@ from swav_plugin.checkpoints.training_state import named_tensors
 from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
+from ..log_processor import log_interval
 
 
 @HOOKS.register_module()
@@ -42,9 +43,7 @@ class FiniteHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Check the window of the log if a line was written just now."""
-        interval = next(
-            (h.interval for h in runner.hooks if isinstance(h, LoggerHook)), 50
-        )
+        interval = log_interval(runner)
         is_last = batch_idx + 1 == len(runner.train_dataloader)
         if not (self.every_n_train_iters(runner, interval) or is_last):
             return

@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.nn import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from swav_plugin.models import SwAVHead
-from swav_plugin.models.health import (
-    stopping_score,
-    summarize,
-)
+from swav_plugin.models.health import stopping_score, summarize
 from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
+from ..log_processor import log_interval
 from ..verdict import Verdict, judge
 from ..wrappers import unwrap
 
@@ -173,13 +171,10 @@ class HealthHook(Hook):
 
 def _is_due(runner: Runner) -> bool:
     """Return True in iterations that the log reads the losses of."""
-    interval = next(
-        (h.interval for h in runner.hooks if isinstance(h, LoggerHook)), 50
-    )
     done = runner.iter + 1
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         done = runner.iter % len(runner.train_dataloader) + 1
-    return done % interval == 0 or _ends_epoch(runner)
+    return done % log_interval(runner) == 0 or _ends_epoch(runner)
 
 
 def _settings(runner: Runner, head: SwAVHead) -> dict[str, float]:
