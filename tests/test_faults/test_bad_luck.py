@@ -96,7 +96,11 @@ def test_who_is_left_ends_by_itself(
 def test_a_dead_worker_is_told(
     config: Callable[..., str], tmp_path: Path
 ) -> None:
-    path = config('train_dataloader["num_workers"] = 1\n' + LONG)
+    # One for the whole run: between epochs there may be two, or none.
+    loader = (
+        'train_dataloader.update(num_workers=1, persistent_workers=True)\n'
+    )
+    path = config(loader + LONG)
     run = Ranks(1, tmp_path / 'said', path, '--work-dir', str(tmp_path / 'w'))
     run.wait_for('Epoch(train)')
     (worker,) = run.children()
