@@ -6,6 +6,7 @@ sphinx-build -c docs -D language=zh_CN docs/zh_CN OUT      one of them
 
 import os
 import re
+from gettext import NullTranslations
 from pathlib import Path
 
 from docutils import nodes
@@ -236,7 +237,35 @@ class _SearchChinese(SearchChinese):
 languages['zh'] = _SearchChinese
 
 
+class FuroInChinese(NullTranslations):
+    """The words of the theme, which Sphinx's catalog does not have."""
+
+    WORDS = {
+        'Skip to content': '跳到正文',
+        'Back to top': '返回顶部',
+        'On this page': '本页内容',
+        'Home': '首页',
+        'Previous': '上一页',
+        'Next': '下一页',
+        'Copyright &#169; %(copyright)s': '版权所有 &#169; %(copyright)s',
+        'Last updated on %(last_updated)s': '更新于 %(last_updated)s',
+        'Made with ': '使用 ',
+        '<a href="https://www.sphinx-doc.org/">Sphinx</a> and ': (
+            '<a href="https://www.sphinx-doc.org/">Sphinx</a> 与 '
+        ),
+    }
+
+    def gettext(self, message: str) -> str:
+        return self.WORDS.get(message, message)
+
+
+def _translate_theme(app: Sphinx) -> None:
+    if app.config.language == 'zh_CN':
+        app.translator.add_fallback(FuroInChinese())
+
+
 def setup(app: Sphinx) -> None:
+    app.connect('builder-inited', _translate_theme)
     app.connect('source-read', _source_read)
     app.connect('include-read', _include_read)
     app.connect('autodoc-process-docstring', _process_property, priority=1)
