@@ -7,6 +7,7 @@ here it is commands, keys, messages, tables and the build.
 import ast
 import importlib
 import inspect
+import json
 import os
 import re
 import shlex
@@ -141,6 +142,25 @@ def test_numbers_of_the_demo_are_the_same_everywhere() -> None:
 
 
 WITH_DEMO = ('results', 'model_zoo')
+
+
+@pytest.mark.parametrize('code', LANGUAGES)
+def test_numbers_of_imagenette_are_those_of_the_record(code: str) -> None:
+    page = DOCS / code / 'results.md'
+    (link,) = re.findall(r'\((\S+/gpu_\S+\.json)\)', page.read_text())
+    record = json.loads((page.parent / link).read_text())['imagenette']
+    losses = {row['epoch']: row['loss'] for row in record['loss']}
+    assert re.findall(r'^\| (\d+) \|(.*)\|$', page.read_text(), re.M) == [
+        (
+            f'{row["epoch"]}',
+            f' {row["knn20"]} | {row["knn200"]} | {losses[row["epoch"]]:.3f} ',
+        )
+        for row in record['curve']
+    ]
+    last = f'{record["curve"][-1]["knn20"]}'
+    readme = 'README.md' if code == 'en' else 'README_zh-CN.md'
+    for name in (DOCS / code / 'model_zoo.md', REPO_ROOT / readme):
+        assert re.search(rf'\b{last}\b', name.read_text())
 
 
 def messages(path: Path) -> Iterator[str]:
