@@ -123,7 +123,8 @@ def _follow_links(app: Sphinx, text: str, folder: str) -> str:
 
 def _join_chinese(text: str) -> str:
     """Join lines that Chinese is broken into: browsers would draw a space."""
-    text = re.sub(f'(?<={_CHINESE})\n *(?={_CHINESE})', '', text)
+    text = re.sub(f'(?<={_CHINESE})\n *(?=\\[?{_CHINESE})', '', text)
+    text = re.sub(rf'({_CHINESE}\]\([^)\s]*\))\n *(?={_CHINESE})', r'\1', text)
     # No space after a full-width comma or full stop, which has its own.
     return re.sub(r'(?<=[，。；：、）])\n *(?=[A-Za-z`\[$]|\*\S)', '', text)
 
