@@ -28,6 +28,7 @@ release = version = swav_plugin.__version__
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 myst_enable_extensions = ['colon_fence', 'dollarmath']
 myst_heading_anchors = 4
+highlight_language = 'none'  # of code without a language: what is printed
 exclude_patterns = ['_build']
 
 # A signature with all its types on one line is hard to read.
@@ -154,7 +155,7 @@ def _process_docstring(
     done: list[str] = []
     last = ''  # the line before that is not empty
     for line in lines:
-        # Code is indented after an empty line, without '::' in front.
+        # Code is indented after an empty line, with nothing in front.
         if (
             done
             and not done[-1]
@@ -162,7 +163,7 @@ def _process_docstring(
             and not last.lstrip().startswith(('..', ':', '*', '-'))
             and not last.endswith('::')
         ):
-            done += [' ' * _indent(last) + '::', '']
+            done += [' ' * _indent(last) + '.. code-block:: python', '']
         # 'D.' alone would begin a list that counts A, B, C.
         done.append(re.sub(r'(: |^\s*)([A-Z]\.)$', r'\1\\\2', line))
         last = line if line.strip() else last
