@@ -15,8 +15,7 @@ from .transforms.formatting import WholeImage
 from .transforms.loading import read_rgb
 from .transforms.view_params import SIZE
 
-_LEAST_HEIGHT = 128  # of a strip, in pixels
-_GAP = 4
+_GAP = 4  # pixels
 
 
 class SeenImage(NamedTuple):
@@ -158,15 +157,22 @@ def view_sizes(pipeline: Sequence[dict]) -> list[tuple[int, int]]:
     return [(view.shape[1], view.shape[2]) for view in views]
 
 
-def side_by_side(images: Sequence[np.ndarray]) -> Image.Image:
-    """Put (h, w, 3) uint8 images in a row on white, small ones enlarged."""
-    height = max(len(image) for image in images)
-    factor = max(1, round(_LEAST_HEIGHT / height))
+def side_by_side(
+    images: Sequence[np.ndarray], height: int = 128
+) -> Image.Image:
+    """Put images in a row on white.
+
+    Args:
+        images: (h, w, 3) uint8 RGB.
+        height: In pixels; if the row is lower, its pixels are enlarged.
+    """
+    highest = max(map(len, images))
+    factor = max(1, round(height / highest))
     enlarged = [
         image.repeat(factor, axis=0).repeat(factor, axis=1) for image in images
     ]
     width = sum(image.shape[1] + _GAP for image in enlarged) - _GAP
-    strip = Image.new('RGB', (width, factor * height), 'white')
+    strip = Image.new('RGB', (width, factor * highest), 'white')
     left = 0
     for image in enlarged:
         strip.paste(Image.fromarray(image), (left, 0))

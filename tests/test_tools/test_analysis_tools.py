@@ -1,0 +1,162 @@
+"""The tools of tools/analysis_tools, run in this process."""
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from swav_plugin.engine.config import load_config
+from swav_plugin.registry import MODELS
+from tests.conftest import REPO_ROOT
+
+from ..test_faults.recipe import draw_images, write_config
+
+TOOLS = REPO_ROOT / 'tools/analysis_tools'
+CONFIGS = REPO_ROOT / 'configs'
+RECIPE = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture) -> Run:
+    """Run a tool; gives what it prints."""
+
+    def call(name: str, *args: object) -> str:
+        runpy.run_path(str(TOOLS / f'{name}.py'))['main']([*map(str, args)])
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def refuse(run: Run, capsys: pytest.CaptureFixture) -> Run:
+    """Run a tool that has to fail; gives its one line."""
+
+    def call(name: str, *args: object) -> str:
+        with pytest.raises(SystemExit) as caught:
+            run(name, *args)
+        assert caught.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return call
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config, 12 images in two class folders, and a checkpoint."""
+    folder = tmp_path_factory.mktemp('analysis')
+    for name in ('cat', 'dog'):
+        draw_images(folder / 'images' / name, 6)
+    write_config(folder / 'config.py', folder / 'images')
+    torch.manual_seed(0)
+    model = MODELS.build(load_config(str(folder / 'config.py')).model)
+    torch.save(model.state_dict(), folder / 'model.pth')
+    return folder
+
+
+def test_every_tool_has_help(run: Run, capsys: pytest.CaptureFixture) -> None:
+    names = sorted(path.stem for path in TOOLS.glob('*.py'))
+    assert len(names) == 7
+    for name in names:
+        with pytest.raises(SystemExit) as caught:
+            run(name, '--help')
+        assert caught.value.code == 0
+        assert f'{name}.py ' in capsys.readouterr().out
+        assert len((TOOLS / f'{name}.py').read_text().splitlines()) < 75
+
+
+def test_pictures_of_views(folder: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / 'new/views'
+    run('browse_views', folder / 'config.py', '-o', out, '-n', 3)
+    files = sorted(out.iterdir())
+    assert [path.name for path in files] == [
+        '000000-0.png',
+        '000006-0.png',
+        '000011-5.png',
+    ]
+    # The photo and 2 views of 32 px, 2 views of 16 px, enlarged by 4.
+    assert Image.open(files[0]).size == (4 * (3 * 32 + 2 * 16) + 4 * 4, 128)
+    options = ['-n', '1', '-m', 'transformed']
+    run('browse_views', folder / 'config.py', '-o', out, *options)
+    assert Image.open(files[0]).size == (4 * (2 * 32 + 2 * 16) + 3 * 4, 128)
+
+
+def test_mistakes_in_looking_at_views(
+    folder: Path, tmp_path: Path, refuse: Run
+) -> None:
+    config = folder / 'config.py'
+    key = 'train_dataloader.dataset.data_root=no/such'
+    assert "data_root 'no/such' is not a folder" in refuse(
+        'browse_views', config, '--cfg-options', key
+    )
+    assert 'no val_dataloader' in refuse('browse_views', config, '-p', 'val')
+    assert '--show-number 0' in refuse('browse_views', config, '-n', '0')
+
+
+def test_page_of_prototypes(
+    folder: Path, tmp_path: Path, run: Run, refuse: Run
+) -> None:
+    page = tmp_path / 'gallery.html'
+    arguments = [folder / 'model.pth', folder / 'images', page]
+    options = ['--config', folder / 'config.py', '--size', '32']
+    run('prototype_gallery', *arguments, *options)
+    text = page.read_text()
+    assert text.count('data:image/jpeg') == 12
+    assert 'Prototype ' in text and 'cat' in text
+    assert 'exists already' in refuse('prototype_gallery', *arguments)
+
+
+def test_parameters_and_flops_of_a_recipe(run: Run, refuse: Run) -> None:
+    recipe = CONFIGS / 'selfsup/swav' / RECIPE
+    rows = [
+        line.split() for line in run('count_parameters', recipe).split('\n')
+    ]
+    table = {row[0]: row[1:] for row in rows if row}
+    assert table['head.prototypes'] == ['384,000', '0', '0']
+    assert table['backbone'][0] == '23,508,032'
+    # 2 views of a queue of 3,840 embeddings, and how full it is.
+    assert table['head.queue'] == ['0', '0', f'{2 * 3840 * 128 + 1:,}']
+
+    lines = run('get_flops', recipe).splitlines()
+    numbers = [float(line.split()[-2].replace(',', '')) for line in lines]
+    large, small, image, step = numbers
+    assert lines[0].startswith('2 of 224x224 px')
+    assert lines[1].startswith('6 of 96x96 px')
+    assert image == pytest.approx(2 * large + 6 * small, abs=0.01)
+    assert step == pytest.approx(3 * 32 * image, rel=1e-3)
+    (alone, *_) = run('get_flops', recipe, '--shape', 224).splitlines()
+    assert float(alone.split()[-2]) == large
+    linear = CONFIGS / 'benchmarks/classification/knn_imagenet.py'
+    assert 'get_flops.py: error: ' in refuse('get_flops', linear)
+
+
+@pytest.mark.parametrize('style', ['old', 'new'])
+def test_printed_config_is_the_config(
+    style: str, tmp_path: Path, run: Run
+) -> None:
+    path = CONFIGS / 'selfsup/swav' / RECIPE
+    if style == 'new':
+        path = tmp_path / 'mine.py'
+        path.write_text(
+            'from mmengine.config import read_base\n'
+            'with read_base():\n'
+            '    from swav_plugin.configs._base_.models.swav_resnet18 '
+            'import *\n'
+        )
+    key = 'model.head.epsilon=0.03'
+    printed = run('print_config', path, '--cfg-options', key)
+    read = Config.fromstring(printed, '.py')
+    assert read.to_dict() == load_config(str(path), [key]).to_dict()
+    assert read.model.head.epsilon == 0.03 and read.model.type == 'SwAV'
+
+
+def test_config_with_a_mistake_is_not_printed(refuse: Run) -> None:
+    recipe = CONFIGS / 'selfsup/swav' / RECIPE
+    line = refuse('print_config', recipe, '--cfg-options', 'model.hed.a=1')
+    assert 'hed' in line and 'head' in line
+    assert 'there is no config no.py' in refuse('print_config', 'no.py')
