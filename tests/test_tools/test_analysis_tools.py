@@ -113,10 +113,8 @@ def test_page_of_prototypes(
 
 def test_parameters_and_flops_of_a_recipe(run: Run, refuse: Run) -> None:
     recipe = CONFIGS / 'selfsup/swav' / RECIPE
-    rows = [
-        line.split() for line in run('count_parameters', recipe).split('\n')
-    ]
-    table = {row[0]: row[1:] for row in rows if row}
+    printed = run('count_parameters', recipe).splitlines()
+    table = {row.split()[0]: row.split()[1:] for row in printed}
     assert table['head.prototypes'] == ['384,000', '0', '0']
     assert table['backbone'][0] == '23,508,032'
     # 2 views of a queue of 3,840 embeddings, and how full it is.

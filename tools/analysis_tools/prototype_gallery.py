@@ -10,6 +10,7 @@ import argparse
 
 from swav_plugin.apis import assign_clusters
 from swav_plugin.commands.pretrained import (
+    add_model_and_images,
     check_numbers,
     check_out,
     mistakes,
@@ -49,11 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name in ('MODEL', 'FOLDER', 'OUT'):
-        parser.add_argument(name.lower(), metavar=name)
+    add_model_and_images(parser, 'FOLDER', 'HTML page to write')
     parser.add_argument('--groups', type=int, metavar='G')
-    parser.add_argument('--size', type=int, metavar='PX')
-    parser.add_argument('--config', help='config of the network, if needed')
     run_command(draw, parser.parse_args(argv))
 
 
