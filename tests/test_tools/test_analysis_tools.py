@@ -1,6 +1,8 @@
 """The tools of tools/analysis_tools, run in this process."""
 
+import json
 import runpy
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,3 +160,67 @@ def test_config_with_a_mistake_is_not_printed(refuse: Run) -> None:
     line = refuse('print_config', recipe, '--cfg-options', 'model.hed.a=1')
     assert 'hed' in line and 'head' in line
     assert 'there is no config no.py' in refuse('print_config', 'no.py')
+
+
+def write_log(work_dir: Path, name: str, rows: list[dict]) -> Path:
+    """Write the log of one start of a run."""
+    path = work_dir / name / 'vis_data/scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    return path
+
+
+def heights(svg: str) -> list[list[float]]:
+    """The heights of the points of each line, from the top."""
+    root = ElementTree.fromstring(svg)
+    lines = root.iter('{http://www.w3.org/2000/svg}polyline')
+    return [
+        [float(point.split(',')[1]) for point in line.attrib['points'].split()]
+        for line in lines
+    ]
+
+
+def test_curves_of_several_runs(
+    tmp_path: Path, run: Run, refuse: Run
+) -> None:
+    for number, name in enumerate(('one', 'other')):
+        rows = [
+            dict(iter=i, step=i, loss=4 - i - number, ln_K=4.0)
+            for i in (1, 2, 3)
+        ]
+        log = write_log(tmp_path / name, '20260101_000000', rows)
+    # Resumed after iteration 1: these two count.
+    again = [dict(iter=i, step=i, loss=2.0, ln_K=4.0) for i in (2, 3)]
+    write_log(tmp_path / 'one', '20260102_000000', again)
+    out = tmp_path / 'curves.svg'
+    runs = [tmp_path / 'one', log]
+    run('plot_curves', *runs, '--out', out)
+    svg = out.read_text()
+    first, second = heights(svg)
+    assert first[0] < first[1] == first[2]  # 3, 2, 2
+    assert second[0] == first[1]  # 2, 1, 0
+    assert second[2] - second[1] == pytest.approx(second[1] - second[0], abs=1)
+    assert 'ln K = 4.00' in svg and '>one loss<' in svg
+    run('plot_curves', *runs, '--out', out, '--legend', 'A & B', 'C')
+    assert '>A &amp; B<' in out.read_text()
+
+    line = refuse('plot_curves', *runs, '--keys', 'los')
+    assert "no 'los'" in line and 'loss' in line
+    assert 'give 2 names' in refuse('plot_curves', *runs, '--legend', 'A')
+    assert '.svg' in refuse('plot_curves', *runs, '--out', 'a.png')
+    assert 'no log' in refuse('plot_curves', tmp_path / 'nothing')
+
+
+def test_map_of_embeddings(folder: Path, tmp_path: Path, run: Run) -> None:
+    pytest.importorskip('sklearn')
+    options = ['--config', folder / 'config.py', '--size', '32']
+    model, images = folder / 'model.pth', folder / 'images'
+    run('visualize_embeddings', model, images, tmp_path / 'a.html', *options)
+    page = (tmp_path / 'a.html').read_text()
+    assert page.count('<circle') == 12
+    assert '>cat (6)<' in page and '>dog (6)<' in page
+    options += ['--max-num-samples', '10']
+    out = tmp_path / 'b.html'
+    run('visualize_embeddings', model, f'{images}/**/*.jpg', out, *options)
+    page = out.read_text()  # a pattern has no class folders
+    assert page.count('<circle') == 10 and 'prototype ' in page
