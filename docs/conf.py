@@ -108,7 +108,7 @@ def _follow_links(app: Sphinx, text: str, folder: str) -> str:
 
     def target(match: re.Match) -> str:
         path, hash_, anchor = match[1].partition('#')
-        if '://' in path or not path or path.endswith('.svg'):
+        if '://' in path or not path or path.endswith(('.svg', '.png')):
             return match[0]
         file = (ROOT / folder / path).resolve()
         if file.is_relative_to(app.srcdir) or not file.exists():

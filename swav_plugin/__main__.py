@@ -26,6 +26,7 @@ COMMANDS = {
     'cluster': 'sort images by the prototypes of a pretrained SwAV',
     'neighbours': 'find the nearest images and near-duplicates',
     'convert': 'write the weights of a checkpoint for another library',
+    'report': 'write one page on a training run and its checkpoint',
     'zoo': 'list the published weights, and download them',
 }
 

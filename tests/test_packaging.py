@@ -118,6 +118,8 @@ def test_wheel_holds_configs_and_tools_as_files(wheel: Path) -> None:
     } < names
     assert 'swav_plugin/suite/report.html.j2' in names
     assert 'swav_plugin/inference/gallery.html.j2' in names
+    assert 'swav_plugin/report/report.html.j2' in names
+    assert 'swav_plugin/engine/page.css.j2' in names
     assert 'swav_plugin/models/swav.py' in names
     for name, content in indices.items():
         assert content == (REPO_ROOT / name).read_bytes()
