@@ -68,5 +68,7 @@ def count_flops(model: SwAV, height: int, width: int) -> int:
     on_paper = copy.deepcopy(model).to('meta').eval()
     view = torch.empty(1, 3, height, width, device='meta')
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        on_paper.head(on_paper.neck(on_paper.extract_feat(view)))
-    return counter.get_total_flops() // 2
+        on_paper.neck(on_paper.extract_feat(view))
+    # Autocast, which the head turns off for its scores, knows no meta device.
+    prototypes = on_paper.head.prototypes.parameters()
+    return counter.get_total_flops() // 2 + sum(p.numel() for p in prototypes)

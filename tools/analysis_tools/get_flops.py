@@ -15,6 +15,7 @@ from swav_plugin.engine.browse import view_sizes_of_config
 from swav_plugin.engine.config import check_has, load_config
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import config_parser, run_command
+from swav_plugin.models import SwAV
 from swav_plugin.models.complexity import count_flops
 from swav_plugin.models.pretrained import build_model
 
@@ -22,23 +23,23 @@ from swav_plugin.models.pretrained import build_model
 def get_flops(args: argparse.Namespace) -> None:
     """Print what each view costs, and a step."""
     cfg = load_config(args.config, args.cfg_options)
-    check_has(cfg, 'model', 'train_dataloader')
-    if cfg.model.get('type') != 'SwAV':
+    check_has(cfg, 'model')
+    model, total = build_model(cfg), 0
+    if not isinstance(model, SwAV):
         raise UsageError(
-            f'{args.config} trains a {cfg.model.get("type")}; this tool '
-            "counts the views of a SwAV. Use mmpretrain's get_flops.py"
+            f'{args.config} has a {type(model).__name__}; this tool counts '
+            "the views of a SwAV. Use mmpretrain's get_flops.py"
         )
     if args.shape:
         sizes = [(args.shape[0], args.shape[-1])]
     else:
         sizes = view_sizes_of_config(cfg)
-    model, total = build_model(cfg), 0
     for size, number in Counter(sizes).items():
         flops = count_flops(model, *size)
         total += number * flops
         _print(f'{number} of {size[0]}x{size[1]} px, each', flops)
     _print('all views of an image', total)
-    batch_size = cfg.train_dataloader.get('batch_size', 1)
+    batch_size = (cfg.get('train_dataloader') or {}).get('batch_size', 1)
     _print(f'a step of {batch_size} images, x 3', 3 * batch_size * total)
 
 

@@ -17,14 +17,17 @@ from swav_plugin.commands.pretrained import (
     mistakes,
     open_model,
 )
-from swav_plugin.datasets.browse import spread_evenly
 from swav_plugin.engine.launch import run_command
-from swav_plugin.inference.cluster_output import name_images
+from swav_plugin.inference.batches import settings_of
 from swav_plugin.inference.clusters import assign_embeddings
-from swav_plugin.inference.features import extract_features
-from swav_plugin.inference.images import list_images
 from swav_plugin.models import SwAV
 from swav_plugin.report.embedding_map import draw_map
+from swav_plugin.report.samples import compute_features, pick, sample_files
+
+PAGE = """<!doctype html>
+<meta charset="utf-8"><title>{title}</title>
+<h1>{title}</h1><ul>{legend}</ul><div style="max-width: 60rem">{map}</div>
+"""
 
 
 def draw(args: argparse.Namespace) -> None:
@@ -32,34 +35,26 @@ def draw(args: argparse.Namespace) -> None:
     out = check_out(args.out, args.folder)
     check_numbers(args, max_num_samples=1, size=1)
     model = open_model(args)
-    layer = 'embedding' if isinstance(model, SwAV) else 'avgpool'
+    model.model_settings = settings_of(model, args.size)
     with mistakes():
-        samples = list_images(args.folder)
-        chosen = spread_evenly(len(samples), args.max_num_samples)
-        vectors, files = extract_features(
-            model,
-            [samples[i]['img_path'] for i in chosen],
-            layer=layer,
-            size=args.size,
-            skip_unreadable=True,
-        )
-    images = name_images(files, args.folder)
-    kinds = images.classes or ['images'] * len(files)
-    if images.classes is None and isinstance(model, SwAV):
-        numbers = assign_embeddings(model.head, vectors, files).prototype
-        kinds = [f'prototype {number}' for number in numbers.tolist()]
+        sample = sample_files(args.folder, args.max_num_samples)
+        features = compute_features(model, sample)
+    images = pick(sample.images, features.indices)
+    vectors = features.embeddings
+    kinds = images.classes or ['image'] * len(images.files)
+    if vectors is None:  # a backbone alone
+        vectors = features.pooled
+    elif images.classes is None and isinstance(model, SwAV):
+        clusters = assign_embeddings(model.head.cpu(), vectors, images.files)
+        kinds = [f'prototype {i}' for i in clusters.prototype.tolist()]
     found = draw_map(vectors, kinds, images.names)
     legend = ''.join(
-        f'<li style="color: {color}">{escape(name)} ({count:,})</li>'
-        for name, (color, count) in found.legend.items()
+        f'<li style="color: {color}">{escape(kind)} ({count:,})</li>'
+        for kind, (color, count) in found.legend.items()
     )
-    title = f'{found.method} of {len(files):,} images'
-    out.write_text(
-        f'<!doctype html><meta charset="utf-8"><title>{title}</title>'
-        f'<h1>{title}</h1><ul>{legend}</ul>{found.picture}\n',
-        encoding='utf-8',
-        errors='replace',
-    )
+    title = escape(f'{found.method} of {len(kinds):,} images of {args.folder}')
+    page = PAGE.format(title=title, legend=legend, map=found.picture)
+    out.write_text(page, encoding='utf-8', errors='replace')
     print(out)
 
 
