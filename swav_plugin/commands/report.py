@@ -86,7 +86,8 @@ def report(args: argparse.Namespace) -> None:
             with mistakes():
                 list_images(args.images)
         images = Images(checkpoint, args.images, most=args.max_images)
-    path, missing = write_report(work_dir, out, images)
+    with mistakes():  # such as a full disk
+        path, missing = write_report(work_dir, out, images)
     print(path)
     for each in missing:
         print(f'  without {each.part}: {each.reason}')

@@ -67,14 +67,14 @@ class Gallery(NamedTuple):
 
 
 def pictures_per_strip(
-    num_strips: int, least: int, most: int, total: int = MAX_PICTURES
+    num_strips: int, least: int, most: int, total: int
 ) -> int:
     """Return how many pictures each strip may have for a page to stay small.
 
     With too many strips for that it is `least`; the caller then shows the
     first `total // least` of them.
 
-    >>> [pictures_per_strip(num, 4, 12) for num in (10, 250, 5000)]
+    >>> [pictures_per_strip(num, 4, 12, 2000) for num in (10, 250, 5000)]
     [12, 8, 4]
     """
     return max(least, min(most, total // max(1, num_strips)))

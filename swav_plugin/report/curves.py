@@ -64,7 +64,7 @@ def draw_lines(
     points = [point for line in shown for point in line.points]
     ys = [y for _, y in points] + [*levels.values()]
     first, last = (each(x for x, _ in points) for each in (min, max))
-    x_ticks = [x for x in ticks(first, last, 5) if first <= x <= last]
+    x_ticks = [x for x in ticks(first, last, 8) if first <= x <= last]
     y_ticks = ticks(min(ys), max(ys), 5)
     names = [line.name for line in shown if line.name]
     height = HEIGHT + _ROW * (len(names) if len(names) > 1 else 0)

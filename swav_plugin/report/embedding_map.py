@@ -50,9 +50,9 @@ def draw_map(
     counts = Counter(kinds).most_common()
     shown = [kind for kind, _ in counts[: len(COLORS)]]
     if len(counts) > len(shown):
-        shown.pop()  # its color is for none
-    colors = dict(zip(shown, COLORS))
-    legend = {kind: (colors[kind], Counter(kinds)[kind]) for kind in shown}
+        shown.pop()  # one color less: the others are gray
+    colors = dict(zip(sorted(shown), COLORS))
+    legend = {kind: (colors[kind], dict(counts)[kind]) for kind in colors}
     rest = len(kinds) - sum(count for _, count in legend.values())
     if rest:
         legend[_OTHERS] = (_OTHERS_COLOR, rest)

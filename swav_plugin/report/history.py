@@ -82,8 +82,10 @@ def _read_start(folder: Path) -> History:
         if type(step) is int:
             # The step of a validation may be an epoch.
             last, curves = max(last, step), train
-        else:
+        elif last:
             step, curves = last, measured
+        else:  # that of an epoch which an earlier start has trained
+            continue
         for name, value in row.items():
             if _is_number(value) and name not in _NOT_MEASURED:
                 curves[name][step] = value

@@ -69,7 +69,8 @@ class ReportHook(Hook):
                 max_seconds=self.max_seconds,
             )
             path, missing = write_report(Path(runner.work_dir), images=images)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            # The run has ended well, whatever happens here.
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())
             runner.logger.warning(f'The report was not written: {reason}')
             return

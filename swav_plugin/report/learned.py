@@ -87,7 +87,8 @@ def show_learned(
             sample = _take_sample(cfg, images)
         if sample is not None and cfg is not None:
             with report.part('Views'):
-                report.sections.append(_show_views(cfg, sample))
+                seed = report.facts.get('Seed', '')
+                report.sections.append(_show_views(cfg, sample, seed))
         with report.part('Checkpoint'):
             model = _open_checkpoint(report, work_dir, cfg, images.checkpoint)
         if sample is None or model is None:
@@ -120,7 +121,7 @@ def _take_sample(cfg: Config | None, images: Images) -> Sample:
     return sample_dataset(DATASETS.build(config), images.most)
 
 
-def _show_views(cfg: Config, sample: Sample) -> Section:
+def _show_views(cfg: Config, sample: Sample, seed: str) -> Section:
     """Show the views of a few images, each beside the image itself.
 
     Raises:
@@ -129,13 +130,12 @@ def _show_views(cfg: Config, sample: Sample) -> Section:
     config = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
     if config is None:
         raise UsageError('the config has no model.data_preprocessor')
-    seed = (cfg.get('randomness') or {}).get('seed') or 0
     strips = []
     for index, views in draw_views(
         build_pipeline(cfg),
         MODELS.build(config),
         sample.samples,
-        seed,
+        int(seed) if seed.isdigit() else 0,
         _VIEWED,
     ):
         name = sample.images.names[index]
@@ -152,10 +152,11 @@ def _show_views(cfg: Config, sample: Sample) -> Section:
         strips.append(Strip(name, '', pictures))
     if not strips:
         raise UsageError('none of the images can be read')
-    note = (
-        'As the network got them in the first epoch, normalization undone; '
-        'all at one size here.'
-    )
+    sampler = cfg.train_dataloader.get('sampler') or {}
+    note = 'Such as the network gets'
+    if 'KeyedSampler' in str(sampler.get('type')):
+        note = 'As the network got them in the first epoch'
+    note += ', with the normalization undone; all at one size here.'
     return Section('Views', note, strips)
 
 
@@ -189,6 +190,8 @@ def _show_features(
     """Show prototypes, neighbors and the map."""
     num = len(features.indices)
     report.sample = f'{num:,} of {sample.total:,} images, evenly spread.'
+    if num == sample.total:
+        report.sample = f'All {num:,} images.'
     tried = num + len(features.unreadable)
     if tried < len(sample.samples):
         report.sample += f' There was no time for more than {tried:,}.'

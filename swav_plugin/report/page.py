@@ -11,7 +11,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from swav_plugin import inference, suite
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.page import read_template
@@ -61,7 +60,7 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
     record = read_record(work_dir)
     facts = dict(record.get('facts') or {})
     report = Report(facts.get('Config') or work_dir.resolve().name)
-    cfg = None
+    cfg, history = None, History({}, {}, [])
     with report.part('Config'):
         report.config = _read_config(work_dir)
         cfg = Config(read_config_text(report.config))
@@ -209,9 +208,11 @@ def draw_charts(history: History) -> list[str]:
 
 def to_html(report: Report) -> str:
     """Write a report as one HTML file that needs no other."""
+    rooms = Path(__file__).parents[1]
     template = read_template(
         Path(__file__).with_name('report.html.j2'),
-        *(Path(room.__file__).parent for room in (inference, suite)),
+        rooms / 'inference',
+        rooms / 'suite',
     )
     page = template.render(
         report=report,

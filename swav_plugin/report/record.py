@@ -83,7 +83,7 @@ def describe_run(runner: Runner) -> dict[str, str]:
         'Code': describe_code(),
         'Hardware': describe_hardware(),
         'Software': describe_software(),
-        'Command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        'Command': f'{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}',
     }
     return {name: fact for name, fact in facts.items() if fact}
 
@@ -107,7 +107,7 @@ def describe_code() -> str:
     if not (root / '.git').exists() or not commit:
         return text
     changes = _git(root, 'status', '--porcelain', '--untracked-files=no')
-    return f'{text}, commit {commit}' + ' and changes' * bool(changes)
+    return f'{text}, commit {commit}' + ' with changes' * bool(changes)
 
 
 def _git(root: Path, *arguments: str) -> str:

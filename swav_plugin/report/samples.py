@@ -34,8 +34,8 @@ class Sample(NamedTuple):
 
     Attributes:
         samples: What a pipeline starts from, of each.
-        images: Their files or, of a set that is no files, their pixels as
-            addresses; with names and classes.
+        images: Their files, with names and classes. Where there are none, as
+            in CIFAR-10, an address that holds the pixels is the file.
         total: How many images the set has.
     """
 

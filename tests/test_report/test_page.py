@@ -451,7 +451,7 @@ def test_each_beginning_of_the_sample_is_spread() -> None:
 
 
 def test_images_in_memory_are_shown(tmp_path: Path) -> None:
-    """A set that is no files, such as CIFAR-10, has addresses for files."""
+    """A set without files, such as CIFAR-10, has addresses in their place."""
 
     class Arrays(list):
         metainfo = dict(classes=('a', 'b'))
