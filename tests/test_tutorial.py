@@ -45,7 +45,7 @@ def test_tutorial_runs(
     assert '200 images' in text
     assert len(re.findall(r'trained: \(200, 64\), kNN \d+\.\d%', text)) == 2
     assert len(re.findall(r'group \d: \d+ images', text)) == 10
-    assert (tmp_path / 'work_dirs/tutorial/backbone.pth').is_file()
+    assert (tmp_path / 'work_dirs/tutorial/swav.safetensors').is_file()
     # What it shows is what the committed one shows.
     shown = [sorted(each.get('data', ())) for each in outputs(notebook)]
     committed = nbformat.read(NOTEBOOK, as_version=4)

@@ -1,7 +1,8 @@
 """Look at images as a model gets them. V: views."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from .transforms.view_params import SIZE
 _GAP = 4  # pixels
 
 
-class SeenImage(NamedTuple):
+@dataclass(frozen=True)
+class SeenImage:
     """An image of a dataset, and what a model gets of it.
 
     Args:

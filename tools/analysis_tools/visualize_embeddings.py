@@ -9,6 +9,7 @@ prototypes the features are drawn.
 
 import argparse
 from html import escape
+from typing import Any
 
 from swav_plugin.commands.pretrained import (
     add_model_and_images,
@@ -34,7 +35,7 @@ def draw(args: argparse.Namespace) -> None:
     """Embed a sample of the images, and write the map."""
     out = check_out(args.out, args.folder)
     check_numbers(args, max_num_samples=1, size=1)
-    model = open_model(args)
+    model: Any = open_model(args)
     model.model_settings = settings_of(model, args.size)
     with mistakes():
         sample = sample_files(args.folder, args.max_num_samples)
