@@ -34,6 +34,8 @@ def get_flops(args: argparse.Namespace) -> None:
         sizes = [(args.shape[0], args.shape[-1])]
     else:
         sizes = view_sizes_of_config(cfg)
+    if not sizes:
+        raise UsageError(f'{args.config} trains on no views; give --shape PX')
     for size, number in Counter(sizes).items():
         flops = count_flops(model, *size)
         total += number * flops
