@@ -26,6 +26,12 @@ def printed(notebook: nbformat.NotebookNode) -> str:
     )
 
 
+def num_pictures(notebook: nbformat.NotebookNode) -> int:
+    return sum(
+        'image/png' in output.get('data', ()) for output in outputs(notebook)
+    )
+
+
 def test_tutorial_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,10 +52,9 @@ def test_tutorial_runs(
     assert len(re.findall(r'trained: \(200, 64\), kNN \d+\.\d%', text)) == 2
     assert len(re.findall(r'group \d: \d+ images', text)) == 10
     assert (tmp_path / 'work_dirs/tutorial/swav.safetensors').is_file()
-    # What it shows is what the committed one shows.
-    shown = [sorted(each.get('data', ())) for each in outputs(notebook)]
+    # It shows as many pictures as the committed run.
     committed = nbformat.read(NOTEBOOK, as_version=4)
-    assert shown == [sorted(e.get('data', ())) for e in outputs(committed)]
+    assert num_pictures(notebook) == num_pictures(committed) > 20
 
 
 def test_outputs_are_those_of_one_whole_run() -> None:
