@@ -150,7 +150,10 @@ def lost_workers_in_one_line() -> Iterator[None]:
                 f'the workers ran out of shared memory, {_SHARED_MEMORY}. '
                 f'{_WHAT_TO_DO}.'
             ) from error
-        killed = _killed_worker(error)
+        try:
+            killed = _killed_worker(error)
+        except RuntimeError as from_torch:  # which notices only now
+            killed = _killed_worker(from_torch)
         if killed is None:
             raise
         pid, signal_name = killed
