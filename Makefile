@@ -2,6 +2,7 @@
 # make demo            pretrain on a small set and see what was learned
 # make demo DATA=DIR   the same on a folder of images
 # make docs            both languages, in docs/_build/en and docs/_build/zh_CN
+# make links           ask whether every address in the documentation still answers
 #
 # All first install into .venv when that was not done yet, or when what is
 # to be installed changed.
@@ -11,7 +12,7 @@ VENV ?= .venv
 PYTHON = $(VENV)/bin/python
 INSTALLED = $(VENV)/installed
 
-.PHONY: demo test lint docs venv clean
+.PHONY: demo test lint docs links venv clean
 
 demo: venv
 	$(PYTHON) tools/demo.py $(if $(DATA),--data "$(DATA)") $(if $(DATASET),--dataset $(DATASET))
@@ -30,6 +31,12 @@ docs: venv
 	for language in en zh_CN; do \
 		$(PYTHON) -m sphinx -q -W --keep-going -c docs -D language=$$language \
 			docs/$$language docs/_build/$$language || exit 1; \
+	done
+
+links: venv
+	for language in en zh_CN; do \
+		$(PYTHON) -m sphinx -q -b linkcheck -c docs -D language=$$language \
+			docs/$$language docs/_build/links/$$language || exit 1; \
 	done
 
 venv: $(INSTALLED)

@@ -69,6 +69,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'LICENSE',
         'README.md',
         'model-index.yml',
+        'dataset-index.yml',
     ):
         shutil.copy(REPO_ROOT / name, source)
     target = tmp_path_factory.mktemp('wheel')
@@ -103,7 +104,10 @@ def _shipped(folder: str, *suffixes: str) -> set[str]:
 def test_wheel_holds_configs_and_tools_as_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         infos = archive.infolist()
-        index = archive.read('swav_plugin/.mim/model-index.yml')
+        indices = {
+            name: archive.read(f'swav_plugin/.mim/{name}')
+            for name in ('model-index.yml', 'dataset-index.yml')
+        }
     names = {info.filename for info in infos}
     assert _shipped('configs', '.py', '.yml') < names
     assert _shipped('tools', '.py', '.sh') < names
@@ -117,7 +121,8 @@ def test_wheel_holds_configs_and_tools_as_files(wheel: Path) -> None:
     assert 'swav_plugin/report/report.html.j2' in names
     assert 'swav_plugin/engine/page.css.j2' in names
     assert 'swav_plugin/models/swav.py' in names
-    assert index == (REPO_ROOT / 'model-index.yml').read_bytes()
+    for name, content in indices.items():
+        assert content == (REPO_ROOT / name).read_bytes()
     roots = {name.split('/')[0] for name in names}
     version = swav_plugin.__version__
     assert roots == {'swav_plugin', f'swav_plugin-{version}.dist-info'}

@@ -7,6 +7,7 @@ both languages say the same.
 import ast
 import configparser
 import importlib
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -43,6 +44,7 @@ DOCUMENTS = [
     *sorted(REPO_ROOT.glob('docs/*/*.md')),
     REPO_ROOT / 'benchmarks/README.md',
     REPO_ROOT / 'configs/selfsup/swav/README.md',
+    REPO_ROOT / 'demo/swav_tutorial.ipynb',
 ]
 # Options in the documents that are not ours: PASSL's, mim's and docker's.
 FOREIGN_OPTIONS = {
@@ -75,16 +77,28 @@ model = dict(
 """
 
 
+def text_of(document: Path) -> str:
+    """The text of a document; of a notebook, without its code."""
+    text = document.read_text(encoding='utf-8')
+    if document.suffix != '.ipynb':
+        return text
+    return '\n\n'.join(
+        ''.join(cell['source'])
+        for cell in json.loads(text)['cells']
+        if cell['cell_type'] == 'markdown'
+    )
+
+
 def blocks(document: Path, language: str) -> list[str]:
     """Fenced code of one language."""
     pattern = r'^```(\w*)\n(.*?)^```$'
-    found = re.findall(pattern, document.read_text(), flags=re.S | re.M)
+    found = re.findall(pattern, text_of(document), flags=re.S | re.M)
     return [code for name, code in found if name == language]
 
 
 def without_code(document: Path) -> str:
     """The text of a document without fenced code."""
-    return re.sub(r'^```.*?^```$', '', document.read_text(), flags=re.S | re.M)
+    return re.sub(r'^```.*?^```$', '', text_of(document), flags=re.S | re.M)
 
 
 def headings(document: Path) -> list[tuple[int, str]]:
@@ -172,9 +186,21 @@ def slug(heading: str) -> str:
     return kept.replace(' ', '-')
 
 
-@every_document
+LINK = re.compile(
+    r'\]\(([^)\s]+)\)'  # [text](target), and pictures
+    r'|^\[[^\]]+\]: (\S+)$'  # [name]: target
+    r'|(?:href|src)="([^"]+)"',
+    flags=re.M,
+)
+
+
+@pytest.mark.parametrize(
+    'document',
+    [*DOCUMENTS, REPO_ROOT / 'CHANGELOG.md'],
+    ids=lambda path: str(path.relative_to(REPO_ROOT)),
+)
 def test_links_lead_somewhere(document: Path) -> None:
-    links = re.findall(r'\]\(([^)\s]+)\)', without_code(document))
+    links = [''.join(found) for found in LINK.findall(without_code(document))]
     broken = []
     for link in links:
         if re.match(r'https?://', link):
@@ -188,6 +214,14 @@ def test_links_lead_somewhere(document: Path) -> None:
         ):
             broken.append(link)
     assert not broken
+
+
+def test_all_kinds_of_links_are_found() -> None:
+    """Else the test above would not notice that it found none."""
+    text = '[a](b#c) ![d](e.svg)\n[f]: g\n<a href="h"><img src="i.png">'
+    found = [''.join(each) for each in LINK.findall(text)]
+    assert found == ['b#c', 'e.svg', 'g', 'h', 'i.png']
+    assert len(LINK.findall(text_of(DOCUMENTS[-1]))) > 5
 
 
 @every_document

@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser, contents: str) -> None:
     )
 
 
-def add_network(
+def add_model_and_images(
     parser: argparse.ArgumentParser, images: str, out: str
 ) -> None:
-    """Add the arguments: a network, images and where to write.
+    """Add the arguments of a network, of images and of where to write.
 
     Args:
         parser: Parser of the command.
@@ -71,6 +71,19 @@ def add_network(
         help='height and width of images in pixels (default: as the '
         'checkpoint says if this package trained it, else 224)',
     )
+
+
+def add_network(
+    parser: argparse.ArgumentParser, images: str, out: str
+) -> None:
+    """Add those arguments, and how to run the network over many images.
+
+    Args:
+        parser: Parser of the command.
+        images: As for `add_model_and_images`.
+        out: The same.
+    """
+    add_model_and_images(parser, images, out)
     parser.add_argument(
         '--batch-size',
         type=int,

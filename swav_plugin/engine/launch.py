@@ -28,6 +28,7 @@ from .screen import quiet_dependencies
 __all__ = [
     'UsageError',
     'add_common_arguments',
+    'config_parser',
     'find_checkpoint',
     'find_weights',
     'mistakes_in_one_line',
@@ -67,6 +68,28 @@ def add_common_arguments(
         default='none',
         help='what started the processes (default: none = a single one)',
     )
+    _add_cfg_options(parser, example)
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        help='set by older launchers of torch',
+    )
+
+
+def config_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser for a tool that looks at a config, and runs nothing."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', metavar='CONFIG')
+    _add_cfg_options(parser, 'model.head.num_prototypes=300')
+    return parser
+
+
+def _add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add the option that changes a config."""
     parser.add_argument(
         '--cfg-options',
         metavar='KEY=VALUE',
@@ -74,12 +97,6 @@ def add_common_arguments(
         action='extend',
         default=[],
         help=f'change the config: {example} "a.b=[2, 6]"',
-    )
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        help='set by older launchers of torch',
     )
 
 

@@ -175,10 +175,7 @@ def model_of_config(cfg: Config, checkpoint: str | Checkpoint) -> nn.Module:
     Raises:
         ValueError: The checkpoint lacks a part of the model.
     """
-    model = dict(cfg.model)
-    if 'data_preprocessor' in cfg:  # as mmengine's Runner does
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    built: Any = _build(model)
+    built: Any = build_model(cfg)
     fill_model(built, checkpoint)
     settings = find_settings(built, cfg)
     if settings is not None:
@@ -189,9 +186,21 @@ def model_of_config(cfg: Config, checkpoint: str | Checkpoint) -> nn.Module:
     return built
 
 
-def _build(config: dict) -> nn.Module:
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config as mmengine's Runner does, not filled.
+
+    Args:
+        cfg: The config; read by `engine.config`.
+    """
+    model = dict(cfg.model)
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return _build(model, cfg.get('default_scope', 'swav_plugin'))
+
+
+def _build(config: dict, scope: str = 'swav_plugin') -> nn.Module:
     """Build a model whose parts have no scope in front of their names."""
-    with DefaultScope.overwrite_default_scope('swav_plugin'):
+    with DefaultScope.overwrite_default_scope(scope):
         return MODELS.build(config)
 
 

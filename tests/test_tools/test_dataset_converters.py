@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from swav_plugin.datasets.check import check
@@ -89,6 +92,7 @@ def test_help_of_each(run: Run, capsys: pytest.CaptureFixture) -> None:
         'cityscapes',
         'imagenet',
         'inaturalist2018',
+        'opendatalab',
         'places205',
         'voc07',
         'voc12aug',
@@ -98,6 +102,62 @@ def test_help_of_each(run: Run, capsys: pytest.CaptureFixture) -> None:
             run(script, '--help')
         assert caught.value.code == 0
         assert f'{script}.py ' in capsys.readouterr().out
+
+
+# OpenDataLab's archives
+
+
+def test_archives_of_opendatalab(
+    tmp_path: Path, run: Run, refuse: Run
+) -> None:
+    image = touch(tmp_path / 'new', 'ImageNet-1K/train/n01/a.JPEG')
+    (image / 'ImageNet-1K/train/n01/a.JPEG').write_bytes(bytes(range(256)))
+    raw = tmp_path / 'downloads/OpenDataLab___ImageNet-1K/raw'
+    raw.mkdir(parents=True)
+    whole = shutil.make_archive(str(tmp_path / 'whole'), 'gztar', image)
+    content = Path(whole).read_bytes()
+    for part in range(3):  # the last one is longer
+        end = None if part == 2 else 100 * (part + 1)
+        path = raw / f'ImageNet-1K.tar.gz.{part:02}'
+        path.write_bytes(content[100 * part : end])
+    shutil.make_archive(
+        str(raw / 'Images/val2017'), 'zip', image, 'ImageNet-1K'
+    )
+    shutil.make_archive(
+        str(raw / 'VOC'), 'tar', touch(tmp_path / 'b', 'VOCdevkit/c')
+    )
+    (raw / 'README.md').write_text('kept')
+    root = tmp_path / 'data'
+    run('opendatalab', tmp_path / 'downloads', root)
+    found = {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob('*')
+        if path.is_file()
+    }
+    assert found.keys() == {'train/n01/a.JPEG', 'VOCdevkit/c'}
+    assert found['train/n01/a.JPEG'] == bytes(range(256))
+    left = [path.name for path in raw.rglob('*') if path.is_file()]
+    assert left == ['README.md']
+    line = refuse('opendatalab', tmp_path / 'downloads', root)
+    assert 'there is no archive below' in line
+
+
+def test_what_mim_downloads_is_unpacked() -> None:
+    """By a script that the folder of mim has, with any Python."""
+    mim = REPO_ROOT / 'swav_plugin/.mim'
+    index = yaml.safe_load((mim / 'dataset-index.yml').read_text())
+    assert index.pop('openxlab') is True
+    assert len({each['download_root'] for each in index.values()}) == len(
+        index
+    )
+    (script,) = {mim / each['script'] for each in index.values()}
+    done = subprocess.run(
+        [sys.executable, '-I', '-S', script, '--help'],
+        capture_output=True,
+        check=True,
+    )
+    assert b'DOWNLOADS ROOT' in done.stdout
+    assert script.read_text().startswith('#!/usr/bin/env python3\n')
 
 
 # ImageNet
