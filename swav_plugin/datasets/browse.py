@@ -76,7 +76,7 @@ def browse_views(
             batch = preprocess(collate([sample]))
         inputs = batch['inputs']
         views = [inputs] if isinstance(inputs, Tensor) else inputs
-        pixels = [_to_pixels(view[0], preprocess) for view in views]
+        pixels = [to_pixels(view[0], preprocess) for view in views]
         if is_bgr:
             pixels = [each[..., ::-1] for each in pixels]
         meta = batch['data_samples'][0]
@@ -97,8 +97,10 @@ def _has_bgr(dataset: Any, preprocess: Any) -> bool:
     return loads_bgr != swaps
 
 
-def _to_pixels(view: Tensor, preprocess: Any) -> np.ndarray:
+def to_pixels(view: Tensor, preprocess: Any) -> np.ndarray:
     """Undo the normalization of a view: (3, h, w) -> (h, w, 3) uint8.
+
+    Channels stay in the order that the model gets.
 
     Raises:
         ValueError: The result does not lie in 0..255.

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from swav_plugin.datasets import SampleKey, collate_views
+from swav_plugin.datasets.browse import spread_evenly, to_pixels
 from swav_plugin.datasets.transforms.loading import UnreadableImage
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.inference.batches import Extraction, run_batches
@@ -97,8 +98,8 @@ def spread(total: int, most: int) -> list[int]:
     >>> spread(9, 3)
     [8, 0, 4]
     """
-    chosen = np.linspace(0, total - 1, min(total, most)).round().astype(int)
-    return np.random.default_rng(0).permutation(chosen).tolist()
+    evenly = spread_evenly(total, most)
+    return np.random.default_rng(0).permutation(evenly).tolist()
 
 
 def pick(images: NamedImages, indices: Sequence[int]) -> NamedImages:
@@ -177,6 +178,9 @@ def draw_views(
 
     Yields:
         The index of a sample, and its V views.
+
+    Raises:
+        ValueError: As `to_pixels`.
     """
     for index, sample in enumerate(samples):
         if most <= 0:
@@ -193,15 +197,11 @@ def draw_views(
 
 
 def _to_image(view: Tensor, preprocessor: Any) -> Image.Image:
-    """Undo the normalization of (3, h, w) floats."""
-    pixels = view.float().cpu()
-    mean, std = (getattr(preprocessor, each, None) for each in ('mean', 'std'))
-    if mean is not None and std is not None:
-        pixels = pixels * std.float().cpu() + mean.float().cpu()
+    """Show a view (3, h, w) in RGB."""
+    pixels = to_pixels(view, preprocessor)
     if getattr(preprocessor, '_channel_conversion', False):  # it gives BGR
-        pixels = pixels.flip(0)
-    array = pixels.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    return Image.fromarray(array)
+        pixels = pixels[..., ::-1]
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 class Features(NamedTuple):
