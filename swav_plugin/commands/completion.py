@@ -11,6 +11,7 @@ would take seconds. After an update write it again.
 import argparse
 import pkgutil
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -28,6 +29,7 @@ _NAMES = {
     'CHECKPOINT': 'models',
     'MODEL': 'models',
     'NAME': 'models',
+    'PATTERN': 'models',
     'NAME|FILE|URL': 'models',
 }
 
@@ -123,23 +125,25 @@ def _argument(action: argparse.Action) -> Argument:
         takes = 0
     words = tuple(map(str, action.choices or ()))
     name = str(action.metavar or action.dest.upper())
-    if not words and name in _NAMES:
+    # What --resume takes is of a run, never of the zoo.
+    if not words and name in _NAMES and action.dest != 'resume':
         words = (_NAMES[name],)
     return Argument(takes, words, str(action.help).partition(' (default')[0])
 
 
 def for_bash(commands: dict[str, Command]) -> str:
     """Return the script for bash, which zsh can read, too."""
-    takes, words = [], []
+    takes, words = defaultdict(list), defaultdict(list)
     for name, command in commands.items():
         for option, argument in command.options.items():
             if argument.takes != 1:
-                takes.append(f'{name}:{option}) left={argument.takes} ;;')
+                takes[f'left={argument.takes}'].append(f'{name}:{option}')
+        for key, argument in (
+            *command.options.items(),
+            *enumerate(command.places),
+        ):
             if argument.words:
-                words.append(f'{name}:{option}) words={_quote(argument)} ;;')
-        for place, argument in enumerate(command.places):
-            if argument.words:
-                words.append(f'{name}:{place}) words={_quote(argument)} ;;')
+                words[f'words={_quote(argument)}'].append(f'{name}:{key}')
     options = (
         f"{name}) words='{' '.join(command.options)}' ;;"
         for name, command in commands.items()
@@ -149,10 +153,15 @@ def for_bash(commands: dict[str, Command]) -> str:
         commands=' '.join(commands),
         configs=' '.join(config_names()),
         models=' '.join(find_models()),
-        takes='\n                '.join(takes),
+        takes='\n                '.join(_cases(takes)),
         options='\n            '.join(options),
-        words='\n            '.join(words),
+        words='\n            '.join(_cases(words)),
     )
+
+
+def _cases(keys: dict[str, list[str]]) -> list[str]:
+    """Return lines of a `case`: what to do, and for which words."""
+    return [f'{"|".join(words)}) {then} ;;' for then, words in keys.items()]
 
 
 def _quote(argument: Argument) -> str:

@@ -69,6 +69,38 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train what a config describes.'
     )
+    _add_start(parser)
+    add_common_arguments(
+        parser,
+        results='checkpoints',
+        example='model.head.num_prototypes=300 '
+        'default_hooks.swav.queue_begin_epoch=5',
+        gpus_by_default='1, or all with --plan',
+    )
+    # What mim makes of its --gpus 0.
+    parser.add_argument('--device', choices=['cpu'], help=argparse.SUPPRESS)
+    planning = parser.add_argument_group(
+        'a plan in place of a config (swav plan prints it)'
+    )
+    planning.add_argument(
+        '--plan',
+        metavar='FOLDER',
+        help='plan a config for the images in FOLDER, write it into the work '
+        'dir (default: work_dirs/<name of FOLDER>) and train it',
+    )
+    add_plan_arguments(planning)
+    args = parser.parse_args(argv)
+    if (args.config is None) == (args.plan is None):
+        parser.error('give either CONFIG or --plan FOLDER')
+    if args.plan is not None and args.data is not None:
+        parser.error('--plan FOLDER names the images already, without --data')
+    if args.device is not None:
+        args.gpus = 0
+    return args
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    """Add what says where a training begins, and how."""
     parser.add_argument(
         'config',
         metavar='CONFIG',
@@ -103,33 +135,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='mixed precision: float16 (or optim_wrapper.dtype) on GPUs, '
         'bfloat16 on CPU',
     )
-    add_common_arguments(
-        parser,
-        results='checkpoints',
-        example='model.head.num_prototypes=300 '
-        'default_hooks.swav.queue_begin_epoch=5',
-        gpus_by_default='1, or all with --plan',
-    )
-    # What mim makes of its --gpus 0.
-    parser.add_argument('--device', choices=['cpu'], help=argparse.SUPPRESS)
-    planning = parser.add_argument_group(
-        'a plan in place of a config (swav plan prints it)'
-    )
-    planning.add_argument(
-        '--plan',
-        metavar='FOLDER',
-        help='plan a config for the images in FOLDER, write it into the work '
-        'dir (default: work_dirs/<name of FOLDER>) and train it',
-    )
-    add_plan_arguments(planning)
-    args = parser.parse_args(argv)
-    if (args.config is None) == (args.plan is None):
-        parser.error('give either CONFIG or --plan FOLDER')
-    if args.plan is not None and args.data is not None:
-        parser.error('--plan FOLDER names the images already, without --data')
-    if args.device is not None:
-        args.gpus = 0
-    return args
 
 
 def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:

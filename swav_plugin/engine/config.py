@@ -108,7 +108,7 @@ def read_config(path: str, notes: list[str]) -> Config:
     First half of `load_config`; see there.
     """
     cfg = _read_file(path)
-    notes += find_lost_hooks(cfg, path)
+    notes += find_lost_hooks(cfg, str(cfg.filename))
     notes += replace_default_hooks(cfg)
     return cfg
 

@@ -80,7 +80,7 @@ def set_data(cfg: Config, args: argparse.Namespace, *names: str) -> list[str]:
     if wanted and not missing:
         move_data(cfg, old, root)
     elif pretrains:
-        notes = _pretrain_on(cfg, root)
+        notes = _pretrain_on(cfg, old, root)
     else:
         raise UsageError(
             f'--data {args.data}: {Path(cfg.filename).stem} reads '
@@ -132,8 +132,10 @@ def _dataset_of(roots: list[Any]) -> str:
     return str(common.parent if common.name in _SPLITS else common)
 
 
-def _pretrain_on(cfg: Config, root: Path) -> list[str]:
-    """Train on all images of a folder, and do not validate.
+def _pretrain_on(cfg: Config, old: str, root: Path) -> list[str]:
+    """Train on all images of a folder.
+
+    Validation on the dataset that they replace makes no sense any more.
 
     Raises:
         UsageError: The config does not have one training set.
@@ -146,7 +148,9 @@ def _pretrain_on(cfg: Config, root: Path) -> list[str]:
             '--cfg-options'
         )
     nodes[0].data_root = str(root)
-    if cfg.get('val_cfg') is None:
+    if not any(
+        _is_below(node.data_root, old) for node in _datasets(cfg, 'val')
+    ):
         return []
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     return [

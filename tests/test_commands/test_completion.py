@@ -103,17 +103,24 @@ def test_bash_knows_where_the_script_belongs(
 
 @pytest.mark.skipif(not shutil.which('zsh'), reason='there is no zsh')
 def test_zsh_reads_it(scripts: dict[str, Path]) -> None:
+    # As zsh's bashcompinit calls it; zsh itself drops what does not match.
     code = f"""
         source {scripts['zsh']}
-        (( $+_comps[swav] )) && echo $_comps[swav]
-        COMP_WORDS=(swav train swav_demo_d) COMP_CWORD=2
-        offer() {{ emulate -L sh; _swav; echo $COMPREPLY }}
+        echo $_comps[swav]
+        offer() {{
+            emulate -L sh; setopt kshglob noshglob braceexpand
+            _swav; echo ${{COMPREPLY[@]}}
+        }}
+        COMP_WORDS=(swav train x --amp --launcher s) COMP_CWORD=5
         offer
     """
     done = subprocess.run(
         ['zsh', '-f', '-c', code], capture_output=True, text=True
     )
-    assert done.stdout.split('\n')[:2] == ['_bash_complete', CONFIG], done
+    assert done.stdout.splitlines() == [
+        '_bash_complete -o default -F _swav',
+        'none pytorch slurm mpi',
+    ], done
 
 
 @pytest.mark.skipif(not shutil.which('fish'), reason='there is no fish')

@@ -74,7 +74,7 @@ def test_a_machine_that_can_train(
     # 8 x 32 images of 3 x (2 x 224^2 + 6 x 96^2) bytes.
     assert 'need 0.1, better 0.2' in found['shared memory'][1]
     assert 'images/s with 2 workers' in found['loader'][1]
-    assert 'images/s are what steps' in found['steps'][1]
+    assert 'images/s of the ImageNet recipe here' in found['steps'][1]
     assert not (tmp_path / 'a').exists()
 
 
@@ -147,7 +147,7 @@ def test_too_little_of_something(
     monkeypatch.setattr(resource, 'getrlimit', lambda _: (256, 256))
     assert machine._open_files()[0] == 'WARN'
     monkeypatch.setattr(resource, 'getrlimit', lambda _: (256, -1))
-    assert machine._open_files()[::2] == ('OK', 'no limit')
+    assert machine._open_files()[:3] == ('OK', 'open files', 'no limit')
     monkeypatch.setattr(jit, 'NO_NUMBA', 'not found')
     assert machine._loops().status == 'WARN'
     monkeypatch.setattr(shutil, 'which', lambda _: None)
@@ -169,6 +169,19 @@ def test_packages_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             raise PackageNotFoundError(name)
         return dict(torch='1.13', numpy='2.0').get(name, '99')
 
+    ours = SimpleNamespace(
+        metadata={'Requires-Python': '>=3.10,<3.11'},
+        requires=[
+            'torch>=2.1',
+            'numpy (>=1.24)',
+            'safetensors>=0.4',
+            'torch>=2.3; extra == "onedl"',
+            'torch>=9; extra == "benchmarks"',
+        ],
+    )
+    monkeypatch.setattr(packages, 'distribution', lambda _: ours)
+    monkeypatch.setattr(packages, 'is_onedl', lambda: True)
+    monkeypatch.setattr('platform.python_version', lambda: '3.12.1')
     monkeypatch.setattr(packages, 'version', version)
     monkeypatch.setattr(packages, 'find_spec', lambda name: None)
     found = {fact.name: fact for fact in packages.look_at_packages()}
@@ -177,6 +190,7 @@ def test_packages_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         'torch',
         '1.13, but >=2.1 and >=2.3 is needed',
     )
+    assert found['python'].text == '3.12.1, but <3.11 is needed'
     assert found['numpy'].status == 'OK'
     assert found['numba'].status == 'MISSING' and not found['numba'].stops
     assert found['mmdet'].status == 'MISSING' and not found['mmdet'].stops

@@ -35,7 +35,7 @@ def trained(*argv: str) -> tuple[Config, list[str]]:
     return train.build_config(train.parse_args([*argv]))
 
 
-def tested(*argv: str) -> Config:
+def measured(*argv: str) -> Config:
     return test.build_config(test.parse_args([*argv]))[0]
 
 
@@ -74,7 +74,7 @@ def test_a_dataset_moves_as_a_whole(folder: Callable[..., str]) -> None:
     cfg, _ = trained(LINEAR, '--data', root)
     assert roots(cfg) == [f'{root}/train', f'{root}/val', False]
     assert cfg.val_dataloader.dataset.ann_file == ''
-    knn = tested('knn_imagenet', 'random', '--data', root)
+    knn = measured('knn_imagenet', 'random', '--data', root)
     assert knn.test_dataloader.dataset.data_root == f'{root}/val'
     bank = knn.test_cfg.bank_dataloader.dataset
     assert bank.data_root == f'{root}/train'
@@ -151,7 +151,7 @@ def test_mistakes_are_one_line(
             trained(*argv)
         assert '\n' not in str(found.value)
     with pytest.raises(UsageError, match='test_dataloader.dataset.data_root='):
-        tested('knn_imagenet', 'random', '--data', root)
+        measured('knn_imagenet', 'random', '--data', root)
 
 
 def test_a_plan_has_its_images(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,7 +67,13 @@ def look_at_machine(
     yield Fact(
         'OK', 'cores', f'{count_cores()}, with {memory_gb:.1f} GB of memory'
     )
-    with quiet_dependencies(), TemporaryDirectory() as drawn:
+    with (
+        quiet_dependencies(),
+        warnings.catch_warnings(),
+        TemporaryDirectory() as drawn,
+    ):
+        # Its samples have no keys: they never end.
+        warnings.filterwarnings('ignore', 'Random transforms got samples')
         if data is None:
             draw_photos(Path(drawn))
         else:
@@ -142,8 +149,8 @@ def _loops() -> Fact:
     """Say whether views are cut by compiled loops."""
     if jit.NO_NUMBA is not None:
         text = f'views are cut without numba, slowly: {jit.NO_NUMBA}'
-        return Fact('WARN', 'numba', text, 'pip install numba')
-    return Fact('OK', 'numba', 'compiles the loops that cut views')
+        return Fact('WARN', 'views', text, 'pip install numba')
+    return Fact('OK', 'views', 'are cut by loops that numba compiles')
 
 
 def _compiler() -> Fact:
@@ -263,8 +270,8 @@ def _time_loader(loader: Config, seconds: float) -> Iterator[Fact]:
         cores,
     )
     text = (
-        f'{needed:.3g} images/s are what steps of the ImageNet recipe take '
-        f'here, by {source}'
+        f'take {needed:.3g} images/s of the ImageNet recipe here, by a '
+        f'measurement on {source}'
     )
     if rate >= needed:
         yield Fact('OK', 'steps', text)
