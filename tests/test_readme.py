@@ -50,6 +50,7 @@ FOREIGN_OPTIONS = {
     '--evaluate-only',
     '--output',
     '--config',
+    '--checkpoint',
     '--shm-size',
 }
 
