@@ -12,8 +12,8 @@ measures kNN on the validation images after the last epoch:
 It measures kNN ten times in each run, beside what HealthHook knows without
 labels, and tells how well its stopping score picks the epoch of the best kNN.
 
-FOLDER has train/<class>/ and val/<class>/. A run that is stopped goes on with
-the next one; results are written after each.
+FOLDER has train/<class>/ and val/<class>/. A study that is stopped goes on
+with the run that it was at. A record is written after the last one.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from common import ROOT
+from common import ROOT, hardware, write_json
 
 CONFIG = """
 _base_ = ['{root}/configs/selfsup/_base_/models/swav_resnet18.py',
@@ -219,7 +219,7 @@ def print_picks(name: str, results: dict[str, dict[str, Any]]) -> None:
     print(f'\n{name}: points of kNN below the best epoch of a run')
     for what, pick in (
         ('stopping score', lambda row: row['stopping_score']),
-        ('lowest loss', lambda row: -row['loss']),
+        ('lowest loss', lambda row: -row['loss_share']),
         ('RankMe', lambda row: row['rank_me']),
         ('information', lambda row: row['information']),
         ('last epoch', lambda row: row['epoch']),
@@ -233,6 +233,25 @@ def print_picks(name: str, results: dict[str, dict[str, Any]]) -> None:
             f'{what:16} mean {mean(lost):4.1f}  worst {lost[-1]:4.1f}  within '
             f'1 point in {near} of {len(lost)} runs'
         )
+
+
+def write_record(results: dict[str, dict[str, Any]]) -> Path:
+    """Write what each run reached, and of its curve what is judged."""
+    kept = ('epoch', 'knn', 'state', 'loss_share', 'rank_me', 'information')
+    runs = []
+    for key, result in results.items():
+        name, variant, seed = key.split('|')
+        curve = [
+            {each: row[each] for each in (*kept, 'stopping_score')}
+            for row in result.get('curve', ())
+        ]
+        numbers = {each: round(result[each], 2) for each in ('knn', 'loss')}
+        runs.append(
+            dict(set=name, variant=variant, seed=int(seed), **numbers)
+            | dict(minutes=round(result['seconds'] / 60, 1), curve=curve)
+        )
+    record = dict(hardware=hardware(['mmengine']), runs=runs)
+    return write_json('small_sets_cpu', record)
 
 
 def main() -> None:
@@ -259,10 +278,15 @@ def main() -> None:
                 if key not in results:
                     results[key] = run(name, variant, seed, work_dir)
                     path.write_text(json.dumps(results, indent=1))
-                    print(key, results[key], flush=True)
+                    numbers = {
+                        name: round(results[key][name], 2)
+                        for name in ('knn', 'loss', 'seconds')
+                    }
+                    print(key, numbers, flush=True)
     for name in args.sets:
         print_table(name, results)
         print_picks(name, results)
+    print(write_record(results))
 
 
 if __name__ == '__main__':

@@ -6,8 +6,12 @@ of it, and torch's messages ("bus error", "unable to allocate") do not say so.
 
 import os
 import re
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from mmengine.dist import get_rank
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from swav_plugin.datasets.sampler import SampleKey
 from swav_plugin.datasets.transforms.formatting import WholeImage
@@ -25,6 +30,7 @@ from .errors import UsageError
 
 _SHARED_MEMORY = '/dev/shm'
 _ENOUGH = 2**34  # bytes: nobody's batches need more
+_ENDS_WITHIN_S = 1.0
 
 # What torch says when there is too little.
 _TOO_LITTLE = re.compile(
@@ -139,21 +145,49 @@ def lost_workers_in_one_line() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        said = _everything_said(error)
-        killed = _KILLED.search(said)
-        if _TOO_LITTLE.search(said):
+        if _TOO_LITTLE.search(_everything_said(error)):
             raise UsageError(
                 f'the workers ran out of shared memory, {_SHARED_MEMORY}. '
                 f'{WHAT_TO_DO}.'
             ) from error
+        try:
+            killed = _killed_worker(error)
+        except RuntimeError as from_torch:  # which notices only now
+            killed = _killed_worker(from_torch)
         if killed is None:
             raise
+        pid, signal_name = killed
         raise UsageError(
-            f'rank {get_rank()}: its data worker, process {killed[1]}, was '
-            f'killed ({killed[2] or "no signal is known"}). The system does '
-            'that when memory runs out: set num_workers or batch_size of the '
-            'dataloader lower'
+            f'rank {get_rank()}: its data worker, process {pid}, was killed '
+            f'({signal_name}). The system does that when memory runs out: '
+            'set num_workers or batch_size of the dataloader lower'
         ) from error
+
+
+def _killed_worker(error: BaseException) -> tuple[str, str] | None:
+    """Return process and signal of the data worker behind an error.
+
+    Where torch notices first, it says so. Otherwise whatever was to be read
+    from that worker fails: connections are reset, files are gone.
+    """
+    said = _KILLED.search(_everything_said(error))
+    workers = _workers_behind(error)
+    if said or isinstance(error, (OSError, EOFError)):
+        # What it sent breaks a moment before it has ended.
+        wait([worker.sentinel for worker in workers], timeout=_ENDS_WITHIN_S)
+    for worker in workers:
+        if worker.exitcode is not None and worker.exitcode < 0:
+            return str(worker.pid), signal.Signals(-worker.exitcode).name
+    return (said[1], said[2] or 'no signal is known') if said else None
+
+
+def _workers_behind(error: BaseException) -> Sequence[BaseProcess]:
+    """Return the workers of the loader that an error came through."""
+    for frame, _ in walk_tb(error.__traceback__):
+        iterator = frame.f_locals.get('self')
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            return iterator._workers
+    return []
 
 
 def _everything_said(error: BaseException | None) -> str:

@@ -17,6 +17,7 @@ from swav_plugin.commands import train
 from swav_plugin.engine.resume import compare_configs, read_config_text
 
 from ..conftest import REPO_ROOT
+from ..test_faults.recipe import draw_images
 
 CONFIG = """
 _base_ = '{root}/configs/selfsup/swav/swav_demo_images.py'
@@ -47,18 +48,19 @@ log_processor = dict(window_size=1)
 """
 
 
+@pytest.fixture(scope='module')
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_images(tmp_path_factory.mktemp('images'), 16)
+
+
 @pytest.fixture
 def run(
     tmp_path: Path,
-    test_data: Path,
+    images: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> Callable[..., tuple[dict[int, float], str]]:
     """Train; return the learning rates by iteration, and what was printed."""
-    images = tmp_path / 'images'
-    images.mkdir()
-    for path in sorted((test_data / 'photos').iterdir())[:16]:
-        (images / path.name).symlink_to(path)
     config = tmp_path / 'config.py'
     config.write_text(CONFIG.format(root=REPO_ROOT, images=images))
 
@@ -96,6 +98,25 @@ def keep_first_epochs(work_dir: Path, num: int) -> None:
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work dir of a run that several tests resume, once one has run it."""
     return tmp_path_factory.mktemp('first') / 'run'
+
+
+@pytest.fixture(scope='module')
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a run of two epochs."""
+    return tmp_path_factory.mktemp('short') / 'w'
+
+
+@pytest.fixture
+def two_epochs(
+    run: Callable[..., tuple], short_run: Path, tmp_path: Path
+) -> Path:
+    """Work dir `w` of this test, with a run of two epochs; its checkpoint."""
+    if not short_run.exists():
+        run(str(short_run), options=('train_cfg.max_epochs=2',))
+    shutil.copytree(short_run, tmp_path / 'w')
+    path = tmp_path / 'w/epoch_2.pth'
+    (tmp_path / 'w/last_checkpoint').write_text(str(path))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -156,10 +177,10 @@ train_cfg"""
 @pytest.mark.parametrize('num_epochs', [1, 2])
 def test_nothing_is_left_to_train(
     run: Callable[..., tuple],
+    two_epochs: Path,
     capsys: pytest.CaptureFixture,
     num_epochs: int,
 ) -> None:
-    run('w', options=('train_cfg.max_epochs=2',))
     options = (f'train_cfg.max_epochs={num_epochs}',)
     if num_epochs == 2:
         _, log = run('w', '--resume', options=options)
@@ -205,11 +226,11 @@ def test_other_weight_decay_and_momentum_count(
 )
 def test_what_cannot_go_on_is_one_line(
     run: Callable[..., tuple],
+    two_epochs: Path,
     capsys: pytest.CaptureFixture,
     change: str,
     message: str,
 ) -> None:
-    run('w', options=('train_cfg.max_epochs=2',))
     with pytest.raises(SystemExit) as ended:
         run('w', '--resume', options=(change, 'model.neck.in_channels=64')
             if 'base' in change else (change,))  # fmt: skip
@@ -250,13 +271,13 @@ def _other_shape(state: dict) -> None:
 )
 def test_a_state_that_no_training_writes_is_one_line(
     run: Callable[..., tuple],
+    two_epochs: Path,
     capsys: pytest.CaptureFixture,
     tmp_path: Path,
     change: Callable[[dict], None],
     message: str,
 ) -> None:
-    run('w', options=('train_cfg.max_epochs=2',))
-    path = tmp_path / 'w/epoch_2.pth'
+    path = two_epochs
     state = torch.load(path, weights_only=True)
     change(state)
     torch.save(state, path)
@@ -270,10 +291,9 @@ def test_a_state_that_no_training_writes_is_one_line(
     'text', ['', 'a=' + '-' * 100_000 + '1', 'a={[1]:2}', '7', 'a=(', '[1]']
 )
 def test_a_config_that_is_none_is_told(
-    run: Callable[..., tuple], tmp_path: Path, text: str
+    run: Callable[..., tuple], two_epochs: Path, tmp_path: Path, text: str
 ) -> None:
-    run('w', options=('train_cfg.max_epochs=2',))
-    path = tmp_path / 'w/epoch_2.pth'
+    path = two_epochs
     state = torch.load(path, weights_only=True)
     state['meta'].update(cfg=text, iters_per_epoch='many')
     torch.save(state, path)
@@ -282,10 +302,12 @@ def test_a_config_that_is_none_is_told(
 
 
 def test_a_full_disk_is_one_line(
-    run: Callable[..., tuple], capsys: pytest.CaptureFixture, tmp_path: Path
+    run: Callable[..., tuple],
+    two_epochs: Path,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
 ) -> None:
-    run('w', options=('train_cfg.max_epochs=2',))
-    size = (tmp_path / 'w/epoch_2.pth').stat().st_size
+    size = two_epochs.stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
     try:
@@ -308,8 +330,9 @@ def test_a_full_disk_is_one_line(
     assert (tmp_path / 'w/epoch_4.pth').exists()
 
 
-def test_same_settings_are_not_listed(run: Callable[..., tuple]) -> None:
-    run('w', options=('train_cfg.max_epochs=2',))
+def test_same_settings_are_not_listed(
+    run: Callable[..., tuple], two_epochs: Path
+) -> None:
     _, log = run(
         'w',
         '--resume',

@@ -1,6 +1,8 @@
 """Too little shared memory is said before training, or at least in a line."""
 
 import os
+import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.engine import shared_memory
@@ -140,6 +142,30 @@ def test_what_torch_says_becomes_a_line(message: str) -> None:
         lost_workers_in_one_line(),
     ):
         raise RuntimeError(message)
+
+
+def test_a_batch_of_a_killed_worker() -> None:
+    """Nobody answers where the batch was to be had; torch says nothing."""
+    rows = TensorDataset(torch.zeros(8, 4))
+    batches = iter(DataLoader(rows, num_workers=1))
+    (worker,) = batches._workers
+    at_end = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        while batches._worker_result_queue.empty():
+            time.sleep(0.01)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.join()
+        with (
+            pytest.raises(
+                UsageError,
+                match=f'rank 0: its data worker, process {worker.pid}, was '
+                r'killed \(SIGKILL\)\. The system does that when',
+            ),
+            lost_workers_in_one_line(),
+        ):
+            next(batches)
+    finally:
+        signal.signal(signal.SIGCHLD, at_end)
 
 
 def test_other_errors_stay() -> None:

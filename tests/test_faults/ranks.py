@@ -19,6 +19,8 @@ _PRELOADED = [
     'tests.test_faults.ranks',
 ]
 POLL_S = 0.01
+# All that were started; a test that fails leaves some running.
+STARTED: list[BaseProcess] = []
 
 
 class Ranks:
@@ -51,8 +53,10 @@ class Ranks:
             file.write_text('')
             env = dict(HOME=str(homes[rank])) if homes else {}
             args = (rank, num_ranks, port, str(file), own, env)
-            self.processes.append(context.Process(target=_train, args=args))
-            self.processes[-1].start()
+            process = context.Process(target=_train, args=args)
+            process.start()
+            self.processes.append(process)
+            STARTED.append(process)
 
     def children(self, rank: int = 0) -> list[int]:
         """Return the numbers of the data workers of a rank."""

@@ -166,8 +166,8 @@ def test_two_ranks_are_killed_or_told_to_stop(
 def test_kills_at_random_moments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """More of them: python -m tests.test_faults.kill_trials."""
-    assert run_trials(2, 3, tmp_path, epochs=2) == 3, capsys.readouterr().out
+    """More, and on several ranks: python -m tests.test_faults.kill_trials."""
+    assert run_trials(1, 2, tmp_path, epochs=2) == 2, capsys.readouterr().out
 
 
 def test_slurm_goes_on_by_itself(

@@ -23,23 +23,23 @@ from torch.utils.data import Dataset
 from swav_plugin.checkpoints import load_model
 from tests import reference
 
-NUM_STEPS, BATCH, NUM_PROTOTYPES, DIM = 10, 16, 12, 16
+NUM_STEPS, BATCH, NUM_PROTOTYPES, DIM = 10, 8, 12, 16
 QUEUE_BEGIN = 3  # an epoch is one step here
 LR, FINAL_LR, DECAY = 0.02, 2e-5, 5e-2
 SIZES = (24, 24, 16, 16)
 
 
 class Published(nn.Module):
-    """ResNet-18 minus its last stage, head, prototypes; upstream's names."""
+    """Half of a ResNet-18, head, prototypes; upstream's names."""
 
     def __init__(self) -> None:
         super().__init__()
         resnet = torchvision.models.resnet18(zero_init_residual=False)
         for name, child in resnet.named_children():
-            if name not in ('layer4', 'fc'):
+            if name not in ('layer3', 'layer4', 'fc'):
                 self.add_module(name, child)
         self.projection_head = nn.Sequential(
-            nn.Linear(256, 32),
+            nn.Linear(128, 32),
             nn.BatchNorm1d(32),
             nn.ReLU(),
             nn.Linear(32, DIM),
@@ -52,7 +52,7 @@ class Published(nn.Module):
         for same in (views[:2], views[2:]):
             x = torch.cat(same)
             x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-            x = self.layer3(self.layer2(self.layer1(x)))
+            x = self.layer2(self.layer1(x))
             pooled.append(self.avgpool(x).flatten(1))
         return F.normalize(self.projection_head(torch.cat(pooled)), dim=1)
 
@@ -148,16 +148,16 @@ def our_losses(
             backbone=dict(
                 type='ResNet',
                 depth=18,
-                num_stages=3,
-                strides=(1, 2, 2),
-                dilations=(1, 1, 1),
-                out_indices=(2,),
+                num_stages=2,
+                strides=(1, 2),
+                dilations=(1, 1),
+                out_indices=(1,),
                 norm_cfg=dict(type='BN'),
                 zero_init_residual=False,
             ),
             neck=dict(
                 type='SwAVNeck',
-                in_channels=256,
+                in_channels=128,
                 hid_channels=32,
                 out_channels=DIM,
             ),
@@ -211,7 +211,7 @@ def our_losses(
     return losses
 
 
-@pytest.mark.parametrize('queue_length, freeze', [(32, 2), (0, 0)])
+@pytest.mark.parametrize('queue_length, freeze', [(16, 2), (0, 0)])
 def test_ten_steps_equal_the_published_algorithm(
     queue_length: int, freeze: int, tmp_path: Path
 ) -> None:
@@ -234,5 +234,4 @@ def test_ten_steps_equal_the_published_algorithm(
     published = published_losses(model, batches, queue_length, freeze)
     # With one frozen step less, no decay, no schedule or a later queue the
     # losses differ by 2e-4 to 2e-2.
-    print(max(abs(a - b) for a, b in zip(ours, published)))
     assert ours == pytest.approx(published, abs=1e-9)
