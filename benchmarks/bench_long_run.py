@@ -60,7 +60,8 @@ val_evaluator = [dict(type='KNN', k=[3])]
 val_cfg = dict(type='FeatureEvalLoop', bank_dataloader=images('train'),
                features=['avgpool'])
 train_cfg = dict(max_epochs={epochs}, val_interval=250)
-default_hooks = dict(checkpoint=dict(interval=100, interval_iters=300))
+default_hooks = dict(checkpoint=dict(interval=100, interval_iters=300),
+                     report=None)
 """
 
 

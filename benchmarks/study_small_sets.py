@@ -71,7 +71,8 @@ train_cfg = dict(max_epochs={epochs}, val_interval={epochs} // 10)
 randomness = dict(seed={seed})
 default_hooks = dict(logger=dict(interval=5),
                      checkpoint=dict(interval={epochs}),
-                     swav=dict(queue_begin_epoch={epochs} // 5))
+                     swav=dict(queue_begin_epoch={epochs} // 5),
+                     report=None)
 """
 
 SETS: dict[str, dict[str, Any]] = dict(

@@ -6,6 +6,7 @@ sphinx-build -c docs -D language=zh_CN docs/zh_CN OUT      one of them
 
 import os
 import re
+from gettext import NullTranslations
 from pathlib import Path
 
 from docutils import nodes
@@ -27,6 +28,7 @@ release = version = swav_plugin.__version__
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 myst_enable_extensions = ['colon_fence', 'dollarmath']
 myst_heading_anchors = 4
+highlight_language = 'none'  # of code without a language: what is printed
 exclude_patterns = ['_build']
 
 # A signature with all its types on one line is hard to read.
@@ -108,7 +110,7 @@ def _follow_links(app: Sphinx, text: str, folder: str) -> str:
 
     def target(match: re.Match) -> str:
         path, hash_, anchor = match[1].partition('#')
-        if '://' in path or not path or path.endswith('.svg'):
+        if '://' in path or not path or path.endswith(('.svg', '.png')):
             return match[0]
         file = (ROOT / folder / path).resolve()
         if file.is_relative_to(app.srcdir) or not file.exists():
@@ -122,7 +124,8 @@ def _follow_links(app: Sphinx, text: str, folder: str) -> str:
 
 def _join_chinese(text: str) -> str:
     """Join lines that Chinese is broken into: browsers would draw a space."""
-    text = re.sub(f'(?<={_CHINESE})\n *(?={_CHINESE})', '', text)
+    text = re.sub(f'(?<={_CHINESE})\n *(?=\\[?{_CHINESE})', '', text)
+    text = re.sub(rf'({_CHINESE}\]\([^)\s]*\))\n *(?={_CHINESE})', r'\1', text)
     # No space after a full-width comma or full stop, which has its own.
     return re.sub(r'(?<=[，。；：、）])\n *(?=[A-Za-z`\[$]|\*\S)', '', text)
 
@@ -152,7 +155,7 @@ def _process_docstring(
     done: list[str] = []
     last = ''  # the line before that is not empty
     for line in lines:
-        # Code is indented after an empty line, without '::' in front.
+        # Code is indented after an empty line, with nothing in front.
         if (
             done
             and not done[-1]
@@ -160,7 +163,7 @@ def _process_docstring(
             and not last.lstrip().startswith(('..', ':', '*', '-'))
             and not last.endswith('::')
         ):
-            done += [' ' * _indent(last) + '::', '']
+            done += [' ' * _indent(last) + '.. code-block:: python', '']
         # 'D.' alone would begin a list that counts A, B, C.
         done.append(re.sub(r'(: |^\s*)([A-Z]\.)$', r'\1\\\2', line))
         last = line if line.strip() else last
@@ -236,7 +239,35 @@ class _SearchChinese(SearchChinese):
 languages['zh'] = _SearchChinese
 
 
+class FuroInChinese(NullTranslations):
+    """The words of the theme, which Sphinx's catalog does not have."""
+
+    WORDS = {
+        'Skip to content': '跳到正文',
+        'Back to top': '返回顶部',
+        'On this page': '本页内容',
+        'Home': '首页',
+        'Previous': '上一页',
+        'Next': '下一页',
+        'Copyright &#169; %(copyright)s': '版权所有 &#169; %(copyright)s',
+        'Last updated on %(last_updated)s': '更新于 %(last_updated)s',
+        'Made with ': '使用 ',
+        '<a href="https://www.sphinx-doc.org/">Sphinx</a> and ': (
+            '<a href="https://www.sphinx-doc.org/">Sphinx</a> 与 '
+        ),
+    }
+
+    def gettext(self, message: str) -> str:
+        return self.WORDS.get(message, message)
+
+
+def _translate_theme(app: Sphinx) -> None:
+    if app.config.language == 'zh_CN':
+        app.translator.add_fallback(FuroInChinese())
+
+
 def setup(app: Sphinx) -> None:
+    app.connect('builder-inited', _translate_theme)
     app.connect('source-read', _source_read)
     app.connect('include-read', _include_read)
     app.connect('autodoc-process-docstring', _process_property, priority=1)

@@ -25,8 +25,8 @@ class Language(NamedTuple):
 
     Args:
         heads: Heads of the columns of weights.
-        benchmark_heads: Head of the first column of benchmarks, and of the
-            config below a table.
+        benchmark_heads: Head of the first column of benchmarks, and what is
+            in front of the configs below a table.
         words: Other words, from English; what is missing stays English.
     """
 
@@ -47,7 +47,7 @@ LANGUAGES = {
             'license',
             'files',
         ),
-        benchmark_heads=('weights', 'Config'),
+        benchmark_heads=('weights', 'Config: '),
         words={},
     ),
     'zh_CN': Language(
@@ -61,12 +61,22 @@ LANGUAGES = {
             '许可证',
             '文件',
         ),
-        benchmark_heads=('权重', '配置'),
+        benchmark_heads=('权重', '配置：'),
         words={
             'config': '配置',
             'weights': '权重',
             'by hand': '手动下载',
             'cannot be loaded': '不能加载',
+            'Classification': '分类',
+            'Detection': '检测',
+            'Segmentation': '分割',
+            "ResNet-18 with CIFAR's 3x3 stem": 'ResNet-18，CIFAR 的 3x3 stem',
+            'classifier with one hidden layer of 1024 on frozen features': (
+                '冻结特征上的分类器，有一个 1024 维的隐藏层'
+            ),
+            'linear classifier, trained beside the network': (
+                '与网络同时训练的线性分类器'
+            ),
             'linear classifier on frozen AvgPool features, '
             "SimCLR's protocol": (
                 '冻结的 AvgPool 特征上的线性分类器，SimCLR 协议'
@@ -129,6 +139,12 @@ LANGUAGES = {
     ),
 }
 PLAIN = 'linear classifier on frozen AvgPool features'
+# The sections of mmselfsup's page, and the library of their configs.
+SECTIONS = {
+    'Classification': '',
+    'Detection': 'mmdet',
+    'Segmentation': 'mmseg',
+}
 
 
 def weights_table(models: Sequence[ZooModel], language: Language) -> str:
@@ -154,7 +170,7 @@ def weights_table(models: Sequence[ZooModel], language: Language) -> str:
         rows.append(
             (
                 f'`{model.name}`',
-                data.get('Network', '-'),
+                say(data.get('Network'), data.get('Network', '-')),
                 data.get('Epochs', '-'),
                 data.get('Batch Size', '-'),
                 top1,
@@ -172,18 +188,20 @@ def benchmark_tables(language: Language) -> str:
     """Return the tables of published benchmarks, as on mmselfsup's page."""
     say = language.words.get
     parts = []
-    for table in dict.fromkeys(
-        column.table
-        for benchmark in BENCHMARKS.values()
-        for column in benchmark.columns
-    ):
-        section = _benchmark_table(table, language)
-        if section:
-            parts += [
-                f'### {table.title}',
-                say(table.note, table.note),
-                section,
-            ]
+    for section, library in SECTIONS.items():
+        tables = dict.fromkeys(
+            column.table
+            for benchmark in BENCHMARKS.values()
+            for column in benchmark.columns
+            if benchmark.library == library
+        )
+        parts.append(f'### {say(section, section)}')
+        # The suite begins with kNN, which takes minutes; their page ends so.
+        for table in sorted(tables, key=lambda t: 'Neighbor' in t.title):
+            text = _benchmark_table(table, language)
+            if text:
+                note = say(table.note, table.note)
+                parts += [f'#### {table.title}', note, text]
     return '\n\n'.join(parts)
 
 
@@ -210,7 +228,7 @@ def _benchmark_table(table: Table, language: Language) -> str:
     )
     links = ', '.join(f'[{Path(path).stem}](../../{path})' for path in paths)
     text = _markdown(heads, rows, right=range(1, len(heads)))
-    return f'{text}\n\n{config}: {links}'
+    return f'{text}\n\n{config}{links}'
 
 
 def _markdown(

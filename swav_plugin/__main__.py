@@ -27,6 +27,7 @@ COMMANDS = {
     'cluster': 'sort images by the prototypes of a pretrained SwAV',
     'neighbours': 'find the nearest images and near-duplicates',
     'convert': 'write the weights of a checkpoint for another library',
+    'report': 'write one page on a training run and its checkpoint',
     'zoo': 'list the published weights, and download them',
     'doctor': 'say whether this machine can train, and what to change',
     'completion': 'print a script that lets a shell complete commands',

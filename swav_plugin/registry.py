@@ -40,7 +40,9 @@ TRANSFORMS = _child(mmpretrain.registry.TRANSFORMS, 'swav_plugin.datasets')
 DATA_SAMPLERS = _child(
     mmpretrain.registry.DATA_SAMPLERS, 'swav_plugin.datasets'
 )
-HOOKS = _child(mmpretrain.registry.HOOKS, 'swav_plugin.engine')
+HOOKS = _child(
+    mmpretrain.registry.HOOKS, 'swav_plugin.engine', 'swav_plugin.report'
+)
 OPTIMIZERS = _child(mmpretrain.registry.OPTIMIZERS, 'swav_plugin.engine')
 OPTIM_WRAPPERS = _child(
     mmpretrain.registry.OPTIM_WRAPPERS, 'swav_plugin.engine'

@@ -5,7 +5,10 @@ here it is commands, keys, messages, tables and the build.
 """
 
 import ast
+import functools
 import importlib
+import inspect
+import json
 import os
 import re
 import shlex
@@ -13,17 +16,31 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from jinja2 import Environment
 from mmengine.config import Config
 from PIL import Image
 
 from swav_plugin.__main__ import COMMANDS, main
+from swav_plugin.datasets import ImageFolder
+from swav_plugin.datasets.transforms import LoadImage, MultiCrop
+from swav_plugin.engine import (
+    LARS,
+    CheckpointHook,
+    HealthHook,
+    SkippedImagesHook,
+    SwAVHook,
+)
 from swav_plugin.engine.config import load_config
 from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.verdict import RULES, judge
+from swav_plugin.models import SwAV, SwAVHead, SwAVNeck
+from swav_plugin.models.data_preprocessor import MultiViewPreprocessor
 from swav_plugin.registry import MODELS
 from tests.conftest import REPO_ROOT
 from tests.test_readme import SMALL_CONFIG, blocks, headings, without_code
@@ -94,23 +111,132 @@ def test_tables_of_the_zoo_are_up_to_date(
         page = (DOCS / code / 'model_zoo.md').read_text()
         assert model_zoo.fill(page, language) == page
         assert page.count('60.5') == 2  # mmselfsup's kNN and COCO rows
+        lines = re.findall(r'^\(1\) .*', page, re.M)
+        notes = [note for line in lines for note in line.split(' · ')]
+        assert len(notes) > 8
+        if code == 'zh_CN':
+            assert all(re.search('[\u4e00-\u9fff]', note) for note in notes)
     with pytest.raises(AssertionError, match='recipes.*is there 0 times'):
         model_zoo.fill('# Nothing', model_zoo.LANGUAGES['en'])
 
 
-def messages(path: Path) -> Iterator[str]:
-    """Yield what can be told of each error and warning of a module.
+def test_numbers_of_the_demo_are_the_same_everywhere() -> None:
+    """They are those that get_started.md shows it printing."""
+    first = DOCS / 'en/get_started.md'
+    (output,) = (b for b in blocks(first, '') if b.startswith('SwAV on'))
+    printed = {*re.findall(r'\d\d\.\d', output)}
+    assert len(printed) == 4
+    (took,) = re.findall(r'took (\d+ min \d+ s)', first.read_text())
+    pages = [
+        REPO_ROOT / 'README.md',
+        REPO_ROOT / 'README_zh-CN.md',
+        *(DOCS / c / f'{n}.md' for c in LANGUAGES for n in WITH_DEMO),
+    ]
+    for page in pages:
+        text = without_code(page)
+        paragraphs = re.split(r'\n\n|\n(?=\|)', text)
+        (told,) = (
+            each for each in paragraphs if re.search('3 labels|3 个标签', each)
+        )
+        numbers = {*re.findall(r'\d\d\.\d', told)}
+        assert {'47.0', '87.8'} <= numbers <= printed, page
+        times = re.findall(r'(\d+) (?:min|分) (\d+) (?:s|秒)', told)
+        assert {f'{m} min {s} s' for m, s in times} <= {took}, page
+
+
+WITH_DEMO = ('results', 'model_zoo')
+
+
+@pytest.mark.parametrize('code', LANGUAGES)
+def test_numbers_of_imagenette_are_those_of_the_record(code: str) -> None:
+    page = DOCS / code / 'results.md'
+    (link,) = re.findall(r'\((\S+/gpu_\S+\.json)\)', page.read_text())
+    record = json.loads((page.parent / link).read_text())['imagenette']
+    losses = {row['epoch']: row['loss'] for row in record['loss']}
+    assert re.findall(r'^\| (\d+) \|(.*)\|$', page.read_text(), re.M) == [
+        (
+            f'{row["epoch"]}',
+            f' {row["knn20"]} | {row["knn200"]} | {losses[row["epoch"]]:.3f} ',
+        )
+        for row in record['curve']
+    ]
+    last = f'{record["curve"][-1]["knn20"]}'
+    readme = 'README.md' if code == 'en' else 'README_zh-CN.md'
+    for name in (DOCS / code / 'model_zoo.md', REPO_ROOT / readme):
+        assert re.search(rf'\b{last}\b', name.read_text())
+
+
+class Function(NamedTuple):
+    """What a function of a module says, and what that is made of."""
+
+    calls: list[ast.Call]
+    parts: dict[str, list[ast.expr]]  # of each variable
+    returns: list[ast.expr]
+
+
+SAY = ('warning', 'warn', 'error', '_end')
+
+
+@functools.cache
+def messages(path: Path) -> set[str]:
+    """Return what can be told of each error and warning of a module.
 
     The first words in a row that do not vary, of each message that has some.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not (isinstance(node, ast.Call) and node.args):
+    functions = {
+        node.name: _read_function(node)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    found = set()
+    for function in functions.values():
+        for call in function.calls:
+            name = _name(call.func)
+            if call.args and (name.endswith('Error') or name in SAY):
+                for text in _texts(call.args[0], function, functions, set()):
+                    parts = re.split(r'\0|[;:.,|()\'"`]', text)
+                    words = [part.strip() for part in parts]
+                    told = (w for w in words if len(w) >= 12 and ' ' in w)
+                    found |= {*[*told][:1]}
+    return found
+
+
+def _read_function(function: ast.FunctionDef) -> Function:
+    read = Function([], {}, [])
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            read.calls.append(node)
+        elif isinstance(node, (ast.Assign, ast.AugAssign)):
+            target = getattr(node, 'target', None) or node.targets[0]
+            read.parts.setdefault(_name(target), []).append(node.value)
+        elif isinstance(node, ast.Return) and node.value:
+            read.returns.append(node.value)
+    return read
+
+
+def _texts(
+    node: ast.expr,
+    function: Function,
+    functions: dict[str, Function],
+    seen: set[str],
+) -> Iterator[str]:
+    """Yield a string, and those of which variables and functions make it."""
+    yield _text(node)
+    for part in ast.walk(node):
+        name = _name(part.func if isinstance(part, ast.Call) else part)
+        if not name or name in seen:
             continue
-        name = ast.unparse(node.func).rpartition('.')[2]
-        if name.endswith('Error') or name in ('warning', 'warn', 'error'):
-            parts = re.split(r'\0|[;:.,|()\'"`]', _text(node.args[0]))
-            words = [part.strip() for part in parts]
-            yield from [part for part in words if len(part) >= 12][:1]
+        if name in functions:
+            inside, values = functions[name], functions[name].returns
+        else:
+            inside, values = function, function.parts.get(name, [])
+        for value in values:
+            yield from _texts(value, inside, functions, seen | {name})
+
+
+def _name(node: ast.AST) -> str:
+    """Return the name of a variable, or the last one of 'a.b.c'; else ''."""
+    return getattr(node, 'attr', None) or getattr(node, 'id', '')
 
 
 def _text(node: ast.expr) -> str:
@@ -124,17 +250,69 @@ def _text(node: ast.expr) -> str:
     return '\0'
 
 
+# Who trains, or works with what was trained, may see all messages of these.
+# Others, of benchmarks and conversions, say what to do themselves.
+EXPLAINED = (
+    'engine/**/*.py',
+    'compat/stack.py',
+    'commands/demo.py',
+    'commands/extraction.py',
+    'commands/plan.py',
+    'commands/pretrained.py',
+    'commands/test.py',
+    'commands/train.py',
+    'datasets/collate.py',
+    'datasets/image_folder.py',
+    'datasets/list_file.py',
+    'datasets/survey.py',
+    'datasets/unreadable.py',
+    'checkpoints/training_state.py',
+    'checkpoints/newest.py',
+    'checkpoints/download.py',
+    'checkpoints/zoo.py',
+    'models/data_preprocessor.py',
+    'models/feature_queue.py',
+    'models/swav*.py',
+    'inference/*.py',
+)
+
+
 @pytest.mark.parametrize('code', LANGUAGES)
 def test_messages_are_explained(code: str) -> None:
     page = (DOCS / code / 'troubleshooting.md').read_text()
-    paths = [
-        *(REPO_ROOT / 'swav_plugin/engine').rglob('*.py'),
-        REPO_ROOT / 'swav_plugin/commands/train.py',
-        REPO_ROOT / 'swav_plugin/compat/stack.py',
-    ]
-    found = [message for path in paths for message in messages(path)]
-    assert len(found) > 60 and 'the training set has' in found
+    found = {
+        message
+        for pattern in EXPLAINED
+        for path in (REPO_ROOT / 'swav_plugin').glob(pattern)
+        for message in messages(path)
+    }
+    assert len(found) > 150
+    assert {'the training set has', 'out of memory on'} < found
     assert not {message for message in found if message not in page}
+
+
+@pytest.mark.parametrize('code', LANGUAGES)
+def test_verdicts_are_explained(code: str) -> None:
+    page = (DOCS / code / 'troubleshooting.md').read_text()
+    starts = []
+    for rule in RULES:
+        start = f'\n| `{rule.state}, {rule.what}` |'
+        assert page.count(start) == 1, start
+        starts.append(page.index(start))
+        row = page[starts[-1] :].split('\n')[1]
+        for key in re.findall(r'\w+(?:\.\w+)+|sync_bn', rule.remedy):
+            key = key.replace('train_dataloader.dataset.pipeline', '')
+            assert key in row, f'{rule.what}: {key}'
+    assert starts == sorted(starts)  # the first that holds speaks
+    # What an OK may say besides.
+    numbers = 'loss_share effective_prototypes agreement rank_me dead_share'
+    facts = dict.fromkeys(numbers.split(), 0.9)
+    verdict = judge(
+        facts | dict(iteration=1, stopping_score=1, dead_prototypes=9)
+    )
+    assert verdict.state == 'OK'
+    told = 'prototypes are nearest to no image, so fewer would do'
+    assert told in verdict.text and told in page
 
 
 def command_lines() -> list[tuple[str, str]]:
@@ -220,13 +398,87 @@ def test_keys_exist() -> None:
     cfg = load_config(RECIPE)
     keys = named_keys()
     assert len(keys) > 30 and 'model.head.epsilon' in keys
-    for key in keys:
-        if isinstance(_find(cfg, key), dict):
-            continue  # nothing to set
-        value = 'bfloat16' if key.endswith('.dtype') else '1'
-        load_config(RECIPE, [f'{key}={value}'])
+    # A dict is nothing to set; without its type, nothing would check the rest.
+    given = [key for key in keys if not isinstance(_find(cfg, key), dict)]
+    types = [key for key in given if key.endswith('.type')]
+    assert len(given) > len(types) > 2
+    values = {
+        key: 'bfloat16' if key.endswith('.dtype') else 1 for key in given
+    }
+    for names in ([key for key in given if key not in types], types):
+        load_config(RECIPE, [f'{name}={values[name]}' for name in names])
     with pytest.raises(UsageError, match='epsilonn'):
         load_config(RECIPE, ['model.head.epsilonn=1'])
+
+
+CLASSES = {
+    cls: {*inspect.signature(cls).parameters} - {'args', 'kwargs'}
+    for cls in (
+        CheckpointHook,
+        HealthHook,
+        ImageFolder,
+        LARS,
+        LoadImage,
+        MultiCrop,
+        MultiViewPreprocessor,
+        SkippedImagesHook,
+        SwAV,
+        SwAVHead,
+        SwAVHook,
+        SwAVNeck,
+    )
+}
+# Nobody sets these in a recipe: mmengine's, or derived.
+NOT_SET = {'params', 'init_cfg', 'feat_dim', 'non_blocking', 'serialize_data'}
+NOT_SET |= {'lazy_init', 'test_mode'}
+
+
+@pytest.mark.parametrize('code', LANGUAGES)
+@pytest.mark.parametrize('cls', CLASSES, ids=lambda cls: cls.__name__)
+def test_all_keys_of_recipes_are_explained(cls: type, code: str) -> None:
+    text = ''.join(
+        without_code(DOCS / code / f'{name}.md')
+        for name in ('recipes', 'pretrain')
+    )
+    named = {
+        word
+        for found in re.findall('`([^`]+)`', text)
+        for word in re.findall(r'\w+', found)
+    }
+    assert not CLASSES[cls] - NOT_SET - named
+
+
+def test_values_of_recipes_are_those_of_the_config() -> None:
+    """Of keys in tables whose second column is a value."""
+    cfg = load_config(RECIPE)
+    multi_crop = cfg.train_dataloader.dataset.pipeline[1]
+    defaults = {
+        name: parameter.default
+        for cls in CLASSES
+        for name, parameter in inspect.signature(cls).parameters.items()
+    }
+    rows = re.findall(
+        r'^\| (`[^|]*`) \| ([^|]+) \|',
+        without_code(DOCS / 'en/recipes.md'),
+        flags=re.M,
+    )
+    checked = 0
+    for keys, values in rows:
+        names = re.findall('`([^`]+)`', keys)
+        try:
+            told = ast.literal_eval(f'[{values.replace("`", "")}]')
+        except (ValueError, SyntaxError):
+            continue  # words
+        above = names[0].rpartition('.')[0]
+        for name, value in zip(names, told, strict=True):
+            key = name if '.' in name else f'{above}.{name}'.strip('.')
+            found = _find(cfg, key)
+            last = key.rpartition('.')[2]
+            if found is None:
+                found = multi_crop.get(last, defaults.get(last))
+            assert found == value, key
+            checked += 1
+    assert checked > 20
 
 
 def _find(cfg: Config, key: str) -> object:
@@ -291,6 +543,75 @@ def test_commands_of_the_first_page_run(
     assert 'layer4.1.bn2.weight' in torch.load('weights.pth')
 
 
+@pytest.mark.parametrize('options', ['', 'DATA=FOLDER', 'DATASET=imagenette'])
+def test_make_demo_starts_the_demo(options: str) -> None:
+    """Up to the command line: the demo itself takes minutes."""
+    assert f'make demo {options}'.strip() in '\n'.join(
+        blocks(REPO_ROOT / 'README.md', 'shell')
+    ).replace('/path/to/images', 'FOLDER')
+    options = options.replace('FOLDER', '/my photos')
+    done = subprocess.run(
+        ['make', '-n', 'demo', 'VENV=venv', *options.splitlines()],
+        cwd=REPO_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = shlex.split(done.stdout.splitlines()[-1])
+    assert words[:2] == ['venv/bin/python', 'tools/demo.py']
+    args = importlib.import_module('swav_plugin.commands.demo').parse_args(
+        words[2:]
+    )
+    assert f'{args.data}' == ('/my photos' if 'DATA=' in options else 'None')
+    assert (args.dataset == 'imagenette') == ('DATASET' in options)
+
+
+# The tests that run what the first pages tell to run. pip would download for
+# minutes: only its extras are checked here, and the wheel in test_packaging.
+RUN_BY = {
+    'pip install': 'test_readme.py: test_extras_exist',
+    'make demo': 'test_docs.py: test_make_demo_starts_the_demo',
+    'python tools/train.py': 'test_commands/test_train.py: train_here',
+    'tools/dist_train.sh': (
+        'test_commands/test_train.py: '
+        'test_two_processes_give_the_losses_of_one'
+    ),
+    'NNODES=2 ': 'test_tools/test_benchmarks_scripts.py: test_dist',
+    'GPUS=64 tools/slurm_train.sh': (
+        'test_commands/test_train.py: test_slurm_train'
+    ),
+    'python tools/benchmarks/run_suite.py': (
+        'test_suite/conftest.py: run_suite'
+    ),
+}
+
+
+def test_every_line_of_the_first_pages_is_run() -> None:
+    tests = {
+        str(path.relative_to(REPO_ROOT / 'tests')): path.read_text()
+        for path in (REPO_ROOT / 'tests').rglob('*.py')
+    }
+    everything = '\n'.join(tests.values())
+    for page in (DOCS / 'en/get_started.md', REPO_ROOT / 'README.md'):
+        for line in ''.join(blocks(page, 'shell')).splitlines():
+            if line.startswith('swav --version'):
+                continue  # test_commands_of_the_first_page_run
+            if line.startswith('swav '):
+                name = line.split()[1]
+                assert re.search(
+                    rf"commands import (?:\w+, )*{name}\b|run\('{name}'",
+                    everything,
+                ), line
+                continue
+            (by,) = (
+                test
+                for start, test in RUN_BY.items()
+                if line.startswith(start)
+            )
+            file, _, name = by.partition(': ')
+            assert f'def {name}(' in tests[file], line
+
+
 def test_read_the_docs_builds_the_language_of_the_project(
     tmp_path: Path,
 ) -> None:
@@ -352,6 +673,26 @@ def test_english_pages_are_built_without_a_warning(tmp_path: Path) -> None:
 def test_chinese_pages_are_read_without_a_warning(tmp_path: Path) -> None:
     """Writing them would take twice as long, and could go wrong no more."""
     assert build('zh_CN', 'dummy', tmp_path) == 0
+
+
+def test_theme_speaks_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    sphinx, furo = map(pytest.importorskip, ('sphinx.locale', 'furo'))
+    monkeypatch.syspath_prepend(DOCS)
+    conf = importlib.import_module('conf')
+    translator, _ = sphinx.init([Path(sphinx.__file__).parent], 'zh_CN')
+    translator.add_fallback(conf.FuroInChinese())
+    page = Path(furo.__file__).parent / 'theme/furo/page.html'
+    words = {
+        word
+        for _, _, word in Environment(
+            extensions=['jinja2.ext.i18n']
+        ).extract_translations(page.read_text(encoding='utf-8'))
+    }
+    assert {'On this page', 'Back to top'} < words
+    for word in words:
+        # But its name, and what only a page that we do not have would say.
+        if 'furo' not in word and '%(path)s' not in word:
+            assert translator.gettext(word) != word
 
 
 def test_chinese_can_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:

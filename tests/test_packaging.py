@@ -116,6 +116,8 @@ def test_wheel_holds_configs_and_tools_as_files(wheel: Path) -> None:
     } < names
     assert 'swav_plugin/suite/report.html.j2' in names
     assert 'swav_plugin/inference/gallery.html.j2' in names
+    assert 'swav_plugin/report/report.html.j2' in names
+    assert 'swav_plugin/engine/page.css.j2' in names
     assert 'swav_plugin/models/swav.py' in names
     assert index == (REPO_ROOT / 'model-index.yml').read_bytes()
     roots = {name.split('/')[0] for name in names}

@@ -290,6 +290,7 @@ class _Training:
             data = found
         chosen = {
             'default_hooks.checkpoint.max_keep_ckpts': 1,
+            'default_hooks.report': None,
             'train_dataloader.num_workers': max(1, cores - 2),
         }
         for loader in _LOADERS:

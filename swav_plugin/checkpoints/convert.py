@@ -304,7 +304,7 @@ def extract_prefix(
     Args:
         weights: Names to tensors.
         prefix: The part, such as 'backbone'.
-        remove: Whether to cut the prefix and its dot off the names.
+        remove: Cut the prefix and its dot off the names.
 
     Raises:
         CheckpointError: No name begins with it.

@@ -59,11 +59,11 @@ class Description:
         container: 'torch', 'safetensors' or 'pickle' (PaddlePaddle's).
         layout: Whose names it has, such as 'VISSL'; '' if they are unknown.
         network: Such as 'a ResNet-50-w2'.
-        has_backbone: Whether there are weights of a backbone.
-        has_neck: Whether there is a projection head.
+        has_backbone: True if there are weights of a backbone.
+        has_neck: True if there is a projection head.
         prototypes: K and D of each set of prototypes.
-        has_queue: Whether embeddings of a queue are in it.
-        advice: What to do with it if it is no ResNet; else ''.
+        has_queue: True if embeddings of a queue are in it.
+        advice: What to do with it if it is not a ResNet; else ''.
     """
 
     container: str

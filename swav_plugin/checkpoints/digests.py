@@ -38,6 +38,16 @@ def noted_files(folder: Path) -> list[Path]:
     return [folder / name for name in _read_note(folder) if _is_name(name)]
 
 
+def noted_digests(folder: Path) -> set[str]:
+    """Return the SHA-256 of those files."""
+    entries = _read_note(folder).values()
+    return {
+        str(entry.get('sha256'))
+        for entry in entries
+        if isinstance(entry, dict)
+    }
+
+
 def _is_name(name: str) -> bool:
     """Check that it is a name, and nothing that leads elsewhere."""
     return Path(name).name == name

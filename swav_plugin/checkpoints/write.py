@@ -123,7 +123,7 @@ class Format(NamedTuple):
         save: Writes names and tensors, and where they are from, to a file.
         suffix: What the name of the file must end with, because readers go
             by that; empty where they do not.
-        has_head: Whether the neck and the prototypes are written too.
+        has_head: Write the neck and the prototypes, too.
     """
 
     names: Callable[[Parts], State]
@@ -179,7 +179,7 @@ def write_weights(
         checkpoint: A path, a URL or the name of a model of the zoo.
         out: The file to write.
         layout: One of `FORMATS`.
-        overwrite: Whether to replace a file that exists.
+        overwrite: Replace a file that exists.
 
     Raises:
         FileNotFoundError, ConnectionError: As `Checkpoint.path`.
@@ -240,7 +240,7 @@ def check_out(
         checkpoint: Where the weights are from.
         suffix: What the name must end with; empty for that of any format
             without one of its own.
-        overwrite: Whether to replace a file that exists.
+        overwrite: Replace a file that exists.
 
     Raises:
         ValueError: The file is that of the checkpoint, or exists, or its
@@ -326,8 +326,8 @@ def extract(
         checkpoint: A path, a URL or the name of a model of the zoo.
         out: The file to write.
         prefix: The part, such as 'backbone'.
-        remove_prefix: Whether to cut the prefix and its dot off the names.
-        overwrite: Whether to replace a file that exists.
+        remove_prefix: Cut the prefix and its dot off the names.
+        overwrite: Replace a file that exists.
 
     Raises:
         FileNotFoundError, ConnectionError: As `Checkpoint.path`.

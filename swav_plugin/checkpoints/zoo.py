@@ -51,7 +51,7 @@ def checkpoint_path(source: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: There is no such file, nor a model of that name,
-            or its weights have to be got by hand.
+            or its weights have to be downloaded by hand.
         ValueError: It is a folder, the model has no weights or some that
             cannot be loaded, or those downloaded are not a checkpoint with
             the recorded hash.
@@ -91,7 +91,7 @@ def fetch_model(model: ZooModel, folder: Path | None = None) -> Path:
         folder: Where to put it; by default it stays in torch's cache.
 
     Raises:
-        FileNotFoundError: It has to be got by hand, and is not there.
+        FileNotFoundError: It has to be downloaded by hand, and is not there.
         ValueError: Nobody has published it, it is the wrong file, or another
             one has its name in the folder.
         ConnectionError: It could not be downloaded.

@@ -73,7 +73,7 @@ class Agreement:
 class Preempted(SystemExit):
     """A signal has asked the run to stop, and all of it is saved.
 
-    It ends the process with code 75, which stands for "try again later"
+    It ends the process with code 75, which means "try again later"
     (EX_TEMPFAIL of sysexits.h).
 
     Args:

@@ -33,8 +33,8 @@ class LARS(Optimizer):
         weight_decay: lambda, >= 0. Applied to every tensor of a group, biases
             and norms too; use parameter groups to exclude some.
         trust_coefficient: eta, > 0.
-        clip: Whether to use min(a / lr, 1) in place of a, so that the step
-            is never larger than that of SGD (LARC).
+        clip: Take min(a / lr, 1) in place of a, so that the step is never
+            larger than that of SGD (LARC).
         eps: epsilon, > 0.
 
     Raises:

@@ -104,8 +104,8 @@ def log_summary(runner: Runner, *names: str) -> None:
             log(f'Data ({name}): {describe_data(dataset)}')
     log(f'Model: {describe_model(unwrap(runner.model))}')
     if 'train' in names:
-        log(f'Batch: {_describe_batch(runner)}')
-        log(f'Length: {_describe_length(runner)}')
+        log(f'Batch: {describe_batch(runner)}')
+        log(f'Length: {describe_length(runner)}')
         log(f'Checkpoints: {runner.work_dir}')
     log(f'Log, with config and environment: {runner.log_dir}')
 
@@ -154,7 +154,7 @@ def describe_model(model: nn.Module) -> str:
     return ', '.join(parts)
 
 
-def _describe_batch(runner: Runner) -> str:
+def describe_batch(runner: Runner) -> str:
     """Say how many images a step sees, over processes and accumulation."""
     images = getattr(runner.train_dataloader.batch_sampler, 'batch_size', None)
     if images is None:
@@ -169,7 +169,7 @@ def _describe_batch(runner: Runner) -> str:
     return f'{text} = {images * num_processes * accumulated} images'
 
 
-def _describe_length(runner: Runner) -> str:
+def describe_length(runner: Runner) -> str:
     """Say how long the run is."""
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):

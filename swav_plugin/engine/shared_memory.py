@@ -172,12 +172,17 @@ def _killed_worker(error: BaseException) -> tuple[str, str] | None:
     """
     said = _KILLED.search(_everything_said(error))
     workers = _workers_behind(error)
-    if said or isinstance(error, (OSError, EOFError)):
+    ended: list[Any] = []
+    if workers:
         # What it sent breaks a moment before it has ended.
-        wait([worker.sentinel for worker in workers], timeout=_ENDS_WITHIN_S)
+        is_broken = isinstance(error, (OSError, EOFError))
+        within_s = _ENDS_WITHIN_S if is_broken else 0
+        ended = wait([worker.sentinel for worker in workers], within_s)
     for worker in workers:
-        if worker.exitcode is not None and worker.exitcode < 0:
-            return str(worker.pid), signal.Signals(-worker.exitcode).name
+        if worker.sentinel in ended:
+            worker.join()
+            if worker.exitcode is not None and worker.exitcode < 0:
+                return str(worker.pid), signal.Signals(-worker.exitcode).name
     return (said[1], said[2] or 'no signal is known') if said else None
 
 

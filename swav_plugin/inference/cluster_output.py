@@ -217,7 +217,12 @@ def describe_spread(clusters: Clusters) -> str:
 
 
 def lay_out(
-    title: str, facts: dict[str, str], clusters: Clusters, images: NamedImages
+    title: str,
+    facts: dict[str, str],
+    clusters: Clusters,
+    images: NamedImages,
+    max_pictures: int | None = None,
+    fewest: int = _FEWEST,
 ) -> Gallery:
     """Lay out the page: a strip for each prototype, the largest first.
 
@@ -226,12 +231,15 @@ def lay_out(
         facts: What to tell besides numbers of images and prototypes.
         clusters: What to show.
         images: The same images.
+        max_pictures: Pictures on the page; by default `MAX_PICTURES`.
+        fewest: Pictures of a prototype that has so many images.
     """
     counts = clusters.counts
     by_size = counts.argsort(descending=True, stable=True).tolist()
     used = [prototype for prototype in by_size if counts[prototype]]
-    per_strip = pictures_per_strip(len(used), _FEWEST, _MOST)
-    shown = used[: MAX_PICTURES // per_strip]
+    total = MAX_PICTURES if max_pictures is None else max_pictures
+    per_strip = pictures_per_strip(len(used), fewest, _MOST, total)
+    shown = used[: total // per_strip]
     members = _members(clusters)
     strips = {
         prototype: _strip(

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 from PIL import Image, ImageOps
 
 from swav_plugin.datasets.transforms.pillow_files import open_image, to_rgb
+from swav_plugin.engine.page import read_template
 
 # At 3 to 4 KB each, and a third more as text: 10 MB.
 MAX_PICTURES = 2000
 _THUMBNAIL_PX = 112
+_ADDRESS = 'data:image/jpeg;base64,'
 _LEAST_COLUMNS, _MOST_COLUMNS = 8, 12
 
 
@@ -23,7 +24,7 @@ class Picture(NamedTuple):
     """A picture on the page.
 
     Args:
-        file: Path of the image.
+        file: Path of the image, or an address that holds it.
         name: What to call it, in full.
         caption: Shown below it.
         label: Shown below that, in short; by default the file name.
@@ -65,16 +66,18 @@ class Gallery(NamedTuple):
     sections: Sequence[Section]
 
 
-def pictures_per_strip(num_strips: int, least: int, most: int) -> int:
+def pictures_per_strip(
+    num_strips: int, least: int, most: int, total: int
+) -> int:
     """Return how many pictures each strip may have for a page to stay small.
 
     With too many strips for that it is `least`; the caller then shows the
-    first `MAX_PICTURES // least` of them.
+    first `total // least` of them.
 
-    >>> [pictures_per_strip(num, 4, 12) for num in (10, 250, 5000)]
+    >>> [pictures_per_strip(num, 4, 12, 2000) for num in (10, 250, 5000)]
     [12, 8, 4]
     """
-    return max(least, min(most, MAX_PICTURES // max(1, num_strips)))
+    return max(least, min(most, total // max(1, num_strips)))
 
 
 def columns(section: Section) -> int:
@@ -95,39 +98,43 @@ def columns(section: Section) -> int:
 
 def to_html(gallery: Gallery) -> str:
     """Write a gallery as one HTML file with small copies of its pictures."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template('gallery.html.j2').render(
+    template = read_template(Path(__file__).with_name('gallery.html.j2'))
+    page = template.render(
         gallery=gallery,
         columns=columns,
         basename=os.path.basename,
-        thumbnail=_thumbnail,
+        thumbnail=thumbnail,
     )
     # File names need not be UTF-8.
     return page.encode('utf-8', 'replace').decode()
 
 
-def _thumbnail(file: str) -> str | None:
+def thumbnail(file: str) -> str | None:
     """Return a small square JPEG as an address that holds it.
 
-    The square is the center of the image, as networks see it. None if the
-    image can no longer be read.
+    The square is the center of the image, as networks see it.
+
+    Args:
+        file: Path of the image, or the address of one.
+
+    Returns:
+        None if the image can no longer be read.
     """
+    if file.startswith(_ADDRESS):
+        return file
     try:
         with open_image(os.fspath(file)) as img:
             # A JPEG file is decoded at a fraction of its size.
             img.draft(None, (2 * _THUMBNAIL_PX, 2 * _THUMBNAIL_PX))
-            rgb = to_rgb(img, name=file)
-            side = min(_THUMBNAIL_PX, *rgb.size)
-            square = ImageOps.fit(rgb, (side, side), Image.Resampling.BOX)
+            return address_of(to_rgb(img, name=file))
     except (OSError, ValueError):
         return None
+
+
+def address_of(img: Image.Image) -> str:
+    """Return the center of an RGB image, small, as an address."""
+    side = min(_THUMBNAIL_PX, *img.size)
+    square = ImageOps.fit(img, (side, side), Image.Resampling.BOX)
     content = io.BytesIO()
     square.save(content, 'JPEG', quality=75)
-    text = base64.b64encode(content.getvalue()).decode()
-    return f'data:image/jpeg;base64,{text}'
+    return _ADDRESS + base64.b64encode(content.getvalue()).decode()

@@ -38,7 +38,7 @@ def check_limits(k: int = 1, threshold: float | None = None) -> None:
 def nearest_others(
     bank: Tensor, queries: Tensor, own: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
-    """Find the k nearest images to each query, other than itself.
+    """Find the k nearest images to each query, but not itself.
 
     Exact, with the memory of `nearest_neighbors`. Of equally near images
     those first in the bank come first.

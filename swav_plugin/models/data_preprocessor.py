@@ -25,7 +25,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         mean: Mean of R, G and B in 0..255.
         std: Standard deviation of R, G and B in 0..255. SwAV uses 0.228 * 255
             for red where most others use 0.229 * 255.
-        non_blocking: Whether copies from pinned memory may overlap.
+        non_blocking: Let copies from pinned memory overlap with other work.
     """
 
     def __init__(

@@ -93,7 +93,7 @@ class MultiLinearHead(BaseModule):
         shapes: (C, windows) of each feature; `LinearProbe` gives them.
         num_classes: Y.
         learning_rates: The rates to try; the optimizer takes them from here.
-        batch_norm: Whether features pass a `FeatureNorm`, as mmselfsup's do.
+        batch_norm: Pass features through a `FeatureNorm`, as mmselfsup does.
 
     Raises:
         ValueError: There is no learning rate, or one is listed twice.

@@ -38,7 +38,7 @@ class SwAVHead(BaseModule):
         epsilon: Entropy weight of Sinkhorn.
         num_iters: Sweeps of Sinkhorn.
         temperature: Temperature of the softmax over prototypes.
-        hard_assignment: Whether each code puts all its mass on one prototype.
+        hard_assignment: Put all mass of each code on one prototype.
         init_cfg: As in mmengine.
 
     Without a `SwAVHook` the queue fills from the first step on, takes part as

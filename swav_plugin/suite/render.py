@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
+from swav_plugin.engine.page import read_template
 
 from .report import NOTHING, lay_out
 
@@ -185,14 +185,7 @@ def to_html(suite: dict[str, Any], folder: str | os.PathLike = '.') -> str:
         suite: As the head of `report` describes it.
         folder: What the pictures of entries are relative to; they are put in.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    template = environment.get_template('report.html.j2')
+    template = read_template(Path(__file__).with_name('report.html.j2'))
     return template.render(
         report=lay_out(suite),
         text=text,

@@ -55,6 +55,7 @@ def test_a_short_run_draws_its_picture_and_says_it_learned_too_little(
         cfg = make_config(*args)
         cfg.train_cfg.max_epochs = 1
         cfg.default_hooks.checkpoint.interval = 1
+        cfg.default_hooks.pop('report')  # test_report is about it
         return cfg
 
     monkeypatch.setattr(demo, 'make_config', short)

@@ -48,7 +48,8 @@ train_cfg = dict(max_epochs={epochs})
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(interval=1, max_keep_ckpts=2),
-    swav=dict(freeze_prototypes_iters=3))
+    swav=dict(freeze_prototypes_iters=3),
+    report=None)
 # The views of the recipe, on fewer pixels.
 views = _base_.train_dataloader.dataset.pipeline
 views[1].sizes = [48, 32]

@@ -43,7 +43,8 @@ param_scheduler = [
          begin=1),
     dict(type='MultiStepLR', milestones=[2, 3], gamma=0.5)]
 train_cfg = dict(max_epochs=4)
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval=1), report=None)
 log_processor = dict(window_size=1)
 """
 

@@ -47,7 +47,8 @@ optim_wrapper = dict(
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(interval=1, interval_iters=1),
-    swav=dict(freeze_prototypes_iters=2))
+    swav=dict(freeze_prototypes_iters=2),
+    report=None)
 views = _base_.train_dataloader.dataset.pipeline
 views[1].num_views = [2, 2]
 views[1].sizes = [32, 16]

@@ -24,6 +24,9 @@ default_hooks = dict(
     skipped_images=dict(type='SkippedImagesHook'),
     # Says after each epoch whether the run learns, and if not, what to change.
     health=dict(type='HealthHook', stop_on_collapse=False),
+    # Writes report.html at the end; its pictures wait for the network at most
+    # this long.
+    report=dict(type='ReportHook', max_seconds=30),
 )
 
 # One process per GPU: SyncBN makes the batch statistics those of all GPUs.

@@ -180,3 +180,12 @@ _SETS = dict(
     cityscapes=KnownDataset(read_cityscapes, dict(train=2_975, val=500), 19),
 )
 NAMES = tuple(_SETS)
+
+
+def published_images(name: str) -> dict[str, int]:
+    """Return how many images each split of a set has; {} if any number.
+
+    >>> published_images('voc07')
+    {'trainval': 5011, 'test': 4952}
+    """
+    return dict(_SETS[name].num_images)

@@ -47,15 +47,15 @@ class MultiCrop(BaseTransform):
         crop_ratio_ranges: For each group, least and largest share of the
             image's area.
         aspect_ratio_range: Least and largest width / height of a crop.
-        flip_prob: Probability to mirror a view.
+        flip_prob: Probability of mirroring a view.
         brightness: As in `ColorJitter`.
         contrast: As in `ColorJitter`.
         saturation: As in `ColorJitter`.
         hue: As in `ColorJitter`.
-        jitter_prob: Probability to change the colors.
-        grayscale_prob: Probability to take the color out.
+        jitter_prob: Probability of changing the colors.
+        grayscale_prob: Probability of taking the color out.
         sigma_range: Least and largest sigma of the blur, in pixels.
-        blur_prob: Probability to blur a view.
+        blur_prob: Probability of blurring a view.
         on_device: Leave the image as it is, and say in
             results['view_params'] what the data preprocessor has to cut out
             of it, on the model's device.

@@ -40,7 +40,7 @@ class ColorJitter(RandomTransform):
         saturation: The same for saturation.
         hue: The shift is uniform in [-hue, hue], in turns of the color
             circle; in [0, .5].
-        prob: Probability to change an image.
+        prob: Probability of changing an image.
 
     Source: torchvision.transforms.ColorJitter. The same factors give the same
     pixels.
@@ -160,7 +160,7 @@ class GaussianBlur(RandomTransform):
     Args:
         sigma_range: Least and largest standard deviation in pixels, >= 0; it
             is uniform in between.
-        prob: Probability to blur an image.
+        prob: Probability of blurring an image.
     """
 
     def __init__(

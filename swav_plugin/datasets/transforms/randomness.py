@@ -75,7 +75,7 @@ class RandomTransform(BaseTransform):
     changes nothing that others draw.
 
     Args:
-        prob: Probability to apply it to an image, in [0, 1].
+        prob: Probability of applying it to an image, in [0, 1].
     """
 
     def __init__(self, prob: float = 1.0) -> None:

@@ -1,0 +1,469 @@
+"""The page of a small run with hostile names, and what it takes from where."""
+
+import base64
+import io
+import json
+import math
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import BaseDataset
+from PIL import Image
+
+from swav_plugin.__main__ import main
+from swav_plugin.apis import assign_clusters, extract_features, get_model
+from swav_plugin.commands import train
+from swav_plugin.engine.config import load_config
+from swav_plugin.registry import DATASETS
+from swav_plugin.report import ReportHook
+from swav_plugin.report.record import describe_code
+from swav_plugin.report.samples import (
+    compute_features,
+    draw_views,
+    sample_dataset,
+    spread,
+)
+from tests.test_faults.recipe import draw_images, write_config
+from tests.test_suite.reports import example
+
+CLASSES = ('<script>alert(1)', '猫 & "x"', "a'b")
+VOID = {'meta', 'img', 'line', 'rect', 'polyline'}
+REPORT_ON = "\ndefault_hooks['report'] = dict(type='ReportHook')\n"
+
+
+class Page(HTMLParser):
+    """A page as a list of elements: tag, attributes, text and parents."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[SimpleNamespace] = []
+        self._open: list[SimpleNamespace] = []
+        self.text = path.read_text(encoding='utf-8')
+        self.feed(self.text)
+        assert not self._open, self._open
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        element = SimpleNamespace(
+            tag=tag, attrs=dict(attrs), text='', parents=[*self._open]
+        )
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        assert tag in VOID
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        for element in self._open:
+            element.text += data
+
+    def find(self, tag: str, **attrs: str) -> list[SimpleNamespace]:
+        """Elements with a tag and attributes; `class_` and `id` are two."""
+        wanted = {key.rstrip('_'): value for key, value in attrs.items()}
+        return [
+            each
+            for each in self.elements
+            if each.tag == tag and wanted.items() <= each.attrs.items()
+        ]
+
+    def inside(self, tag: str, parent: SimpleNamespace) -> list:
+        return [each for each in self.find(tag) if parent in each.parents]
+
+    def strips(self, title: str) -> list[SimpleNamespace]:
+        (section,) = self.find('div', id=title)
+        return self.inside('article', section)
+
+    def missing(self) -> dict[str, str]:
+        (section,) = self.find('section', id='missing')
+        parts = (e.text.partition(': ') for e in self.inside('li', section))
+        return {part: reason for part, _, reason in parts}
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty images in three class folders, and one that is none."""
+    folder = tmp_path_factory.mktemp('images')
+    drawn = draw_images(folder / 'flat')
+    for number, path in enumerate(sorted(drawn.iterdir())):
+        target = folder / 'train' / CLASSES[number % 3]
+        target.mkdir(parents=True, exist_ok=True)
+        path.rename(target / f"{number}'><img src=x onerror=alert(1)>.jpg")
+    (target / 'broken.jpg').write_bytes(b'not an image')
+    return folder / 'train'
+
+
+@pytest.fixture(scope='module')
+def run(
+    images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The work dir of two epochs, with the page that training wrote."""
+    folder = tmp_path_factory.mktemp('run')
+    config = write_config(folder / '<i>small.py', images, REPORT_ON)
+    with pytest.MonkeyPatch.context() as patch:
+        work_dir = folder / 'work & <b>'
+        argv = ['train.py', config, '--work-dir', str(work_dir)]
+        patch.setattr(sys, 'argv', argv)
+        train.main()
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def written(run: Path) -> Page:
+    return Page(run / 'report.html')
+
+
+def _checkpoint(run: Path) -> Path:
+    return Path((run / 'last_checkpoint').read_text())
+
+
+def _model(run: Path) -> torch.nn.Module:
+    (config,) = run.glob('*.py')
+    return get_model(config, 'cpu', checkpoint=_checkpoint(run))
+
+
+def _dataset(run: Path) -> BaseDataset:
+    (config,) = run.glob('*.py')
+    loader = load_config(str(config)).train_dataloader
+    return DATASETS.build(loader.dataset.to_dict())
+
+
+def test_the_page_needs_nothing_and_runs_nothing(written: Page) -> None:
+    assert not written.find('script') and not written.find('link')
+    for each in written.elements:
+        assert not any(name.startswith('on') for name in each.attrs)
+        for name in ('src', 'href', 'xlink:href'):
+            address = each.attrs.get(name, '#')
+            assert address.startswith(('#', 'data:image/jpeg;base64,'))
+    assert 'url(' not in written.text and '@import' not in written.text
+    assert {each.text for each in written.find('i')} == {''}
+    assert 'prefers-color-scheme: dark' in written.find('style')[0].text
+    (viewport,) = written.find('meta', name='viewport')
+    assert 'width=device-width' in viewport.attrs['content']
+    # Every anchor leads somewhere.
+    ids = {each.attrs.get('id') for each in written.elements}
+    anchors = {each.attrs['href'][1:] for each in written.find('a')}
+    assert anchors <= ids and {'run', 'curves', 'map', 'missing'} <= anchors
+
+
+def test_head_says_what_and_how_it_is(run: Path, written: Page) -> None:
+    (title,) = written.find('h1')
+    assert title.text == '<i>small.py'
+    (path,) = run.glob('*/vis_data/health.json')
+    last = json.loads(path.read_text().splitlines()[-1])
+    (head,) = written.find('header', id='head')
+    state = written.inside('span', head)[0]
+    assert state.text == last['state'] in ('OK', 'WARN', 'COLLAPSED')
+    assert last['message'].removeprefix(f'{last["state"]}, ') in head.text
+    assert '2 of 2 epochs, finished' in head.text
+
+
+def test_facts_and_config(run: Path, images: Path, written: Page) -> None:
+    names = [each.text for each in written.find('dt')]
+    values = [each.text for each in written.find('dd')]
+    facts = dict(zip(names, values))
+    assert facts['Data'] == f'41 images in 3 folders of {images}'
+    assert facts['Batch'].startswith('8 per process x 1 process x 2 accum')
+    assert facts['Length'] == '2 epochs of 5 iterations'
+    assert facts['Seed'] == '31'
+    assert facts['Code'] == describe_code()
+    assert f'torch {torch.__version__}' in facts['Software']
+    assert facts['Checkpoint'] == str(_checkpoint(run))
+    assert facts['Unreadable images'].startswith('1, listed in ')
+    assert facts['Begun'] <= facts['Ended']
+    assert ' cores of ' in facts['Hardware']
+    (config,) = written.find('pre')
+    assert 'num_prototypes=20' in config.text
+    assert config.parents[-1].tag == 'details'
+
+
+def test_curves(run: Path, written: Page) -> None:
+    (section,) = written.find('section', id='curves')
+    charts = {
+        each.attrs['aria-label']: each
+        for each in written.inside('svg', section)
+    }
+    assert [*charts][:2] == ['loss', 'learning rate']
+    assert 'effective rank of embeddings (RankMe)' in charts
+    assert f'ln K = {math.log(20):.2f}' in charts['loss'].text
+    (path,) = run.glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    losses = [row['loss'] for row in rows if 'loss' in row]
+    told = [each.text for each in written.inside('title', charts['loss'])]
+    assert told == [f'{i}: {x:.4g}' for i, x in enumerate(losses, start=1)]
+    assert len(losses) == 10
+
+
+def test_views_are_those_that_training_got(
+    images: Path, written: Page
+) -> None:
+    strips = written.strips('Views')
+    assert len(strips) == 6
+    (first, *_) = strips
+    pictures = written.inside('img', first)
+    sizes = []
+    for picture in pictures[1:]:
+        content = base64.b64decode(picture.attrs['src'].partition(',')[2])
+        with Image.open(io.BytesIO(content)) as view:
+            sizes.append(view.size)
+    assert sizes == [(32, 32), (32, 32), (16, 16), (16, 16)]
+    assert pictures[1].attrs['alt'].startswith('view 1 of ')
+
+
+def test_views_go_through_pipeline_and_preprocessor(
+    run: Path, images: Path
+) -> None:
+    dataset, model = _dataset(run), _model(run)
+    sample = sample_dataset(dataset, 5)
+    drawn = list(
+        draw_views(
+            dataset.pipeline, model.data_preprocessor, sample.samples, 31, 2
+        )
+    )
+    assert len(drawn) == 2
+    for index, views in drawn:
+        info = sample.samples[index]
+        from swav_plugin.datasets import SampleKey
+
+        key = SampleKey(info['sample_idx'], epoch=0, seed=31)
+        expected = dataset[key]['inputs']
+        for view, pixels in zip(views, expected, strict=True):
+            assert np.array_equal(
+                np.asarray(view), pixels.permute(1, 2, 0).numpy()
+            )
+
+
+def test_prototypes_are_those_of_swav_cluster(
+    run: Path, images: Path, written: Page
+) -> None:
+    model = _model(run)
+    files = [str(path) for path in sorted(images.rglob('[0-9]*.jpg'))]
+    clusters = assign_clusters(model, files)
+    counts = Counter(clusters.prototype.tolist())
+    strips = written.strips('Prototypes')
+    assert len(strips) == len(counts)
+    for strip in strips:
+        title = written.inside('h3', strip)[0].text
+        number = int(title.removeprefix('Prototype '))
+        told = written.inside('p', strip)[0].text
+        assert told.startswith(f'{counts[number]} image')
+        shown = {each.attrs['alt'] for each in written.inside('img', strip)}
+        own = {
+            str(Path(file).relative_to(images))
+            for file, each in zip(files, clusters.prototype.tolist())
+            if each == number
+        }
+        assert len(shown) == min(12, len(own)) and shown <= own
+    (section,) = written.find('div', id='Prototypes')
+    assert f'{len(counts)} of 20 prototypes have images' in section.text
+    assert 'purity' in section.text
+
+
+def test_neighbors_are_the_nearest(
+    run: Path, images: Path, written: Page
+) -> None:
+    files = [str(path) for path in sorted(images.rglob('[0-9]*.jpg'))]
+    features, _ = extract_features(_model(run), files)
+    unit = torch.nn.functional.normalize(features, dim=1)
+    cosines = (unit @ unit.T).fill_diagonal_(-1)
+    names = [str(Path(file).relative_to(images)) for file in files]
+    strips = written.strips('Neighbors')
+    assert len(strips) == 12
+    for strip in strips:
+        query, nearest, *others = [
+            each.attrs['alt'] for each in written.inside('img', strip)
+        ]
+        row = cosines[names.index(query)]
+        assert row[names.index(nearest)] == pytest.approx(
+            float(row.max()), abs=1e-5
+        )
+        assert len(others) == 6
+
+
+def test_map_has_each_image_in_the_color_of_its_class(
+    images: Path, written: Page
+) -> None:
+    (section,) = written.find('section', id='map')
+    circles = written.inside('circle', section)
+    assert len(circles) == 40
+    kinds = Counter(path.parent.name for path in images.rglob('[0-9]*.jpg'))
+    legend = [
+        each.text
+        for each in written.inside('span', section)
+        if each.parents[-1].attrs.get('class') == 'kinds'
+    ]
+    assert sorted(legend) == sorted(f'{k} ({n})' for k, n in kinds.items())
+    assert len({each.attrs['fill'] for each in circles}) == 3
+    told = [each.text for each in written.inside('title', section)]
+    assert len({*told}) == 40
+    assert all(line.split(': ')[0] in kinds for line in told)
+
+
+def test_what_is_missing_has_a_reason(written: Page) -> None:
+    missing = written.missing()
+    assert {*missing} == {'Images', 'Benchmarks'}
+    assert missing['Images'].startswith('1 image of 41 cannot be read: ')
+    assert 'broken.jpg' in missing['Images']
+    assert missing['Benchmarks'].startswith('nothing was measured: swav suite')
+
+
+def _swav(
+    monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> int | str | None:
+    argv = ['swav', 'report', *map(str, arguments)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    try:
+        main()
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_without_pictures_or_a_checkpoint_the_rest_is_there(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """A folder of logs alone, beside a suite of another checkpoint."""
+    logs = tmp_path / 'logs'
+    for path in run.glob('*/vis_data'):
+        shutil.copytree(path, logs / path.parent.name / 'vis_data')
+    (logs / 'suite').mkdir()
+    (logs / 'suite/results.json').write_text(json.dumps(example()))
+    assert _swav(monkeypatch, logs, '--no-images') == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == str(logs / 'report.html')
+    found = Page(logs / 'report.html')
+    assert not found.find('img') and len(found.find('svg')) >= 6
+    missing = found.missing()
+    assert {*missing} == {'Hardware, versions and commit', 'Pictures'}
+    assert len(told) == 3
+    (benchmarks,) = found.find('section', id='benchmarks')
+    assert '60.5' in benchmarks.text  # published
+    (head,) = found.find('header', id='head')
+    assert '2 of 2 epochs, finished' in head.text
+
+    out = tmp_path / 'out/other.html'
+    assert _swav(monkeypatch, logs, '--max-images', 12, '--out', out) == 0
+    found = Page(out)
+    assert 'there is none in' in found.missing()['Checkpoint']
+    assert len(found.strips('Views')) == 6
+    assert not found.find('div', id='Prototypes')
+
+
+def test_images_of_ones_own(
+    run: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flat = draw_images(tmp_path / 'flat', 12)
+    out = tmp_path / 'r.html'
+    options = ['--images', flat, '--out', out, '--checkpoint']
+    assert _swav(monkeypatch, run, *options, _checkpoint(run)) == 0
+    found = Page(out)
+    names = {path.name for path in flat.iterdir()}
+    shown = {each.attrs['alt'] for each in found.find('img')}
+    assert {name for name in shown if not name.startswith('view')} == names
+    (section,) = found.find('section', id='map')
+    assert 'prototype ' in section.text  # no classes
+    assert len(found.inside('circle', section)) == 12
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['{}/none'], 'there is no folder {}/none'),
+        (['{}/empty'], '{}/empty has no log of a run; give the --work-dir'),
+        (['{}/w', '--out', '{}/a.pth'], 'give a name that ends with .html'),
+        (['{}/w', '--out', '{}/d.html'], '{}/d.html is a folder'),
+        (['{}/w', '--max-images', '0'], '--max-images 0: give 1 or more'),
+        (['{}/w', '--images', '{}/no'], 'there is no image {}/no'),
+        (['{}/w', '--checkpoint', '{}/no.pth'], 'no.pth'),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    for name in ('empty', 'd.html', 'w/1/vis_data'):
+        (tmp_path / name).mkdir(parents=True)
+    given = [each.format(tmp_path) for each in arguments]
+    assert _swav(monkeypatch, *given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('report: error: ') or 'swav report' in line
+    assert message.format(tmp_path) in line
+
+
+def test_an_error_in_the_report_ends_no_run(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError('no\nroom')
+
+    monkeypatch.setattr('swav_plugin.report.record.record_run', fail)
+    said: list[str] = []
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append))
+    hook = ReportHook()
+    hook.before_train(runner)
+    hook.after_train(runner)
+    assert said == ['The report was not written: RuntimeError: no room'] * 2
+    with pytest.raises(ValueError, match='report=None'):
+        ReportHook(max_seconds=0)
+
+
+def test_the_network_stops_when_the_time_is_over(
+    run: Path, images: Path
+) -> None:
+    sample = sample_dataset(_dataset(run), 40)
+    model = _model(run)
+    found = compute_features(model, sample, seconds=0)
+    assert len(found.indices) + len(found.unreadable) == 16  # a batch
+    assert {*found.indices} <= {*range(16)}
+    # The embeddings of both are the same, so a shorter time changes no image.
+    every = compute_features(model, sample)
+    places = [every.indices.index(i) for i in found.indices]
+    assert torch.allclose(every.pooled[places], found.pooled, atol=1e-6)
+
+
+def test_each_beginning_of_the_sample_is_spread() -> None:
+    order = spread(1000, 100)
+    assert len({*order}) == 100 == len(order)
+    assert order == spread(1000, 100)  # the same each time
+    for num in (25, 50):
+        assert {each // 250 for each in order[:num]} == {0, 1, 2, 3}
+    assert sorted(spread(3, 100)) == [0, 1, 2]
+
+
+def test_images_in_memory_are_shown(tmp_path: Path) -> None:
+    """A set without files, such as CIFAR-10, has addresses in their place."""
+
+    class Arrays(list):
+        metainfo = dict(classes=('a', 'b'))
+
+        def get_data_info(self, index: int) -> dict:
+            return dict(img=self[index], gt_label=index % 2, sample_idx=index)
+
+    pixels = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(12)]
+    sample = sample_dataset(SimpleNamespace(dataset=Arrays(pixels)), 5)
+    assert sample.total == 12 and sample.images.classes is not None
+    for file, name in zip(sample.images.files, sample.images.names):
+        content = base64.b64decode(file.partition(',')[2])
+        with Image.open(io.BytesIO(content)) as img:
+            value = np.asarray(img).mean()
+        assert abs(value - 20 * int(name.split()[-1])) < 3
