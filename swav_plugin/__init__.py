@@ -9,11 +9,16 @@ mmengine reads checkpoints and YAML as data: no code in them is run.
 
 from swav_plugin.compat.imports import setup_imports
 from swav_plugin.compat.moved import setup_moved
-from swav_plugin.compat.stack import check_distributions, setup_operators
+from swav_plugin.compat.stack import (
+    check_distributions,
+    is_our_program,
+    setup_operators,
+)
 
 __version__ = '0.2.0'
 
-check_distributions()
+if not is_our_program():  # else it says so in one line
+    check_distributions()
 setup_imports()
 setup_operators()
 setup_moved()

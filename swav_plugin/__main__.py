@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from swav_plugin import __version__
+from swav_plugin.compat.stack import check_distributions
 
 # Each is a module of swav_plugin.commands with a main() that reads sys.argv.
 COMMANDS = {
@@ -28,6 +29,8 @@ COMMANDS = {
     'convert': 'write the weights of a checkpoint for another library',
     'report': 'write one page on a training run and its checkpoint',
     'zoo': 'list the published weights, and download them',
+    'doctor': 'say whether this machine can train, and what to change',
+    'completion': 'print a script that lets a shell complete commands',
 }
 
 
@@ -48,6 +51,8 @@ def _run() -> None:
     elif name == '--version':
         print(f'swav_plugin {__version__}')
     elif name in COMMANDS:
+        if name != 'doctor':  # which says what else is missing
+            _check_packages()
         # What argparse and error messages call the program.
         sys.argv = [f'swav {name}', *arguments]
         with _interrupts_end_at_once():
@@ -58,6 +63,18 @@ def _run() -> None:
         meant = f'; did you mean {" or ".join(close)}?' if close else ''
         print(
             f'swav: error: there is no command {name!r}{meant}\n{_usage()}',
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def _check_packages() -> None:
+    """End in one line where OpenMMLab's packages are not as they should."""
+    try:
+        check_distributions()
+    except ImportError as error:
+        print(
+            f'swav: error: {error} `swav doctor` looks at all packages.',
             file=sys.stderr,
         )
         sys.exit(2)

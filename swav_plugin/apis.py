@@ -26,6 +26,7 @@ from swav_plugin.inference.features import (
     read_features,
 )
 from swav_plugin.models.pretrained import model_of_checkpoint, model_of_config
+from swav_plugin.shipped import config_names
 
 __all__ = [
     'Clusters',
@@ -135,7 +136,7 @@ def _build_config(
 
 
 def _config_of_name(source: str) -> str:
-    """Return the config of a model of the zoo.
+    """Return the config of a name: one that is shipped, or of the zoo.
 
     Raises:
         FileNotFoundError, ValueError: There is none.
@@ -145,7 +146,8 @@ def _config_of_name(source: str) -> str:
             f'get_model got {source}, which holds weights, together with '
             'checkpoint= or pretrained=False; these go with a config.'
         )
-    config = find_model(source).config
+    named = config_names()
+    config = named.get(source) or find_model(source).config
     if config is None:
         raise ValueError(
             f'there is no config of {source} here, only weights; call '

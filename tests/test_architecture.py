@@ -20,6 +20,7 @@ PACKAGE = REPO_ROOT / 'swav_plugin'
 ROOMS = [
     'compat',
     '__init__',
+    'shipped',
     'checkpoints',
     'registry',
     'datasets',

@@ -9,9 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from mmengine.config import Config
 
 import swav_plugin
+from swav_plugin.shipped import config_names
 from tests.conftest import REPO_ROOT
 
 SHARED_CONFIG = 'selfsup/_base_/default_runtime.py'
@@ -158,15 +160,51 @@ for name in ('train', 'test', 'demo', 'suite'):
         runpy.run_module(f'swav_plugin.commands.{name}', run_name='__main__')
     except SystemExit:
         pass
+import swav_plugin
+for name in ('train', 'test'):  # as mim starts them
+    sys.argv = [name, '--help']
+    path = f'{swav_plugin.__path__[0]}/.mim/tools/{name}.py'
+    try:
+        runpy.run_path(path, run_name='__main__')
+    except SystemExit:
+        pass
 from swav_plugin.commands import demo
 print(demo.__file__, *demo.CONFIGS.glob('swav_demo_*.py'), sep='\\n')
 """
     printed = _run(code, tmp_path, installed)
     usages = [line for line in printed if line.startswith('usage: ')]
     names = [usage.split()[1] for usage in usages]
-    assert names == ['train', 'test', 'demo', 'suite']
+    assert names[:4] == ['train', 'test', 'demo', 'suite']
+    assert names[4:] == ['train.py', 'test.py']
+    # mim adds its own --gpus where a help names that option.
+    assert any(line.startswith('  --gpus N') for line in printed)
     # The configs of the demo are the wheel's.
     assert all(Path(line).is_relative_to(installed) for line in printed[-3:])
+
+
+def test_mim_finds_everything_in_a_wheel(installed: Path) -> None:
+    """What openmim 0.3.9 looks for, in the folder that pip calls the place.
+
+    It takes a config by its file name, which must be there once, and models
+    with paths relative to the index.
+    """
+    package = installed / 'swav_plugin'
+    assert (package / '.mim/tools/train.py').is_file()
+    assert (package / '.mim/tools/test.py').is_file()
+    names = [path.name for path in package.rglob('*.py')]
+    for name in config_names():
+        assert names.count(f'{name}.py') == 1
+    index = yaml.safe_load((package / '.mim/model-index.yml').read_text())
+    for metafile in index['Import']:
+        text = (package / '.mim' / metafile).read_text()
+        for model in yaml.safe_load(text)['Models']:
+            assert (package / '.mim' / model['Config']).is_file()
+
+
+def test_mim_finds_everything_in_a_checkout() -> None:
+    """onedl-mim 0.5.1 takes the folder that pip installed editable."""
+    for path in ('tools/train.py', 'tools/test.py', 'model-index.yml'):
+        assert (REPO_ROOT / path).is_file()
 
 
 @pytest.mark.parametrize('command', ['train', 'test', 'demo'])

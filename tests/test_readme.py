@@ -52,6 +52,7 @@ FOREIGN_OPTIONS = {
     '--evaluate-only',
     '--output',
     '--config',
+    '--checkpoint',
     '--shm-size',
 }
 

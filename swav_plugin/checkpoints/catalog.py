@@ -12,14 +12,12 @@ from typing import Any
 
 import yaml
 
+from swav_plugin.shipped import SHIPPED
+
 from .cache import cache_path, hash_in_name
 from .file_kind import CheckpointError
 
-_PACKAGE = Path(__file__).parents[1]
-_INDEX = _PACKAGE / '.mim/model-index.yml'
-if not (_INDEX.parent / 'configs').is_dir():
-    # A checkout without symbolic links, as torch.hub unpacks it.
-    _INDEX = _PACKAGE.parent / 'model-index.yml'
+_INDEX = SHIPPED / 'model-index.yml'
 
 # The one in C is ten times as fast.
 _Loader: Any = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from swav_plugin import shipped
 from swav_plugin.checkpoints.atomic import new_folder
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.list_file import write_class_folders
@@ -38,7 +39,7 @@ from swav_plugin.engine.work_dir import own_work_dir
 from swav_plugin.evaluation import knn_predict
 from swav_plugin.models import SwAV
 
-CONFIGS = Path(__file__).parents[1] / '.mim/configs/selfsup/swav'
+CONFIGS = shipped.CONFIGS / 'selfsup/swav'
 IMAGES_SEEN = 20_000  # by the demo on images: about four minutes on two cores
 MAX_EVALUATED = 2_000
 LABELS_PER_CLASS, NUM_DRAWS = 3, 20

@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from swav_plugin.checkpoints.atomic import new_folder, write_atomic
 from swav_plugin.engine.errors import UsageError
-from swav_plugin.engine.processes import end_with_parent
+from swav_plugin.engine.processes import check_gpus, end_with_parent
 from swav_plugin.engine.screen import quiet_dependencies
 from swav_plugin.inference.batches import Extraction, files_of
 from swav_plugin.inference.files import (
@@ -53,9 +53,7 @@ def check_options(args: argparse.Namespace) -> None:
         UsageError: A number is out of range.
     """
     check_numbers(args, size=1, batch_size=1, workers=0, gpus=1)
-    num_gpus = torch.cuda.device_count()
-    if get_device() != 'cpu' and args.gpus > num_gpus:
-        raise UsageError(f'--gpus {args.gpus}: only {num_gpus} are visible')
+    check_gpus(args.gpus)
 
 
 def open_network(args: argparse.Namespace, device: str | None = None) -> Any:

@@ -16,7 +16,7 @@ import torch
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.datasets.survey import survey_images
 from swav_plugin.engine.errors import UsageError
-from swav_plugin.engine.launch import named_path, run_command
+from swav_plugin.engine.launch import named_path, pass_on, run_command
 from swav_plugin.engine.planner import Situation, make_plan, write_config
 from swav_plugin.engine.processes import (
     count_cores,
@@ -27,12 +27,6 @@ from swav_plugin.engine.processes import (
 
 def add_plan_arguments(parser: argparse._ActionsContainer) -> None:
     """Add the options that say what is there; `swav train` has them, too."""
-    parser.add_argument(
-        '--gpus',
-        type=int,
-        metavar='G',
-        help='GPUs to train on; 0: the CPU (default: those of this machine)',
-    )
     parser.add_argument(
         '--memory',
         type=float,
@@ -72,6 +66,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='FOLDER',
         help='where the images are: their number, sizes and colors are read',
     )
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        metavar='G',
+        help='GPUs to train on; 0: the CPU (default: those of this machine)',
+    )
     add_plan_arguments(parser)
     return parser.parse_args(argv)
 
@@ -86,6 +86,8 @@ def find_situation(
     """
     cores = count_cores()
     gpus = torch.cuda.device_count() if args.gpus is None else args.gpus
+    if gpus < 0:
+        raise UsageError(f'--gpus {gpus}: give 1 or more, or 0 for the CPU')
     memory_gb = args.memory
     if memory_gb is None:
         memory_gb = _memory_of_this_machine(gpus)
@@ -176,21 +178,18 @@ def plan_into_work_dir(args: argparse.Namespace) -> None:
             )
         write_atomic(path, text)
     if situation.gpus > 1:
-        start_ranks(situation.gpus, _arguments_of_ranks(args))
+        start_ranks(situation.gpus, 'train', arguments_of_ranks(args))
 
 
-def _arguments_of_ranks(args: argparse.Namespace) -> list[str]:
-    """Return the command line that trains the written plan."""
-    found = [args.config, '--work-dir', args.work_dir]
-    if args.resume is not None:
-        found += ['--resume']
-        found += [] if args.resume == 'newest' else [args.resume]
-    if args.pretrained is not None:
-        found += ['--pretrained', args.pretrained]
-    found += ['--overwrite'] * args.overwrite + ['--amp'] * args.amp
-    if args.cfg_options:
-        found += ['--cfg-options', *args.cfg_options]
-    return found
+def arguments_of_ranks(args: argparse.Namespace) -> list[str]:
+    """Return the command line of each process that trains a config."""
+    return [
+        args.config,
+        *pass_on(
+            args, 'work_dir', 'resume', 'overwrite', 'pretrained', 'amp',
+            'data', 'cfg_options',
+        ),
+    ]  # fmt: skip
 
 
 def plan(args: argparse.Namespace) -> None:

@@ -1,9 +1,10 @@
 """Measure a checkpoint with what a config describes, on CPU or GPUs.
 
-    python tools/test.py configs/benchmarks/classification/CONFIG.py CHECKPOINT
+    swav test CONFIG CHECKPOINT --data FOLDER
 
-The same without a checkout: swav test.
-Several processes: tools/dist_test.sh and tools/slurm_test.sh.
+CONFIG is a file, or the name of a config that comes with swav_plugin. In a
+checkout tools/test.py is the same. Several machines: tools/dist_test.sh and
+tools/slurm_test.sh.
 """
 
 import argparse
@@ -14,12 +15,16 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from swav_plugin.checkpoints import RANDOM
 from swav_plugin.engine.checks import check_images, check_labels, check_samples
 from swav_plugin.engine.config import check_has, load_config
+from swav_plugin.engine.data_folder import set_data
 from swav_plugin.engine.errors import UsageError, mistakes_in_one_line
 from swav_plugin.engine.launch import (
+    CONFIG_HELP,
     add_common_arguments,
     find_weights,
+    pass_on,
     run_command,
     set_common,
+    start_on_gpus,
 )
 from swav_plugin.engine.processes import end_processes, prepare_processes
 from swav_plugin.engine.runner import CommandRunner
@@ -37,7 +42,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Measure a checkpoint as a config describes.'
     )
-    parser.add_argument('config', metavar='CONFIG', help='config file (.py)')
+    parser.add_argument(
+        'config', metavar='CONFIG', help=CONFIG_HELP.format('knn_imagenet')
+    )
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
@@ -69,6 +76,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
             'configs/benchmarks'
         )
     check_has(cfg, 'model', 'test_dataloader')
+    notes += set_data(cfg, args, 'test')
     if args.checkpoint != RANDOM:
         args.checkpoint = find_weights(args.checkpoint)
     set_common(cfg, args)
@@ -80,6 +88,16 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
 
 def test(args: argparse.Namespace) -> None:
     """Build everything, load the weights and measure."""
+    start_on_gpus(
+        args,
+        'test',
+        build_config,
+        [
+            args.config,
+            args.checkpoint,
+            *pass_on(args, 'work_dir', 'data', 'cfg_options'),
+        ],
+    )
     cfg, notes = build_config(args)
     prepare_processes(cfg)
     with mistakes_in_one_line(cfg):

@@ -1,9 +1,10 @@
 """Train what a config describes, on CPU, one GPU or many.
 
-    python tools/train.py configs/selfsup/swav/CONFIG.py
+    swav train CONFIG --data FOLDER --gpus 8
 
-The same without a checkout: swav train CONFIG.
-Several processes: tools/dist_train.sh and tools/slurm_train.sh.
+CONFIG is a file, or the name of a config that comes with swav_plugin. In a
+checkout tools/train.py is the same. Several machines: tools/dist_train.sh and
+tools/slurm_train.sh.
 """
 
 import argparse
@@ -31,14 +32,17 @@ from swav_plugin.engine.config import (
     load_config,
     set_mixed_precision,
 )
+from swav_plugin.engine.data_folder import set_data
 from swav_plugin.engine.default_hooks import hook_class
 from swav_plugin.engine.errors import UsageError, mistakes_in_one_line
 from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
 from swav_plugin.engine.launch import (
+    CONFIG_HELP,
     add_common_arguments,
     find_weights,
     run_command,
     set_common,
+    start_on_gpus,
 )
 from swav_plugin.engine.processes import (
     end_processes,
@@ -53,7 +57,11 @@ from swav_plugin.engine.shared_memory import (
 )
 from swav_plugin.engine.work_dir import own_work_dir
 
-from .plan import add_plan_arguments, plan_into_work_dir
+from .plan import (
+    add_plan_arguments,
+    arguments_of_ranks,
+    plan_into_work_dir,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,8 +69,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Train what a config describes.'
     )
+    _add_start(parser)
+    add_common_arguments(
+        parser,
+        results='checkpoints',
+        example='model.head.num_prototypes=300 '
+        'default_hooks.swav.queue_begin_epoch=5',
+        gpus_by_default='1, or all with --plan',
+    )
+    # What mim makes of its --gpus 0.
+    parser.add_argument('--device', choices=['cpu'], help=argparse.SUPPRESS)
+    planning = parser.add_argument_group(
+        'a plan in place of a config (swav plan prints it)'
+    )
+    planning.add_argument(
+        '--plan',
+        metavar='FOLDER',
+        help='plan a config for the images in FOLDER, write it into the work '
+        'dir (default: work_dirs/<name of FOLDER>) and train it',
+    )
+    add_plan_arguments(planning)
+    args = parser.parse_args(argv)
+    if (args.config is None) == (args.plan is None):
+        parser.error('give either CONFIG or --plan FOLDER')
+    if args.plan is not None and args.data is not None:
+        parser.error('--plan FOLDER names the images already, without --data')
+    if args.device is not None:
+        args.gpus = 0
+    return args
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    """Add what says where a training begins, and how."""
     parser.add_argument(
-        'config', metavar='CONFIG', nargs='?', help='config file (.py)'
+        'config',
+        metavar='CONFIG',
+        nargs='?',
+        help=CONFIG_HELP.format('swav_demo_digits'),
     )
     parser.add_argument(
         '--resume',
@@ -92,26 +135,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='mixed precision: float16 (or optim_wrapper.dtype) on GPUs, '
         'bfloat16 on CPU',
     )
-    add_common_arguments(
-        parser,
-        results='checkpoints',
-        example='model.head.num_prototypes=300 '
-        'default_hooks.swav.queue_begin_epoch=5',
-    )
-    planning = parser.add_argument_group(
-        'a plan in place of a config (swav plan prints it)'
-    )
-    planning.add_argument(
-        '--plan',
-        metavar='FOLDER',
-        help='plan a config for the images in FOLDER, write it into the work '
-        'dir (default: work_dirs/<name of FOLDER>) and train it',
-    )
-    add_plan_arguments(planning)
-    args = parser.parse_args(argv)
-    if (args.config is None) == (args.plan is None):
-        parser.error('give either CONFIG or --plan FOLDER')
-    return args
 
 
 def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
@@ -123,6 +146,7 @@ def build_config(args: argparse.Namespace) -> tuple[Config, list[str]]:
     notes: list[str] = []
     cfg = load_config(args.config, args.cfg_options, notes)
     check_has(cfg, 'model', 'train_cfg', 'train_dataloader', 'optim_wrapper')
+    notes += set_data(cfg, args, 'train', 'val')
     set_common(cfg, args)
     wrapper = cfg.get('optim_wrapper') or {}
     is_amp = wrapper.get('type') == 'AmpOptimWrapper'
@@ -213,6 +237,8 @@ def train(args: argparse.Namespace) -> None:
     """Build everything, check it and train."""
     if args.plan is not None:
         plan_into_work_dir(args)
+    else:
+        start_on_gpus(args, 'train', build_config, arguments_of_ranks(args))
     cfg, notes = build_config(args)
     notes += own_work_dir(
         cfg.work_dir,

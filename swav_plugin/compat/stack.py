@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -35,6 +36,25 @@ def _is_distribution(name: str) -> bool:
     return True
 
 
+def is_our_program() -> bool:
+    """Return whether this is `swav` or `python -m swav_plugin`.
+
+    While Python looks for a module to run, it imports the package that this
+    is in, and calls the program '-m'.
+    """
+    if sys.argv[:1] == ['-m']:
+        return 'swav_plugin' in sys.orig_argv
+    return bool(sys.argv) and Path(sys.argv[0]).stem == 'swav'
+
+
+def providers() -> dict[str, list[str]]:
+    """Return the distributions that are installed of each mm-package."""
+    return {
+        module: [name for name in names if _is_distribution(name)]
+        for module, names in _PROVIDERS.items()
+    }
+
+
 def check_distributions() -> None:
     """Check that each mm-package is installed, and only once.
 
@@ -44,10 +64,7 @@ def check_distributions() -> None:
         ImportError: One is missing or installed twice; one line that names
             the pip command to run.
     """
-    found = {
-        module: [name for name in names if _is_distribution(name)]
-        for module, names in _PROVIDERS.items()
-    }
+    found = providers()
     for module, names in found.items():
         if len(names) > 1:
             raise ImportError(
@@ -62,9 +79,9 @@ def check_distributions() -> None:
     ]
     if missing:
         installed = [names[0] for names in found.values() if names]
-        is_onedl = not installed or installed[0].startswith('onedl-')
+        of_onedl = not installed or installed[0].startswith('onedl-')
         wanted = [
-            _PROVIDERS[module][0 if is_onedl else 1] for module in missing
+            _PROVIDERS[module][0 if of_onedl else 1] for module in missing
         ]
         raise ImportError(
             f'swav_plugin needs {" and ".join(missing)}: run `pip install '
@@ -72,9 +89,14 @@ def check_distributions() -> None:
         )
 
 
+def is_onedl() -> bool:
+    """Return whether the stack is onedl's."""
+    return _is_distribution('onedl-mmengine')
+
+
 def downstream_hint() -> str:
     """Return the command that installs mmdet and mmseg for this stack."""
-    family = 'onedl' if _is_distribution('onedl-mmengine') else 'official'
+    family = 'onedl' if is_onedl() else 'official'
     return f"pip install -e '.[{family}-downstream]'"
 
 

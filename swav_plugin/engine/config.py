@@ -5,7 +5,6 @@ What users get wrong most often is caught here, before anything slow starts.
 
 import difflib
 import inspect
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from mmengine.runner import Runner
 
 from swav_plugin import registry
 from swav_plugin.compat.stack import downstream_hint
+from swav_plugin.shipped import find_config
 
 from .channels import check_channels
 from .default_hooks import (
@@ -88,7 +88,7 @@ def load_config(
     """Read a config, change it as asked and refuse misspelt keys.
 
     Args:
-        path: The config file.
+        path: The config file, or the name of one that is shipped.
         options: 'KEY=VALUE' each, as after ``--cfg-options``.
         notes: A list that gets what the log should say.
 
@@ -108,7 +108,7 @@ def read_config(path: str, notes: list[str]) -> Config:
     First half of `load_config`; see there.
     """
     cfg = _read_file(path)
-    notes += find_lost_hooks(cfg, path)
+    notes += find_lost_hooks(cfg, str(cfg.filename))
     notes += replace_default_hooks(cfg)
     return cfg
 
@@ -173,8 +173,10 @@ def check_has(cfg: Config, *keys: str) -> None:
 
 def _read_file(path: str) -> Config:
     """Read a config file; say what is wrong if that fails."""
-    if not Path(path).is_file():
-        raise UsageError(_missing_config(path))
+    try:
+        path = str(find_config(path))
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from None
     if Path(path).suffix not in ('.py', '.yml', '.yaml', '.json'):
         raise UsageError(
             f'{path} is not a config, which ends in .py; are the arguments '
@@ -196,22 +198,6 @@ def _read_file(path: str) -> Config:
         )
     except Exception as error:  # a config is code: anything may go wrong
         raise UsageError(f'{path} cannot be read: {error!r}') from error
-
-
-def _missing_config(path: str) -> str:
-    """Say that there is no config `path`, and which names are close."""
-    message = f'there is no config {path}'
-    package = Path(__file__).resolve().parents[1]
-    named = {
-        config.stem: config
-        for folder in (package / '.mim/configs', package.parent / 'configs')
-        for config in folder.rglob('*.py')
-    }
-    close = difflib.get_close_matches(Path(path).stem, named, cutoff=0.7)
-    if close:
-        names = ', '.join(os.path.relpath(named[stem]) for stem in close)
-        message += f'; did you mean {names}?'
-    return message
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:

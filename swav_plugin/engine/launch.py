@@ -4,16 +4,18 @@ Configs are read in `config`, what was built from them is checked in `checks`.
 """
 
 import argparse
+import copy
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from mmengine.config import Config
+from mmengine.device import get_device
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.newest import find_checkpoint
@@ -45,8 +47,17 @@ _LOST_CONNECTION = re.compile(
 __getattr__ = moved_names(__name__)
 
 
+CONFIG_HELP = (
+    'config file (.py), or the name of one that comes with swav_plugin, such '
+    'as {}'
+)
+
+
 def add_common_arguments(
-    parser: argparse.ArgumentParser, results: str, example: str
+    parser: argparse.ArgumentParser,
+    results: str,
+    example: str,
+    gpus_by_default: str = '1',
 ) -> None:
     """Add the options that all commands with a config have.
 
@@ -54,6 +65,7 @@ def add_common_arguments(
         parser: The parser of the command.
         results: Name of what the work dir holds besides logs.
         example: An example of options for ``--cfg-options``.
+        gpus_by_default: How many it takes if --gpus does not say.
     """
     parser.add_argument(
         '--work-dir',
@@ -61,6 +73,20 @@ def add_common_arguments(
         help=f'folder for logs and {results} (default: work_dir of the '
         'config, or work_dirs/<name of the config>, followed by the name of '
         'the weights after --pretrained)',
+    )
+    parser.add_argument(
+        '--data',
+        metavar='FOLDER',
+        help='where the data of the config is: a folder of images to pretrain '
+        'on, or a dataset, with train and val or as the head of the config '
+        'says',
+    )
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        metavar='N',
+        help='start N processes, each on a GPU of this machine, or on the '
+        f'CPU if it has none (default: {gpus_by_default})',
     )
     parser.add_argument(
         '--launcher',
@@ -117,6 +143,64 @@ def set_common(cfg: Config, args: argparse.Namespace) -> None:
     if args.local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     processes.set_launcher(cfg, args.launcher)
+
+
+def start_on_gpus(
+    args: argparse.Namespace,
+    command: str,
+    check: Callable[[argparse.Namespace], object],
+    arguments: Sequence[str],
+) -> None:
+    """Start the processes that --gpus asks for; go on if that is this one.
+
+    Args:
+        args: The command line.
+        command: 'train' or 'test'.
+        check: Finds the mistakes that every process would report.
+        arguments: What each process gets.
+
+    Raises:
+        UsageError: They cannot be started.
+    """
+    gpus = args.gpus
+    if gpus is None or gpus == 1:
+        return
+    if gpus < 0:
+        raise UsageError(f'--gpus {gpus}: give 1 or more, or 0 for the CPU')
+    if gpus == 0:
+        if get_device() != 'cpu':
+            raise UsageError(
+                '--gpus 0: this machine has a GPU; to compute on the CPU '
+                'put CUDA_VISIBLE_DEVICES= in front of the command'
+            )
+        return
+    if args.launcher != 'none' or processes.find_launcher() != 'none':
+        raise UsageError(
+            f'--gpus {gpus} starts the processes itself; leave it out where '
+            'a launcher has started them'
+        )
+    processes.check_gpus(gpus)
+    check(copy.copy(args))
+    processes.start_ranks(gpus, command, arguments)
+
+
+def pass_on(args: argparse.Namespace, *names: str) -> list[str]:
+    """Return options of the command line, where they are given.
+
+    >>> args = argparse.Namespace(amp=True, data='a b', resume=None)
+    >>> pass_on(args, 'amp', 'data', 'resume')
+    ['--amp', '--data=a b']
+    """
+    words = []
+    for name in names:
+        option, value = f'--{name.replace("_", "-")}', getattr(args, name)
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list):
+            words += [option, *value] if value else []
+        elif value:
+            words.append(f'{option}={value}')
+    return words
 
 
 def named_path(option: str, path: str) -> str:

@@ -92,22 +92,44 @@ def find_launcher() -> str:
     return 'none'
 
 
-def start_ranks(num_ranks: int, arguments: Sequence[str]) -> NoReturn:
-    """Become torchrun, which trains on several GPUs of this machine.
+def torchrun(num_ranks: int) -> list[str]:
+    """Return the command that starts processes of what follows it."""
+    return [
+        sys.executable, '-m', 'torch.distributed.run', '--standalone',
+        f'--nproc_per_node={num_ranks}',
+    ]  # fmt: skip
+
+
+def start_ranks(
+    num_ranks: int, command: str, arguments: Sequence[str]
+) -> NoReturn:
+    """Become torchrun, which runs a command on GPUs of this machine.
 
     Args:
-        num_ranks: How many.
-        arguments: Those of `swav train`.
+        num_ranks: How many; without a GPU as many processes on the CPU.
+        command: 'train' or 'test'.
+        arguments: Those of the command.
     """
+    os.environ.setdefault('OMP_NUM_THREADS', '1')  # torchrun's, but silent
+    module = f'swav_plugin.commands.{command}'
     os.execv(
         sys.executable,
         [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone',
-            f'--nproc_per_node={num_ranks}',
-            '-m', 'swav_plugin.commands.train',
-            *arguments, '--launcher', 'pytorch',
+            *torchrun(num_ranks), '-m', module, *arguments,
+            '--launcher', 'pytorch',
         ],
     )  # fmt: skip
+
+
+def check_gpus(gpus: int) -> None:
+    """Check that there are as many GPUs; without any the CPU will do.
+
+    Raises:
+        UsageError: There are some, but not so many.
+    """
+    num_gpus = torch.cuda.device_count()
+    if get_device() != 'cpu' and gpus > num_gpus:
+        raise UsageError(f'--gpus {gpus}: only {num_gpus} are visible')
 
 
 def _number_in_env(variable: str, default: int) -> int:

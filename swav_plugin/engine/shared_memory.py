@@ -44,7 +44,7 @@ _KILLED = re.compile(
     r'(?:is killed by signal: (\w[\w ]*)|exited unexpectedly)'
 )
 
-_WHAT_TO_DO = (
+WHAT_TO_DO = (
     'Give the container more (docker run --shm-size=8g, or --ipc=host), or '
     'set num_workers or batch_size of the dataloader lower; num_workers=0 '
     'needs none'
@@ -62,7 +62,7 @@ def check_shared_memory(runner: Runner, name: str) -> None:
         UsageError: Not even one batch of each worker fits.
     """
     loader = getattr(runner, f'{name}_dataloader')
-    free = _free_bytes()
+    free = free_bytes()
     if free >= _ENOUGH or not getattr(loader, 'num_workers', 0):
         return
     num_workers = loader.num_workers * int(
@@ -78,12 +78,12 @@ def check_shared_memory(runner: Runner, name: str) -> None:
         f'{needed / 1e6:,.1f} MB'
     )
     if needed > free:
-        raise UsageError(f'{text}. {_WHAT_TO_DO}.')
+        raise UsageError(f'{text}. {WHAT_TO_DO}.')
     ahead = loader.prefetch_factor or 1
     if needed * ahead > free:
         runner.logger.warning(
             f'{text} for each of the {ahead} batches they make ahead, which '
-            f'may not fit together. {_WHAT_TO_DO}.'
+            f'may not fit together. {WHAT_TO_DO}.'
         )
 
 
@@ -92,10 +92,10 @@ def workers_that_fit(num_workers: int, batch_bytes: int) -> int:
 
     A worker holds up to three: two it has made, and the one it makes.
     """
-    return min(num_workers, _free_bytes() // (3 * batch_bytes))
+    return min(num_workers, free_bytes() // (3 * batch_bytes))
 
 
-def _free_bytes() -> int:
+def free_bytes() -> int:
     """Return the free shared memory; `_ENOUGH` where it is not in a folder."""
     try:
         status = os.statvfs(_SHARED_MEMORY)
@@ -148,7 +148,7 @@ def lost_workers_in_one_line() -> Iterator[None]:
         if _TOO_LITTLE.search(_everything_said(error)):
             raise UsageError(
                 f'the workers ran out of shared memory, {_SHARED_MEMORY}. '
-                f'{_WHAT_TO_DO}.'
+                f'{WHAT_TO_DO}.'
             ) from error
         try:
             killed = _killed_worker(error)

@@ -34,3 +34,11 @@ def walk_config(
         return
     for key, child in children:
         yield from walk_config(child, (*above, str(key)))
+
+
+def dicts_of(node: Any) -> list[Any]:
+    """Return all dicts of a config, outer ones first, each once."""
+    dicts = [
+        child for _, child in walk_config(node) if isinstance(child, dict)
+    ]
+    return [*{id(each): each for each in dicts}.values()]

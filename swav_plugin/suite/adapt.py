@@ -15,11 +15,11 @@ import torch
 from mmengine.config import Config
 
 from swav_plugin.datasets.check import read_coco
-from swav_plugin.datasets.image_search import class_names
 from swav_plugin.engine.config import change_config, read_config
+from swav_plugin.engine.data_folder import move_data
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import count_cores
-from swav_plugin.engine.walk import walk_config
+from swav_plugin.engine.walk import dicts_of
 from swav_plugin.evaluation.svm_samples import largest_k
 from swav_plugin.registry import DATASETS
 
@@ -147,17 +147,7 @@ def set_dataset(cfg: Config, data: FoundDataset) -> list[str]:
     Returns:
         Notes of everything but the folder.
     """
-    prefix = f'data/{data.dataset.folder}'
-    for node in dicts_of(cfg._cfg_dict):
-        if Path(str(node.get('data_root', ''))).is_relative_to(prefix):
-            own = Path(node.data_root).relative_to(prefix)
-            node.data_root = str(data.root / own)
-            if own.name == 'val' and not class_names(data.root / own):
-                node.ann_file = '../meta/val.txt'
-    for node in dicts_of(cfg._cfg_dict):
-        path = Path(str(node.get('ann_file', '')))
-        if path.is_relative_to(prefix):  # of an evaluator
-            node.ann_file = str(data.root / path.relative_to(prefix))
+    move_data(cfg, f'data/{data.dataset.folder}', data.root)
     if not data.is_stand_in:
         return []
     stand_in = _STAND_INS.get(data.dataset.name)
@@ -292,14 +282,6 @@ def possible_k(bank: Any) -> range:
         return range(0)
     marks = torch.from_numpy(np.stack(labels))
     return range(1, largest_k(marks) + 1)
-
-
-def dicts_of(node: Any) -> list[Any]:
-    """Return all dicts of a config, outer ones first, each once."""
-    dicts = [
-        child for _, child in walk_config(node) if isinstance(child, dict)
-    ]
-    return [*{id(each): each for each in dicts}.values()]
 
 
 def set_batch(

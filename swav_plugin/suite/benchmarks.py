@@ -7,17 +7,14 @@ a benchmark" in CONTRIBUTING.md.
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import swav_plugin
+from swav_plugin import shipped
 from swav_plugin.compat.stack import downstream_hint
 
 from .data import DatasetFolder
 
-# Configs and tools: links in a checkout, files in a wheel.
-SHIPPED = Path(swav_plugin.__file__).resolve().parent / '.mim'
-CONFIGS = (SHIPPED / 'configs').resolve() / 'benchmarks'
+CONFIGS = shipped.CONFIGS / 'benchmarks'
 
 # Rows of published numbers.
 MMSELFSUP = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96, mmselfsup'

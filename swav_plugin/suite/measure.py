@@ -14,10 +14,11 @@ from mmengine.config import Config
 from swav_plugin import __version__
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.newest import find_checkpoint
-from swav_plugin.engine.processes import end_with_parent
+from swav_plugin.engine.processes import end_with_parent, torchrun
 from swav_plugin.engine.results import RESULTS, read_results
+from swav_plugin.shipped import SHIPPED
 
-from .benchmarks import BENCHMARKS, SHIPPED
+from .benchmarks import BENCHMARKS
 
 TOOLS = (SHIPPED / 'tools').resolve()
 DONE = 'result.json'  # of a run: what it adds to its entry in the report
@@ -121,18 +122,9 @@ def measure(run: Run, out: Path, gpus: int) -> dict[str, Any]:
 
 def make_command(run: Run, gpus: int, tool: str, *arguments: str) -> list[str]:
     """Return the command that runs a tool in the folder of a run."""
-    command = [sys.executable]
-    end = []
-    if gpus > 1:
-        command += [
-            '-m',
-            'torch.distributed.run',
-            '--standalone',
-            f'--nproc_per_node={gpus}',
-        ]
-        end = ['--launcher', 'pytorch']
+    end = ['--launcher', 'pytorch'] if gpus > 1 else []
     return [
-        *command,
+        *(torchrun(gpus) if gpus > 1 else [sys.executable]),
         str(TOOLS / tool),
         str(run.folder / 'config.py'),
         *arguments,

@@ -65,6 +65,7 @@ def test_a_plan_is_printed(
         ([], 'give --folder FOLDER or --images N'),
         (['--images', '100', '--gpus', '0'], '100 images are too few'),
         (['--images', '800', '--gpus', '99'], '--gpus 99: this machine has'),
+        (['--images', '800', '--gpus', '-1'], '--gpus -1: give 1 or more'),
         (['--folder', 'no_such'], 'no_such'),
     ],
 )
@@ -128,8 +129,9 @@ def test_several_gpus_become_torchrun(
     assert arguments == [
         *('-m', 'torch.distributed.run', '--standalone'),
         *('--nproc_per_node=2', '-m', 'swav_plugin.commands.train'),
-        *(str(work_dir / 'plan/plan.py'), '--work-dir', str(work_dir)),
-        *('--resume', '--cfg-options', 'a=1', '--launcher', 'pytorch'),
+        *(str(work_dir / 'plan/plan.py'), f'--work-dir={work_dir}'),
+        *('--resume=newest', '--cfg-options', 'a=1'),
+        *('--launcher', 'pytorch'),
     ]
     cfg = load_config(str(work_dir / 'plan/plan.py'))
     assert cfg.train_dataloader.batch_size == 16

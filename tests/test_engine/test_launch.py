@@ -2,12 +2,17 @@
 
 import argparse
 import json
+import os
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.commands import test, train
+from swav_plugin.engine import launch, processes
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import run_command
 
@@ -69,3 +74,113 @@ def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         run_command(run, argparse.Namespace(), interrupted='stopped here')
     assert exit_info.value.code == 130
     assert capsys.readouterr().err == 'stopped here\n'
+
+
+class Started(BaseException):
+    """In place of becoming another program."""
+
+
+@pytest.fixture
+def started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str] | str]:
+    """Run a command; return what it becomes, or its error."""
+    for name in [*os.environ]:
+        if name.startswith(('SLURM_', 'OMPI_')) or name == 'RANK':
+            monkeypatch.delenv(name)
+    # Restored even where the command sets it.
+    monkeypatch.setenv('OMP_NUM_THREADS', '')
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    found: list[str] = []
+
+    def execv(program: str, arguments: list[str]) -> None:
+        assert program == arguments[0] == sys.executable
+        found[:] = arguments[1:]
+        raise Started
+
+    def run(main: Callable[[], None], *argv: object) -> list[str] | str:
+        found.clear()
+        monkeypatch.setattr('sys.argv', ['swav', *map(str, argv)])
+        monkeypatch.setattr(os, 'execv', execv)
+        with pytest.raises((SystemExit, Started)) as end:
+            main()
+        error = capsys.readouterr().err
+        assert bool(error) == isinstance(end.value, SystemExit)
+        return error or found
+
+    return run
+
+
+DIGITS = 'swav_demo_digits'
+
+
+def test_gpus_become_torchrun(
+    started: Callable[..., list[str] | str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, 'get_device', lambda: 'cpu')
+    data = tmp_path / 'my images'
+    data.mkdir()
+    command = started(
+        train.main,
+        *(DIGITS, '--gpu', 2, '--data', data, '--amp', '--resume'),
+        *('--work-dir=-w', '--cfg-options', 'train_cfg.max_epochs=1'),
+    )
+    assert os.environ['OMP_NUM_THREADS'] == '1'
+    start = '-m torch.distributed.run --standalone --nproc_per_node=2 -m'
+    assert command[:6] == [*start.split(), 'swav_plugin.commands.train']
+    # Each process reads what this one has read, except --gpus.
+    assert command[-2:] == ['--launcher', 'pytorch']
+    args = train.parse_args(command[6:])
+    assert (args.config, args.gpus, args.data) == (DIGITS, None, str(data))
+    assert (args.amp, args.resume, args.work_dir) == (True, 'newest', '-w')
+    assert args.cfg_options == ['train_cfg.max_epochs=1']
+    command = started(
+        test.main,
+        *('knn_imagenet', 'random', '--gpus', 3),
+        *('--cfg-options', 'model.backbone.depth=18'),
+    )
+    assert '--nproc_per_node=3' in command
+    args = test.parse_args(command[6:])
+    assert (args.config, args.checkpoint) == ('knn_imagenet', 'random')
+    assert (args.gpus, args.launcher) == (None, 'pytorch')
+    assert args.cfg_options == ['model.backbone.depth=18']
+
+
+@pytest.mark.parametrize(
+    ('argv', 'message'),
+    [
+        (('--gpus', 3), '--gpus 3: only 2 are visible'),
+        (('--gpus', -1), '--gpus -1: give 1 or more'),
+        (('--gpus', 0), 'put CUDA_VISIBLE_DEVICES= in front'),
+        (('--device', 'cpu'), 'put CUDA_VISIBLE_DEVICES= in front'),
+        (('--gpus', 2, '--launcher', 'slurm'), 'starts the processes itself'),
+        # In one line, not in one of each process.
+        (('--gpus', 2, '--data', 'no_such'), 'no_such does not exist'),
+        (('--gpus', 2, '--cfg-options', 'a=1'), "the config has no 'a'"),
+        (('--gpus', 2, '--resume', 'no_such'), 'there is no checkpoint'),
+    ],
+)
+def test_processes_that_cannot_start(
+    argv: tuple[object, ...],
+    message: str,
+    started: Callable[..., list[str] | str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (processes, launch):
+        monkeypatch.setattr(module, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+    error = started(train.main, DIGITS, *argv)
+    assert isinstance(error, str)
+    (line,) = error.splitlines()
+    assert line.startswith('swav: error: ') and message in line
+
+
+def test_a_misspelt_name_is_one_line(
+    started: Callable[..., list[str] | str],
+) -> None:
+    assert started(train.main, 'swav_demo_digit', '--gpus', 2) == (
+        'swav: error: there is no config swav_demo_digit; did you mean '
+        'swav_demo_digits or swav_demo_images?\n'
+    )

@@ -46,7 +46,7 @@ def check(
     dataset: Any, free: int, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> list[str]:
     """Check a loader with so many bytes free; return the warnings."""
-    monkeypatch.setattr(shared_memory, '_free_bytes', lambda: free)
+    monkeypatch.setattr(shared_memory, 'free_bytes', lambda: free)
     loader = DataLoader(dataset, batch_size=4, **options)
     messages: list[str] = []
     runner: Any = SimpleNamespace(
@@ -115,10 +115,10 @@ def test_unreadable_images_are_not_its_business(
 
 def test_real_shared_memory() -> None:
     if not os.path.isdir('/dev/shm'):
-        assert shared_memory._free_bytes() >= 2**34
+        assert shared_memory.free_bytes() >= 2**34
         return
     status = os.statvfs('/dev/shm')
-    free = shared_memory._free_bytes()
+    free = shared_memory.free_bytes()
     assert 0 <= free <= status.f_blocks * status.f_frsize
 
 
@@ -180,7 +180,7 @@ def test_fewer_workers_where_their_batches_do_not_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each may hold three batches: 64 MB are enough for two of 10 MB."""
-    monkeypatch.setattr(shared_memory, '_free_bytes', lambda: 64_000_000)
+    monkeypatch.setattr(shared_memory, 'free_bytes', lambda: 64_000_000)
     assert shared_memory.workers_that_fit(16, 10_000_000) == 2
     assert shared_memory.workers_that_fit(1, 10_000_000) == 1
     assert shared_memory.workers_that_fit(16, 100_000_000) == 0
