@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     'queue too early': (dict(queue_length=512), 'queue_begin_epoch'),
     'colors too strong': (dict(color=0.8), 'colors'),
     'crops too small': (
-        dict(crops=((0.14, 1.0), (0.05, 0.14))),
+        dict(crops=((0.05, 0.2), (0.02, 0.05))),
         'crop_ratio_ranges',
     ),
     'identical images': (dict(identical=True), 'copies'),

@@ -5,6 +5,7 @@ Configs are read in `config`, what was built from them is checked in `checks`.
 
 import argparse
 import copy
+import gc
 import json
 import os
 import re
@@ -233,6 +234,10 @@ def run_command(
         args: Its arguments.
         interrupted: What to say after Ctrl-C.
     """
+    if not gc.get_freeze_count():
+        # What was imported stays. mmengine searches all of it for garbage
+        # for each dataset, and workers would get copies of its pages.
+        gc.freeze()
     processes.end_children_with_us()
     try:
         processes.end_with_launcher()

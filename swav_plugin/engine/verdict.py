@@ -132,7 +132,7 @@ RULES = (
     Rule(
         WARN,
         'the codes are nearly hard, whatever the scores',
-        (('code_entropy_share', '<', 0.1), ('epsilon', '<', 0.01)),
+        (('code_entropy_share', '<', 0.3), ('epsilon', '<', 0.01)),
         'set a larger model.head.epsilon, 0.03 or 0.05',
     ),
     Rule(
