@@ -72,9 +72,13 @@ def test_a_dead_rank_is_named(
         if b'\0RANK=1\0' in Path(f'/proc/{pid}/environ').read_bytes()
     ]
     os.kill(rank_1, signal.SIGKILL)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate(timeout=180)
     assert run.returncode == 1
-    assert 'error: lost the connection to another process' in said, said
+    # Rank 0 notices by itself, or torchrun stops it before.
+    assert re.search(
+        'error: lost the connection to another process|stopped by SIGTERM',
+        said,
+    ), said
     assert re.search(r'rank +: 1 \(local_rank: 1\)', said), said
     assert f'Signal 9 (SIGKILL) received by PID {rank_1}' in said
     assert f'{REPO_ROOT}/swav_plugin/' not in said  # no traceback of ours
