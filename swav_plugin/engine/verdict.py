@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 OK, WARN, COLLAPSED = 'OK', 'WARN', 'COLLAPSED'
 
+# Before this many iterations no rule speaks.
+_FIRST = 20
+
 # A statistic or setting, how it is compared, and with what.
 Condition = tuple[str, str, float]
 
@@ -29,7 +32,7 @@ class Rule(NamedTuple):
     what: str
     when: tuple[Condition, ...]
     remedy: str
-    after: int = 20
+    after: int = _FIRST
 
 
 class Verdict(NamedTuple):
@@ -57,7 +60,7 @@ RULES = (
     Rule(
         COLLAPSED,
         'the codes are uniform, so there is nothing to learn',
-        (('code_entropy_share', '>', 0.98), ('epsilon', '>', 0.1)),
+        (('code_entropy_share', '>', 0.98), ('epsilon', '>', 0.09)),
         'set model.head.epsilon=0.05, or 0.03',
     ),
     Rule(
@@ -116,7 +119,7 @@ RULES = (
     Rule(
         WARN,
         'the loss is far above ln K and hardly anything has moved',
-        (*_WRONG, ('rank_me_share', '>', 0.25)),
+        _WRONG,
         'raise optim_wrapper.optimizer.lr, unless it is still warming up',
         after=100,
     ),
@@ -128,6 +131,15 @@ RULES = (
         '(default_hooks.swav.freeze_prototypes_iters), or lower '
         'optim_wrapper.optimizer.lr',
         after=50,
+    ),
+    Rule(
+        WARN,
+        'the loss is low, yet the embeddings lie on a few lines',
+        (('loss_share', '<', 0.35), ('rank_me_share', '<', 0.05)),
+        'something gives views away that is not what they show: look for '
+        'copies, borders or stamps among the images; or few images share a '
+        'batch norm',
+        after=100,
     ),
     Rule(
         WARN,
@@ -161,7 +173,12 @@ def judge(facts: Mapping[str, float]) -> Verdict:
             )
             text = f'{rule.what} ({numbers}): {rule.remedy}'
             return Verdict(rule.state, text)
-    return Verdict(OK, _describe(facts))
+    text = _describe(facts)
+    if facts['iteration'] < _FIRST:
+        text = (
+            f'after {facts["iteration"]} iterations too early to tell: {text}'
+        )
+    return Verdict(OK, text)
 
 
 def _holds(facts: Mapping[str, float], condition: Condition) -> bool:

@@ -112,7 +112,21 @@ def test_a_run_at_ln_k_is_told_its_cause(more: dict, text: str) -> None:
 
 def test_the_first_iterations_are_not_judged() -> None:
     stuck = facts(STUDY['identical'], iteration=10)
-    assert judge(stuck).state == OK
+    assert str(judge(stuck)).startswith(
+        'OK, after 10 iterations too early to tell: loss 1.000 ln K'
+    )
+
+
+def test_a_loss_near_zero_is_no_good_sign_alone() -> None:
+    given_away = facts((0.001, 0.01, 0.02, 0.01, 0.02, 1.0, 0.0, 0.4, 0.4))
+    verdict = judge(given_away)
+    assert verdict.state == WARN and 'copies, borders' in verdict.text
+
+
+@pytest.mark.parametrize('rank', [0.2499, 0.25, 0.2501])
+def test_a_loss_far_above_chance_is_never_ok(rank: float) -> None:
+    wrong = facts(STUDY['rate too high']) | dict(rank_me_share=rank)
+    assert judge(wrong).state != OK
 
 
 def test_numbers_that_are_not_there_hold_no_condition() -> None:

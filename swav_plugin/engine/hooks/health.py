@@ -19,6 +19,7 @@ from ..errors import UsageError
 from ..log_processor import log_interval
 from ..verdict import Verdict, judge
 from ..wrappers import unwrap
+from .swav import SwAVHook
 
 HEALTH = 'health.json'
 # Of the whole epoch; the other statistics are of its latest iterations.
@@ -44,7 +45,8 @@ class HealthHook(Hook):
     of the epoch that it was in.
 
     Args:
-        stop_on_collapse: End the run, with an error, once it has collapsed.
+        stop_on_collapse: End the run, with an error, once it has collapsed;
+            not while SwAVHook freezes the prototypes, which are random then.
 
     Raises:
         UsageError: It has collapsed, and `stop_on_collapse` is on.
@@ -78,8 +80,11 @@ class HealthHook(Hook):
             statistics.restore(self._saved)
         self._saved = None
 
+        accumulated = runner.optim_wrapper._accumulative_counts
+
         def add_gradients(*_: Any) -> None:
-            if _is_due(runner):
+            # Of the last step that the line of the log comes after.
+            if any(_is_due(runner, ahead) for ahead in range(accumulated)):
                 found = [each.grad for each in runner.model.parameters()]
                 statistics.add_gradients([g for g in found if g is not None])
 
@@ -125,7 +130,8 @@ class HealthHook(Hook):
         log = dict(OK=runner.logger.info, WARN=runner.logger.warning)
         log.get(verdict.state, runner.logger.error)(f'Health: {verdict}')
         self._write(runner, recent, verdict)
-        if self.stop_on_collapse and verdict.state == 'COLLAPSED':
+        has_collapsed = verdict.state == 'COLLAPSED'
+        if self.stop_on_collapse and has_collapsed and not _is_frozen(runner):
             raise UsageError(
                 f'iteration {runner.iter + 1}: the run has {verdict} '
                 '(default_hooks.health.stop_on_collapse)'
@@ -169,12 +175,23 @@ class HealthHook(Hook):
             checkpoint['health'] = self._head.statistics.state()
 
 
-def _is_due(runner: Runner) -> bool:
-    """Return True in iterations that the log reads the losses of."""
-    done = runner.iter + 1
+def _is_due(runner: Runner, ahead: int = 0) -> bool:
+    """Return True if the log reads the losses `ahead` iterations from now."""
+    done = now = runner.iter + ahead + 1
+    num_batches = len(runner.train_dataloader)
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
-        done = runner.iter % len(runner.train_dataloader) + 1
-    return done % log_interval(runner) == 0 or _ends_epoch(runner)
+        done = (now - 1) % num_batches + 1
+    return done % log_interval(runner) == 0 or now % num_batches == 0
+
+
+def _is_frozen(runner: Runner) -> bool:
+    """Return True while the prototypes are those of the beginning."""
+    num_steps = (runner.iter + 1) // runner.optim_wrapper._accumulative_counts
+    return any(
+        num_steps <= hook.freeze_prototypes_iters
+        for hook in runner.hooks
+        if isinstance(hook, SwAVHook)
+    )
 
 
 def _settings(runner: Runner, head: SwAVHead) -> dict[str, float]:
