@@ -44,7 +44,11 @@ class Losses(Hook):
 
 
 def train(
-    work_dir: Path, health: dict | None, stop_at: int | None = None, **cfg: Any
+    work_dir: Path,
+    health: dict | None,
+    stop_at: int | None = None,
+    accumulated: int = 1,
+    **cfg: Any,
 ) -> tuple[Losses, Runner]:
     """Train a small SwAV on noise, with checkpoints in every iteration."""
     recorder = Losses(stop_at)
@@ -83,7 +87,10 @@ def train(
         train_cfg=cfg.pop(
             'train_cfg', dict(by_epoch=True, max_epochs=MAX_EPOCHS)
         ),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5, momentum=0.9)),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.5, momentum=0.9),
+            accumulative_counts=accumulated,
+        ),
         default_hooks=hooks,
         custom_hooks=[recorder],
         visualizer=dict(
@@ -125,6 +132,17 @@ def test_it_changes_no_loss_and_draws_nothing(
     assert len(alone.losses) == MAX_EPOCHS * PER_EPOCH
     assert torch.equal(torch.stack(alone.losses), torch.stack(recorder.losses))
     assert alone.states == recorder.states
+
+
+def test_gradients_of_steps_between_lines_of_the_log(folder: Path) -> None:
+    """Steps after 5, 10 and 12 iterations; lines after 3, 4, 7, 8, ..."""
+    train(folder / 'accumulated', {}, accumulated=5)
+    norms = {
+        row['step']: row['health/gradient_norm']
+        for row in read(folder / 'accumulated', 'scalars.json')
+        if 'health/gradient_norm' in row
+    }
+    assert [*norms] == [7, 11, 12] and min(norms.values()) > 0
 
 
 def test_lines_and_scalars(folder: Path, watched: tuple[Losses, int]) -> None:
