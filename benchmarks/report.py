@@ -7,7 +7,9 @@ Each table replaces the text between `<!-- NAME -->` and `<!-- /NAME -->`.
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -266,6 +268,103 @@ def steps_table() -> str:
     return '\n'.join(lines).rstrip()
 
 
+# The study of small sets: its columns, what is said below, and the variants.
+SMALL_SETS_TEXT = {
+    'en': (
+        'variant | digits: | Imagenette, 2,000 images of 64 px:',
+        'Mean and standard deviation of kNN top-1 in % after the last epoch '
+        '(number of seeds). {hours:.1f} hours on one core.',
+        'Where the best epoch is, told without labels: points of kNN that '
+        'are lost against the best of ten epochs, over {count} runs.',
+        'pick: | mean: | worst: | within 1 point:',
+        'record',
+        {},
+    ),
+    'zh': (
+        '方案 | 手写数字: | Imagenette，2,000 张 64 px 的图片:',
+        '最后一轮之后 kNN top-1（%）的均值与标准差（种子数）。单核共 '
+        '{hours:.1f} 小时。',
+        '不用标签选择轮次：与十个轮次中最好的一个相比，kNN 损失的百分点，'
+        '共 {count} 次训练。',
+        '选择方式: | 平均: | 最差: | 相差 1 点以内:',
+        '记录',
+        {
+            'K 300, epsilon .05, half-strength colors': (
+                'K 300，epsilon .05，颜色强度减半'
+            ),
+            'full-strength colors': '颜色强度不减',
+            'K 100, epsilon .03': 'K 100，epsilon .03',
+            'queue of 512': '长为 512 的队列',
+            'K 3000, queue of 512': 'K 3000，长为 512 的队列',
+            'stopping score': '停止分数（stopping score）',
+            'lowest loss': '损失最低',
+            'last epoch': '最后一轮',
+        },
+    ),
+}
+
+
+def small_sets_table(prefix: str, language: str = 'en') -> str:
+    """Return kNN of the variants, and how well epochs are picked."""
+    head, note, about_picks, picks_head, link, names = SMALL_SETS_TEXT[
+        language
+    ]
+    lines = []
+    for name, content in newest('small_sets').items():
+        runs = content['runs']
+        rows = []
+        for variant in dict.fromkeys(run['variant'] for run in runs):
+            cells = [names.get(variant, variant)]
+            for dataset in ('digits', 'imagenette'):
+                found = [
+                    run['knn']
+                    for run in runs
+                    if (run['set'], run['variant']) == (dataset, variant)
+                ]
+                spread = f' ± {stdev(found):.1f}' if len(found) > 1 else ''
+                cells.append(f'{mean(found):.1f}{spread} ({len(found)})')
+            rows.append(cells)
+        hours = sum(run['minutes'] for run in runs) / 60
+        lines += table(head, rows)
+        lines += ['', note.format(hours=hours), '']
+        curves = [run['curve'] for run in runs if run['curve']]
+        picked = [
+            [
+                names.get(pick, pick),
+                f'{mean(lost):.1f}',
+                f'{max(lost):.1f}',
+                f'{sum(points <= 1 for points in lost)}',
+            ]
+            for pick, lost in points_lost(curves).items()
+        ]
+        lines += [about_picks.format(count=len(curves)), '']
+        lines += table(picks_head.replace(':', '', 1), picked)
+        lines += ['', where(name, content, prefix, link)]
+    return '\n'.join(lines)
+
+
+def points_lost(curves: list[list[dict]]) -> dict[str, list[float]]:
+    """Return the points of kNN that each way to pick an epoch loses.
+
+    Args:
+        curves: Epochs of each run, with kNN in % and what is known without
+            labels.
+    """
+    picks: dict[str, Callable[[dict], float]] = {
+        'stopping score': lambda row: row['stopping_score'],
+        'lowest loss': lambda row: -row['loss_share'],
+        'RankMe': lambda row: row['rank_me'],
+        'last epoch': lambda row: row['epoch'],
+    }
+    return {
+        name: [
+            max(row['knn'] for row in curve) - max(curve, key=pick)['knn']
+            for curve in curves
+        ]
+        for name, pick in picks.items()
+    }
+
+
 def put(path: Path, name: str, text: str) -> None:
     """Replace the text between two markers."""
     content = path.read_text(encoding='utf-8')
@@ -321,6 +420,10 @@ def main() -> None:
     put(ROOT / 'README.md', 'views', views_table('benchmarks/'))
     put(ROOT / 'README_zh-CN.md', 'views', views_table('benchmarks/', 'zh'))
     draw_views(FOLDER / 'views.svg')
+    for folder, language in (('en', 'en'), ('zh_CN', 'zh')):
+        path = ROOT / 'docs' / folder / 'results.md'
+        text = small_sets_table('../../benchmarks/', language)
+        put(path, 'small_sets', text)
 
 
 if __name__ == '__main__':

@@ -27,6 +27,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from common import ROOT, hardware, write_json
+from report import points_lost
 
 CONFIG = """
 _base_ = ['{root}/configs/selfsup/_base_/models/swav_resnet18.py',
@@ -218,21 +219,11 @@ def print_picks(name: str, results: dict[str, dict[str, Any]]) -> None:
     if not curves:
         return
     print(f'\n{name}: points of kNN below the best epoch of a run')
-    for what, pick in (
-        ('stopping score', lambda row: row['stopping_score']),
-        ('lowest loss', lambda row: -row['loss_share']),
-        ('RankMe', lambda row: row['rank_me']),
-        ('information', lambda row: row['information']),
-        ('last epoch', lambda row: row['epoch']),
-    ):
-        lost = sorted(
-            max(row['knn'] for row in curve) - max(curve, key=pick)['knn']
-            for curve in curves.values()
-        )
+    for what, lost in points_lost([*curves.values()]).items():
         near = sum(points <= 1 for points in lost)
         print(
-            f'{what:16} mean {mean(lost):4.1f}  worst {lost[-1]:4.1f}  within '
-            f'1 point in {near} of {len(lost)} runs'
+            f'{what:16} mean {mean(lost):4.1f}  worst {max(lost):4.1f}  '
+            f'within 1 point in {near} of {len(lost)} runs'
         )
 
 
