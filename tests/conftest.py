@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,17 @@ def fresh_loggers() -> Iterator[None]:
     yield
     MMLogger._instance_dict.clear()
     MMLogger._instance_dict.update(before)
+
+
+@pytest.fixture(autouse=True)
+def default_signals() -> Iterator[None]:
+    """Undo what a run that was told to stop does about further signals."""
+    numbers = [signal.SIGTERM]
+    numbers += [signal.SIGUSR1] if hasattr(signal, 'SIGUSR1') else []
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before):
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope='session', autouse=True)

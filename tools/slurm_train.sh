@@ -7,11 +7,21 @@ source "$(dirname "$0")/launch.sh"
 srun_more=(--signal="USR1@${GRACE_S:-120}")
 arguments=("${@:5}")
 
-# What a start over means after the first time: go on.
+# Whatever the first start began from, later ones go on from the newest
+# checkpoint: neither start over nor take that of --resume CHECKPOINT again.
 go_on() {
-    local kept=() argument
+    local kept=() argument is_after_resume=
     for argument in "${arguments[@]}"; do
-        [[ $argument == --overwrite ]] || kept+=("$argument")
+        if [[ -n $is_after_resume && $argument != -* ]]; then
+            is_after_resume=
+            continue
+        fi
+        is_after_resume=
+        case $argument in
+            --overwrite | --resume=*) ;;
+            --resume) is_after_resume=yes ;;
+            *) kept+=("$argument") ;;
+        esac
     done
     arguments=("${kept[@]}")
 }

@@ -123,9 +123,14 @@ class StopSignals:
             signal.signal(number, handler)
 
     def ignore(self) -> None:
-        """Let nothing interrupt the end of a run that has saved."""
+        """Let nothing interrupt the end of a run that has saved.
+
+        It stays so until the process has ended, which with workers and NCCL
+        takes a while: a signal in between would change its exit code.
+        """
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
+        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.saved_path:

@@ -96,7 +96,7 @@ def check_ranks(runner: Runner) -> None:
         UsageError: On every rank, with the first difference.
     """
     dataset = runner.train_dataloader.dataset
-    names, sizes = _digest_images(dataset)
+    names, sizes = digest_images(dataset)
     _compare_ranks(
         {
             'the seed': runner.seed,
@@ -107,7 +107,7 @@ def check_ranks(runner: Runner) -> None:
     )
 
 
-def _digest_images(dataset: Any) -> tuple[str, str]:
+def digest_images(dataset: Any) -> tuple[str, str]:
     """Return digests of the list of a dataset, and of its files' sizes.
 
     Of the sizes, a hundred all over the list: each costs a network drive a

@@ -126,6 +126,37 @@ def compare_configs(
     return changes
 
 
+def compare_images(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+) -> list[str]:
+    """Tell whether the training images are others than before.
+
+    A folder may have moved: then only their number counts.
+
+    Args:
+        old: The config before.
+        new: The config now.
+        before: `num_images` and `image_list`, a digest of it; older
+            checkpoints have neither.
+        now: The same of this run.
+    """
+    number, listed = (before.get(key) for key in ('num_images', 'image_list'))
+    if isinstance(number, int) and number != now['num_images']:
+        return [f'number of training images: {number} -> {now["num_images"]}']
+    datasets = [
+        (cfg.get('train_dataloader') or {}).get('dataset')
+        for cfg in (old, new)
+    ]
+    is_listed = isinstance(listed, str) and listed and now['image_list']
+    if is_listed and datasets[0] == datasets[1]:
+        if listed != now['image_list']:
+            return ['the list of training images, though not their number']
+    return []
+
+
 def compare_batches(
     old: Mapping[str, Any],
     new: Mapping[str, Any],

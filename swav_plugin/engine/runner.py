@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from io import TextIOWrapper
 from typing import Any
 
@@ -19,7 +20,7 @@ from swav_plugin.models.feature_pooling import UnfitOutput
 
 from . import loops
 from .agreement import StopSignals
-from .checks import check_same_start
+from .checks import check_same_start, digest_images
 from .errors import DiskFull, UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
 from .out_of_memory import out_of_memory_in_one_line
@@ -28,6 +29,7 @@ from .resume import (
     check_momenta,
     compare_batches,
     compare_configs,
+    compare_images,
     config_text,
     iters_before,
     read_config_text,
@@ -163,6 +165,7 @@ class CommandRunner(Runner):
         known = dict(
             num_processes=get_world_size(),
             iters_per_epoch=len(self.train_dataloader),
+            **self._training_images,
         )
         try:
             super().save_checkpoint(
@@ -189,6 +192,14 @@ class CommandRunner(Runner):
                 if newest
                 else 'None has been saved yet.'
             )
+        )
+
+    @cached_property
+    def _training_images(self) -> dict[str, Any]:
+        """What tells whether a resumed run has the same images."""
+        dataset = self.train_dataloader.dataset
+        return dict(
+            num_images=len(dataset), image_list=digest_images(dataset)[0]
         )
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
@@ -269,6 +280,7 @@ class CommandRunner(Runner):
             changes += compare_batches(
                 old, new, meta.get('num_processes'), get_world_size()
             )
+            changes += compare_images(old, new, meta, self._training_images)
         except ValueError as error:
             changes.append(
                 f'unknown, since its config cannot be read ({error})'

@@ -15,12 +15,12 @@ from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.engine import PretrainedHook
 from swav_plugin.engine.checks import (
-    _digest_images,
     check_labels,
     check_load_from,
     check_ranks,
     check_resume,
     check_same_start,
+    digest_images,
 )
 from swav_plugin.engine.errors import UsageError
 
@@ -203,14 +203,14 @@ def test_ranks_that_differ(name: str, message: str) -> None:
 def test_digests_of_images(tmp_path: Path) -> None:
     for number in range(3):
         write_image(tmp_path / f'{number}.png', number)
-    first = _digest_images(ImageFolder(tmp_path))
-    assert all(first) and first == _digest_images(ImageFolder(tmp_path))
+    first = digest_images(ImageFolder(tmp_path))
+    assert all(first) and first == digest_images(ImageFolder(tmp_path))
     repeated = RepeatDataset(ImageFolder(tmp_path), times=2)
-    assert _digest_images(repeated) == first
+    assert digest_images(repeated) == first
     with open(tmp_path / '1.png', 'ab') as file:
         file.write(b'more')
-    names, sizes = _digest_images(ImageFolder(tmp_path))
+    names, sizes = digest_images(ImageFolder(tmp_path))
     assert names == first[0] and sizes != first[1]
     (tmp_path / '1.png').rename(tmp_path / '1b.png')
-    assert _digest_images(ImageFolder(tmp_path))[0] != names
-    assert _digest_images([0, 0]) == ('', '')
+    assert digest_images(ImageFolder(tmp_path))[0] != names
+    assert digest_images([0, 0]) == ('', '')

@@ -302,6 +302,41 @@ def test_a_config_that_is_none_is_told(
     assert 'with other settings: ' in log
 
 
+@pytest.mark.parametrize(
+    'change, told',
+    [
+        ('more', 'number of training images: 16 -> 17'),
+        ('others', 'the list of training images, though not their number'),
+        ('moved', None),
+    ],
+)
+def test_other_images_are_told(
+    run: Callable[..., tuple],
+    two_epochs: Path,
+    images: Path,
+    change: str,
+    told: str | None,
+    tmp_path: Path,
+) -> None:
+    options = ['train_cfg.max_epochs=3']
+    moved = shutil.copytree(images, tmp_path / 'moved')
+    try:
+        if change == 'more':
+            shutil.copy(images / '0.jpg', images / 'a.jpg')
+        elif change == 'others':
+            (images / '0.jpg').rename(images / 'a.jpg')
+        else:
+            options += [f'train_dataloader.dataset.data_root={moved}']
+        _, log = run('w', '--resume', options=tuple(options))
+    finally:
+        shutil.copy(moved / '0.jpg', images / '0.jpg')
+        (images / 'a.jpg').unlink(missing_ok=True)
+    assert (
+        'training images' in log.partition('with other settings: ')[2]
+    ) == (told is not None)
+    assert told is None or told in log
+
+
 def test_a_full_disk_is_one_line(
     run: Callable[..., tuple],
     two_epochs: Path,

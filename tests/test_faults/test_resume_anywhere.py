@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swav_plugin.engine.agreement import Preempted
+from swav_plugin.engine.agreement import Preempted, StopSignals
 
 from ..conftest import REPO_ROOT
 from ..test_commands.test_train import environment, free_port
@@ -215,6 +215,16 @@ def test_slurm_goes_on_by_itself(
     assert final_state(work_dir)
 
 
+def test_no_signal_changes_the_code_of_a_run_that_has_saved() -> None:
+    """Slurm sends SIGTERM to the other tasks as soon as one has ended."""
+    with StopSignals() as signals:
+        signal.raise_signal(signal.SIGUSR1)
+        assert signals.received == signal.SIGUSR1
+        signals.ignore()
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1):
+        signal.raise_signal(number)  # its default action ends the process
+
+
 def test_a_batch_job_is_queued_again(tmp_path: Path) -> None:
     """With an `srun` that ends as a run does that was stopped."""
     for name, text in {
@@ -234,8 +244,12 @@ def test_a_batch_job_is_queued_again(tmp_path: Path) -> None:
     assert subprocess.run(command, env=env).returncode == 0
     assert (tmp_path / 'queued').read_text() == 'requeue 17\n'
     assert '--overwrite' in (tmp_path / 'called').read_text()
-    # Queued again, the same command goes on instead of starting over.
+    # Queued again, the same command goes on instead of starting over, from
+    # the newest checkpoint.
     env['SLURM_RESTART_COUNT'] = '1'
-    assert subprocess.run(command, env=env).returncode == 0
-    called = (tmp_path / 'called').read_text()
-    assert '--overwrite' not in called and '--resume' in called
+    for first in (['--overwrite'], ['--resume', 'a.pth'], ['--resume=a.pth']):
+        command[5:] = [*first, '--amp']
+        assert subprocess.run(command, env=env).returncode == 0
+        called = (tmp_path / 'called').read_text().split()
+        assert called[-5:-2] == ['work', '--amp', '--resume'], called
+        assert called.count('--resume') == 1
