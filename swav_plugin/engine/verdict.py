@@ -11,6 +11,7 @@ OK, WARN, COLLAPSED = 'OK', 'WARN', 'COLLAPSED'
 
 # Before this many iterations no rule speaks.
 _FIRST = 20
+TOO_EARLY = 'too early to tell'
 
 # A statistic or setting, how it is compared, and with what.
 Condition = tuple[str, str, float]
@@ -164,20 +165,21 @@ def judge(facts: Mapping[str, float]) -> Verdict:
     Args:
         facts: By name; `iteration` counts those that are done.
     """
+    is_early = facts['iteration'] < _FIRST
     for rule in RULES:
-        if facts['iteration'] >= rule.after and all(
-            _holds(facts, condition) for condition in rule.when
-        ):
+        if not all(_holds(facts, condition) for condition in rule.when):
+            continue
+        if facts['iteration'] < rule.after:
+            is_early = True
+        else:
             numbers = ', '.join(
                 f'{name} {facts[name]:.3g}' for name, _, _ in rule.when
             )
             text = f'{rule.what} ({numbers}): {rule.remedy}'
             return Verdict(rule.state, text)
     text = _describe(facts)
-    if facts['iteration'] < _FIRST:
-        text = (
-            f'after {facts["iteration"]} iterations too early to tell: {text}'
-        )
+    if is_early:
+        text = f'after {facts["iteration"]} iterations {TOO_EARLY}: {text}'
     return Verdict(OK, text)
 
 

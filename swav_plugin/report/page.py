@@ -16,6 +16,7 @@ from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.page import read_template
 from swav_plugin.engine.results import data_roots
 from swav_plugin.engine.resume import read_config_text
+from swav_plugin.engine.verdict import TOO_EARLY
 from swav_plugin.inference.gallery import columns, thumbnail
 from swav_plugin.suite.render import text
 
@@ -24,7 +25,7 @@ from .curves import Line, draw_lines
 from .history import History, read_history
 from .learned import Images, show_learned
 from .measured import find_measured
-from .record import read_record
+from .record import find_starts, read_record
 
 REPORT = 'report.html'
 # The curves of the health, and what they are.
@@ -73,6 +74,14 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
                 f'default_hooks.report, and so no */run.json in {work_dir}',
             )
         )
+    elif record.get('is_old'):
+        report.missing.append(
+            Missing(
+                'Hardware, versions and commit of the last start',
+                'it noted nothing: default_hooks.report was off; what is '
+                'shown is of an earlier one',
+            )
+        )
     report.facts = facts
     with report.part('Curves'):
         history = read_history(work_dir)
@@ -104,14 +113,16 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
 
 
 def _read_config(work_dir: Path) -> str:
-    """Return the config of the newest run, merged, as it was written.
+    """Return the config of the newest start, merged, as it was written.
 
     Raises:
         UsageError: There is none.
     """
-    for pattern in ('*/vis_data/config.py', '*.py'):
-        found = sorted(work_dir.glob(pattern))
-        if found:
+    of_starts = [
+        folder / 'vis_data/config.py' for folder in find_starts(work_dir)
+    ]
+    for found in (of_starts, sorted(work_dir.glob('*.py'))):
+        if found and found[-1].is_file():
             return found[-1].read_text(encoding='utf-8')
     raise UsageError(f'there is no */vis_data/config.py in {work_dir}')
 
@@ -154,6 +165,8 @@ def describe_progress(
 def describe_health(history: History) -> tuple[str, str]:
     """Return the verdict on the last epoch, and how often it was another.
 
+    In place of OK there is 'too early' where nothing can be told yet.
+
     Raises:
         UsageError: None was recorded.
     """
@@ -165,6 +178,8 @@ def describe_health(history: History) -> tuple[str, str]:
     states = [str(row.get('state', '')) for row in history.health]
     message = str(history.health[-1].get('message', ''))
     verdict = message.removeprefix(f'{states[-1]}, ')
+    if TOO_EARLY in verdict:
+        return 'too early', verdict
     others = [
         f'{states.count(state)} {state}'
         for state in ('WARN', 'COLLAPSED')

@@ -25,6 +25,8 @@ from swav_plugin.engine.screen import (
 )
 from swav_plugin.engine.wrappers import unwrap
 
+from .history import SCALARS
+
 RECORD = 'run.json'
 _LIBRARIES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain')
 
@@ -54,9 +56,42 @@ def record_run(runner: Runner, has_ended: bool) -> None:
 
 
 def read_record(work_dir: Path) -> dict[str, Any]:
-    """Read what the newest run of a work dir noted; {} if it did not."""
-    paths = sorted(work_dir.glob(f'*/{RECORD}'))
-    return _read(paths[-1]) if paths else {}
+    """Read what the starts of a run noted; {} if none did.
+
+    Returns:
+        What the newest of them noted, and when the first one began. How far
+        the run has come is there only if it was the last to train.
+    """
+    records = [
+        (path.parent, found)
+        for path in sorted(work_dir.glob(f'*/{RECORD}'))
+        if (found := _read(path))
+    ]
+    if not records:
+        return {}
+    folder, record = records[-1]
+    facts = record['facts']
+    num_starts = len({*find_starts(work_dir), *(each for each, _ in records)})
+    if num_starts > 1:
+        begun = records[0][1]['facts'].get('Begun', '')
+        facts['Starts'] = f'{num_starts}, the last {facts.get("Begun")}'
+        facts['Begun'] = begun
+    if folder < max(find_starts(work_dir), default=folder):
+        facts.pop('Ended', None)
+        record = dict(facts=facts, is_old=True)
+    return record
+
+
+def find_starts(work_dir: Path) -> list[Path]:
+    """Return the folders of the starts that have trained, in their order.
+
+    `swav test` leaves such folders, too, but no loss in them.
+    """
+    return [
+        path.parents[1]
+        for path in sorted(work_dir.glob(f'*/vis_data/{SCALARS}'))
+        if '"loss"' in path.read_text(encoding='utf-8', errors='replace')
+    ]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from swav_plugin.engine.verdict import COLLAPSED, OK, RULES, WARN, judge
+from swav_plugin.engine.verdict import (
+    COLLAPSED,
+    OK,
+    RULES,
+    TOO_EARLY,
+    WARN,
+    judge,
+)
 
 FOLDER = Path(__file__).resolve().parents[2] / 'benchmarks'
 
@@ -115,6 +122,13 @@ def test_the_first_iterations_are_not_judged() -> None:
     assert str(judge(stuck)).startswith(
         'OK, after 10 iterations too early to tell: loss 1.000 ln K'
     )
+
+
+def test_what_may_pass_is_not_called_ok() -> None:
+    """A loss above ln K in the warm-up, before that rule speaks."""
+    early = facts(STUDY['rate too low'], iteration=60)
+    assert TOO_EARLY in judge(early).text and judge(early).state == OK
+    assert judge(early | dict(iteration=100)).state == WARN
 
 
 def test_a_loss_near_zero_is_no_good_sign_alone() -> None:

@@ -24,6 +24,7 @@ from swav_plugin.commands import train
 from swav_plugin.engine.config import load_config
 from swav_plugin.registry import DATASETS
 from swav_plugin.report import ReportHook
+from swav_plugin.report.page import lay_out
 from swav_plugin.report.record import describe_code
 from swav_plugin.report.samples import (
     compute_features,
@@ -164,7 +165,7 @@ def test_head_says_what_and_how_it_is(run: Path, written: Page) -> None:
     last = json.loads(path.read_text().splitlines()[-1])
     (head,) = written.find('header', id='head')
     state = written.inside('span', head)[0]
-    assert state.text == last['state'] in ('OK', 'WARN', 'COLLAPSED')
+    assert state.text == 'too early' and last['state'] == 'OK'
     assert last['message'].removeprefix(f'{last["state"]}, ') in head.text
     assert '2 of 2 epochs, finished' in head.text
 
@@ -467,3 +468,42 @@ def test_images_in_memory_are_shown(tmp_path: Path) -> None:
         with Image.open(io.BytesIO(content)) as img:
             value = np.asarray(img).mean()
         assert abs(value - 20 * int(name.split()[-1])) < 3
+
+
+def test_logs_of_no_training_do_not_count(run: Path, tmp_path: Path) -> None:
+    """`swav test` writes into the same work dir, with another config."""
+    work_dir = shutil.copytree(run, tmp_path / 'w')
+    before = lay_out(work_dir)
+    later = work_dir / '29990101_000000/vis_data'
+    later.mkdir(parents=True)
+    (later / 'config.py').write_text("model = dict(type='FeatureModel')")
+    (later / 'scalars.json').write_text('{"knn20_top1": 5.0, "step": 0}\n')
+    after = lay_out(work_dir)
+    assert 'FeatureModel' not in after.config
+    assert after == before
+
+
+def test_a_start_that_noted_nothing(run: Path, tmp_path: Path) -> None:
+    """Nothing that an earlier one noted is taken for its own."""
+    work_dir = shutil.copytree(run, tmp_path / 'w')
+    before = lay_out(work_dir)
+    assert before.progress.endswith(', finished')
+    assert 'Starts' not in before.facts
+    later = work_dir / '29990101_000000/vis_data'
+    later.mkdir(parents=True)
+    (config,) = run.glob('*/vis_data/config.py')
+    text = config.read_text().replace('max_epochs=2', 'max_epochs=9')
+    (later / 'config.py').write_text(text)
+    (later / 'scalars.json').write_text('{"loss": 1.0, "iter": 11}\n')
+    after = lay_out(work_dir)
+    assert after.progress == '2 of 9 epochs, not finished'
+    assert after.facts['Starts'].startswith('2, the last ')
+    assert 'Ended' in before.facts and 'Ended' not in after.facts
+    assert any('of the last start' in each.part for each in after.missing)
+
+
+def test_too_early_is_not_ok(run: Path, tmp_path: Path) -> None:
+    work_dir = shutil.copytree(run, tmp_path / 'w')
+    report = lay_out(work_dir)
+    assert report.state == 'too early'
+    assert report.verdict.startswith('after 10 iterations too early to tell')
