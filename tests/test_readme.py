@@ -384,8 +384,10 @@ def test_speed_tables_are_those_of_the_records(
         folder,
         ignore=shutil.ignore_patterns('__pycache__'),
     )
-    for readme in (README, README_ZH):
-        shutil.copy(readme, tmp_path)
+    results = [f'docs/{code}/results.md' for code in ('en', 'zh_CN')]
+    for name in ('README.md', 'README_zh-CN.md', *results):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPO_ROOT / name, tmp_path / name)
     monkeypatch.setattr(report, 'FOLDER', folder)
     monkeypatch.setattr(report, 'ROOT', tmp_path)
     report.main()
@@ -394,6 +396,7 @@ def test_speed_tables_are_those_of_the_records(
         'README_zh-CN.md',
         'benchmarks/README.md',
         'benchmarks/views.svg',
+        *results,
     ):
         assert (tmp_path / name).read_text() == (
             REPO_ROOT / name

@@ -16,6 +16,7 @@ import torch
 from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.datasets.survey import survey_images
 from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.hooks.skipped_images import MAX_SHARE
 from swav_plugin.engine.launch import named_path, pass_on, run_command
 from swav_plugin.engine.planner import Situation, make_plan, write_config
 from swav_plugin.engine.processes import (
@@ -54,6 +55,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'where', metavar='FOLDER', nargs='?', help='the same as --folder'
     )
     parser.add_argument(
         '--images',
@@ -101,11 +105,27 @@ def find_situation(
     path = os.path.abspath(named_path('FOLDER', folder))
     try:
         found = survey_images(path)
+    except FileNotFoundError:
+        raise UsageError(f'there is no folder {path}') from None
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from None
+    looked_at = found.num_opened + found.num_unreadable
+    if found.num_unreadable > MAX_SHARE * looked_at:
+        raise UsageError(
+            f'{path}: {found.num_unreadable} of {looked_at} images that were '
+            f'tried cannot be read, and a run stops at {MAX_SHARE:.0%}; '
+            'mend or remove them'
+        )
+    if num_images is not None and num_images != found.num_images:
+        raise UsageError(
+            f'--images {num_images}: {path} has {found.num_images}; leave '
+            '--images out, or --folder for a plan of another set'
+        )
     return Situation(
-        num_images=found.num_images if num_images is None else num_images,
-        num_classes=args.classes or found.num_classes,
+        num_images=found.num_images,
+        num_classes=(
+            found.num_classes if args.classes is None else args.classes
+        ),
         short_edge=found.short_edge,
         mean_pixels=found.mean_pixels,
         is_gray=found.is_gray,
@@ -194,7 +214,10 @@ def arguments_of_ranks(args: argparse.Namespace) -> list[str]:
 
 def plan(args: argparse.Namespace) -> None:
     """Print the config of a plan."""
-    situation = find_situation(args, args.folder, args.images)
+    if args.where is not None and args.folder is not None:
+        raise UsageError('give FOLDER or --folder FOLDER, not both')
+    folder = args.where if args.folder is None else args.folder
+    situation = find_situation(args, folder, args.images)
     print(write_config(make_plan(situation)), end='')
 
 

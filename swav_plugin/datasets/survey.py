@@ -61,7 +61,7 @@ def survey_images(root: str, max_opened: int = MAX_OPENED) -> ImageSurvey:
             with open_image(os.path.join(root, file)) as image:
                 shapes.append(stored_shape(image))
                 is_gray.append(image.mode.split(';')[0] in _GRAY_MODES)
-        except Exception:  # whatever Pillow raises: counted, told by the plan
+        except Exception:  # whatever Pillow raises: counted
             continue
     if not shapes:
         raise ValueError(

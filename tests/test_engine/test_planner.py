@@ -335,7 +335,7 @@ def test_images_stay_in_memory_if_they_are_few() -> None:
         ),
         (
             replace(SOME, hours=0.01),
-            '--hours 0.01 allow 1 epochs .* 10 are the least .* give 0.065',
+            '--hours 0.01 allow 1 epochs .* 10 are the least .* give 0.07 h',
         ),
         (
             replace(PHOTOS, gpus=9),
@@ -343,6 +343,10 @@ def test_images_stay_in_memory_if_they_are_few() -> None:
         ),
         (replace(PHOTOS, gpus=-1), '--gpus -1: give 0 or more'),
         (replace(PHOTOS, num_classes=0), '--classes 0: give 2 or more'),
+        (
+            replace(PHOTOS, num_images=200, num_classes=1000),
+            '--classes 1,000 are more than the images, 200; say about',
+        ),
         (replace(PHOTOS, memory_gb=0), '--memory 0: give a number above 0'),
         (
             replace(PHOTOS, hours=float('nan')),
@@ -358,11 +362,33 @@ def test_what_cannot_work_is_refused(
     assert '\n' not in str(error.value)
 
 
-def test_refused_hours_are_enough_once_given() -> None:
+@pytest.mark.parametrize('num_images', [1_300, 10_000, 87_654, 1_281_167])
+@pytest.mark.parametrize('gpus', [0, 1, 8])
+def test_refused_hours_are_enough_once_given(
+    num_images: int, gpus: int
+) -> None:
+    asked = replace(SOME, num_images=num_images, gpus=gpus, hours=1e-4)
     with pytest.raises(UsageError) as error:
-        make_plan(replace(SOME, hours=0.01))
+        make_plan(asked)
     hours = float(str(error.value).partition('give ')[2].split()[0])
-    make_plan(replace(SOME, hours=hours))
+    make_plan(replace(asked, hours=hours))
+
+
+@pytest.mark.parametrize('hours', [0.75, 1.0, 3.0, None])
+@pytest.mark.parametrize('gpus', [8, 64])
+def test_a_short_run_has_all_of_its_schedule(
+    hours: float | None, gpus: int
+) -> None:
+    plan = make_plan(replace(MANY, gpus=gpus, memory_gb=80, hours=hours))
+    assert plan['warmup_epochs'] <= plan['epochs'] / 10
+    if plan['queue_length']:
+        assert 1 <= plan['queue_begin_epoch'] <= plan['epochs'] / 10
+
+
+def test_a_measurement_is_quoted_for_its_own_number_of_prototypes() -> None:
+    plan = make_plan(replace(FEW, num_classes=40))
+    assert plan['num_prototypes'] == 400
+    assert 'kNN' not in plan.reasons['num_prototypes']
 
 
 # --- the config

@@ -15,6 +15,8 @@ from swav_plugin.registry import HOOKS
 from ..errors import UsageError
 from .replaceable import ReplaceableHook
 
+MAX_SHARE = 0.05  # of files that cannot be read
+
 
 @HOOKS.register_module()
 class SkippedImagesHook(ReplaceableHook):
@@ -34,7 +36,9 @@ class SkippedImagesHook(ReplaceableHook):
             never stops it; 1 for never.
     """
 
-    def __init__(self, num_names: int = 5, max_share: float = 0.05) -> None:
+    def __init__(
+        self, num_names: int = 5, max_share: float = MAX_SHARE
+    ) -> None:
         is_number = isinstance(max_share, (int, float))
         if not is_number or not 0 <= max_share <= 1:
             raise ValueError(

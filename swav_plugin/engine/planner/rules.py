@@ -127,12 +127,10 @@ def choose_prototypes(plan: Plan, s: Situation) -> None:
         else:
             number = min(3000, max(30, 10 * s.num_classes))
             what = f'ten for each of {s.num_classes} classes, 30 to 3,000'
-        plan.decide(
-            'num_prototypes',
-            number,
-            f"{what}, the author's advice (facebookresearch/swav#64); "
-            + compare('K 100, epsilon .03', 'epsilon .03'),
-        )
+        what += ", the author's advice (facebookresearch/swav#64)"
+        if number == 100:
+            what += '; ' + compare('K 100, epsilon .03', 'epsilon .03')
+        plan.decide('num_prototypes', number, what)
         plan.decide('epsilon', 0.03, compare('epsilon .03'))
 
 
@@ -333,18 +331,33 @@ def choose_length(plan: Plan, s: Situation) -> None:
         epochs = int(s.hours / hours_each)
         why = f'what {s.hours:g} hours allow'
         if epochs < least:
+            needed = math.ceil(100 * least * hours_each) / 100
             raise UsageError(
                 f'--hours {s.hours:g} allow {epochs} epochs of '
                 f'{s.num_images:,} images, and {least} are the least that '
-                f'learn anything: give {least * hours_each:.2g} hours, fewer '
-                'images or more GPUs'
+                f'learn anything: give {needed:g} hours, fewer images or '
+                'more GPUs'
             )
     plan.decide('epochs', epochs, why)
+    _fit_schedule(plan, epochs)
     plan.decide(
         'hours',
         epochs * hours_each,
         f'{speed:,.0f} images/s in all, from the speed of {source}',
     )
+
+
+def _fit_schedule(plan: Plan, epochs: int) -> None:
+    """Let the queue begin, and the warm-up end, early in a short run."""
+    scaled = f'as early as in 200 epochs, in {epochs}'
+    begin = plan['queue_begin_epoch']
+    if plan['queue_length'] and begin > 1 and epochs < 200:
+        begin = max(1, begin * epochs // 200)
+        why = f'{plan.reasons["queue_begin_epoch"]}; {scaled}'
+        plan.decide('queue_begin_epoch', begin, why)
+    if plan['warmup_epochs'] > epochs // 10:
+        why = f'{plan.reasons["warmup_epochs"]}; at most a tenth of the run'
+        plan.decide('warmup_epochs', epochs // 10, why)
 
 
 def choose_loading(plan: Plan, s: Situation) -> None:

@@ -94,8 +94,14 @@ def check_situation(s: Situation) -> None:
             f'{MIN_IMAGES} to form batches, and learns little from under '
             '1,000; take a pretrained network instead: swav zoo list'
         )
+    if s.num_classes is not None and s.num_classes > s.num_images:
+        raise UsageError(
+            f'--classes {s.num_classes:,} are more than the images, '
+            f'{s.num_images:,}; say about how many kinds of things they show'
+        )
     if s.short_edge < MIN_SHORT_EDGE:
         raise UsageError(
-            f'a quarter of the images are only {s.short_edge} px high or '
-            f'wide; crops need {MIN_SHORT_EDGE} px: enlarge the images first'
+            f'at least a quarter of the images are only {s.short_edge} px '
+            f'high or wide; crops need {MIN_SHORT_EDGE} px: enlarge the '
+            'images first'
         )
