@@ -627,7 +627,8 @@ def test_torchrun_ends_with_the_error(tmp_path: Path) -> None:
     assert last.endswith('there is no config nowhere.py')
     assert 'swav_plugin/' not in done.stderr  # no traceback of ours
     line = 'train.py: error: there is no config nowhere.py'
-    assert done.stderr.count(line) == 2  # of each process
+    # Of each process, unless torchrun ends the second before it says so.
+    assert done.stderr.count(line) in (1, 2)
 
 
 def test_work_dir(
