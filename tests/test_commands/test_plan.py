@@ -1,5 +1,6 @@
 """`swav plan`, and `swav train --plan`, as a user runs them."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,8 @@ def test_a_plan_is_printed(
         (['--images', '100', '--gpus', '0'], '100 images are too few'),
         (['--images', '800', '--gpus', '99'], '--gpus 99: this machine has'),
         (['--images', '800', '--gpus', '-1'], '--gpus -1: give 1 or more'),
-        (['--folder', 'no_such'], 'no_such'),
+        (['--folder', 'no_such'], 'there is no folder '),
+        (['some', '--folder', 'some'], 'give FOLDER or --folder FOLDER'),
     ],
 )
 def test_mistakes_end_in_one_line(
@@ -78,6 +80,38 @@ def test_mistakes_end_in_one_line(
     assert run(plan.main, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith('swav plan: error: ') and message in line
+
+
+def test_the_folder_may_be_given_alone(
+    images: Path,
+    run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(plan.main, images, '--gpus', 0) == 0
+    assert str(images) in capsys.readouterr().out
+    # Of another number of images it would be no plan.
+    assert run(plan.main, images, '--images', 1000, '--gpus', 0) == 2
+    said = capsys.readouterr().err
+    assert f'--images 1000: {images} has 128; leave --images out' in said
+    assert run(plan.main, images, '--classes', 0, '--gpus', 0) == 2
+    assert '--classes 0: give 2 or more' in capsys.readouterr().err
+
+
+def test_many_broken_images_are_refused(
+    images: Path,
+    run: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(images, tmp_path / 'some')
+    for number in range(8):  # of 136, 5.9 %
+        (tmp_path / f'some/{number}.jpg').write_text('not an image')
+    assert run(plan.main, tmp_path / 'some', '--gpus', 0) == 2
+    said = capsys.readouterr().err
+    assert '8 of 136 images that were tried cannot be read' in said
+    (tmp_path / 'some/0.jpg').unlink()
+    (tmp_path / 'some/1.jpg').unlink()
+    assert run(plan.main, tmp_path / 'some', '--gpus', 0) == 0
 
 
 def test_train_plans_and_trains(

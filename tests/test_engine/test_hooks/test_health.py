@@ -48,6 +48,7 @@ def train(
     health: dict | None,
     stop_at: int | None = None,
     accumulated: int = 1,
+    swav: dict | None = None,
     **cfg: Any,
 ) -> tuple[Losses, Runner]:
     """Train a small SwAV on noise, with checkpoints in every iteration."""
@@ -61,6 +62,8 @@ def train(
     )
     if health is not None:
         hooks['health'] = dict(type='HealthHook', **health)
+    if swav is not None:
+        hooks['swav'] = swav
     runner = CommandRunner(
         model=dict(
             type='SwAV',
@@ -220,6 +223,10 @@ def test_a_collapsed_run_is_stopped(
     assert row['state'] == 'COLLAPSED'
     train(folder / 'not_stopped', {})
     assert len(read(folder / 'not_stopped', 'health.json')) == MAX_EPOCHS
+    # Random prototypes say nothing: not before the second epoch.
+    swav = dict(type='SwAVHook', freeze_prototypes_iters=PER_EPOCH)
+    with pytest.raises(UsageError, match='iteration 8: '):
+        train(folder / 'frozen', dict(stop_on_collapse=True), swav=swav)
 
 
 def test_steps_between_lines_of_the_log_read_nothing() -> None:
