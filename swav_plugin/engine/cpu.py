@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from swav_plugin.registry import MODEL_WRAPPERS, OPTIM_WRAPPERS
 
@@ -70,8 +72,29 @@ class CPUAmpOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast the forward pass to bfloat16."""
-        with (
-            super().optim_context(model),
-            torch.autocast('cpu', dtype=torch.bfloat16),
-        ):
-            yield
+        hook = register_module_forward_pre_hook(_widen)
+        try:
+            with (
+                super().optim_context(model),
+                torch.autocast('cpu', dtype=torch.bfloat16),
+            ):
+                yield
+        finally:
+            hook.remove()
+
+
+def _widen(module: nn.Module, args: tuple[Tensor, ...]) -> Any:
+    """Pad the input of a convolution that is narrower than the stride.
+
+    With AVX-512, oneDNN (3.12, torch 2.14) computes the bfloat16 gradient of
+    such a convolution's weights from memory that nobody wrote. A ResNet has
+    one for views of 16 px. Zeros on the right leave the output as it is.
+    """
+    if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
+        return None
+    width, stride = args[0].shape[-1], module.stride[1]
+    reach = module.dilation[1] * (module.kernel_size[1] - 1) + 1
+    ends = [each + 2 * module.padding[1] - reach for each in (width, stride)]
+    if width >= stride or ends[0] < 0 or ends[1] >= stride:
+        return None
+    return (F.pad(args[0], (0, stride - width)),)

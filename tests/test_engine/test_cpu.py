@@ -124,3 +124,45 @@ def test_amp_computes_in_bfloat16_and_keeps_float32_weights() -> None:
     wrapper.update_params(output.float().square().mean())
     assert model.weight.dtype == torch.float32
     assert not torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize('width', [1, 2, 3])
+@pytest.mark.parametrize(
+    'conv',
+    [
+        dict(kernel_size=3, stride=2, padding=1),
+        dict(kernel_size=1, stride=2),
+        dict(kernel_size=3, stride=4, padding=1),
+        dict(kernel_size=2, stride=4, padding=3, dilation=2),
+    ],
+)
+def test_gradients_of_narrow_inputs(width: int, conv: dict) -> None:
+    """On AVX-512, oneDNN's own come from memory that nobody wrote."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 32, bias=False, **conv)
+    exact = nn.Conv2d(16, 32, bias=False, **conv).double()
+    for each in (layer, exact):
+        each.weight.data = (
+            torch.linspace(-1, 1, layer.weight.numel())
+            .view(layer.weight.shape)
+            .bfloat16()
+            .to(each.weight.dtype)
+        )
+    images = torch.randn(16, 16, width, width).bfloat16()
+    wanted = exact(images.double())
+    direction = torch.randn(wanted.shape).bfloat16()
+    wanted.backward(direction.double())
+    wrapper = CPUAmpOptimWrapper(torch.optim.SGD(layer.parameters(), 0.1))
+    for _ in range(5):
+        layer.weight.grad = None
+        used = [torch.full((2**n,), torch.nan) for n in range(8, 20)]
+        del used
+        with wrapper.optim_context(layer):
+            output = layer(images.float())
+        output.backward(direction)
+        torch.testing.assert_close(
+            output.double(), wanted, atol=0.5, rtol=0.01
+        )
+        torch.testing.assert_close(
+            layer.weight.grad.double(), exact.weight.grad, atol=1, rtol=0.02
+        )
