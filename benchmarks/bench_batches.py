@@ -77,6 +77,7 @@ class Arm:
         self._process = subprocess.Popen(
             [sys.executable, '-c', WORKER, str(folder), *flags],
             env={**os.environ, 'PYTHONPATH': str(tree)},
+            cwd=tree,  # Python looks there first, before PYTHONPATH.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -129,6 +129,23 @@ def workers_line() -> str:
     return '\n'.join(lines)
 
 
+def batches_table() -> str:
+    """Return images/s of one core, small images and photographs."""
+    lines = []
+    for name, content in newest('batches').items():
+        rows = [
+            [
+                row['name'],
+                f'{row["images_per_s"]:,}',
+                f'{row["range"][0]:,}-{row["range"][1]:,}',
+            ]
+            for row in content['rows']
+        ]
+        lines += table('images | images/s: | rounds:', rows)
+        lines += ['', where(name, content, '')]
+    return '\n'.join(lines)
+
+
 def loss_table() -> str:
     """Return milliseconds of the loss step, theirs and ours."""
     lines = []
@@ -343,6 +360,93 @@ def small_sets_table(prefix: str, language: str = 'en') -> str:
     return '\n'.join(lines)
 
 
+# Provoked collapses and the long run: heading and sentences.
+COLLAPSES_TEXT = {
+    'en': ('what was done | kNN: | verdict', 'record'),
+    'zh': ('做法 | kNN: | 结论', '记录'),
+}
+HEALTH_TEXT = {
+    'en': ('run | step: | health: | a save: | saving:', 'record'),
+    'zh': ('训练 | 每步: | 健康统计: | 一次保存: | 保存:', '记录'),
+}
+LONG_RUN_TEXT = {
+    'en': (
+        '{iters:,} iterations; growth in 1,000 of them, by least squares '
+        'after the first tenth: ',
+        dict(
+            main_mb='memory of the main process {:+.3f} MB',
+            workers_mb='of the data worker {:+.3f} MB',
+            main_files='open files {:+.3f}',
+            main_threads='threads {:+.3f}',
+        ),
+        'record',
+    ),
+    'zh': (
+        '共 {iters:,} 次迭代；去掉前十分之一后用最小二乘法估计，'
+        '每 1,000 次的增长：',
+        dict(
+            main_mb='主进程内存 {:+.3f} MB',
+            workers_mb='数据进程内存 {:+.3f} MB',
+            main_files='打开的文件 {:+.3f}',
+            main_threads='线程 {:+.3f}',
+        ),
+        '记录',
+    ),
+}
+
+
+def collapses_table(prefix: str, language: str = 'en') -> str:
+    """Return what each way to break SwAV on digits was called."""
+    head, link = COLLAPSES_TEXT[language]
+    lines = []
+    for name, content in newest('collapses').items():
+        rows = []
+        for row in content['rows']:
+            changed = ', '.join(f'{k} {v}' for k, v in row['changed'].items())
+            what = row['kind'] + (f' ({changed})' if changed else '')
+            verdict = f'{row["state"]}, {row["message"]}'
+            rows.append([what, row['knn'], verdict])
+        lines += table(head, rows)
+        lines += ['', where(name, content, prefix, link)]
+    return '\n'.join(lines)
+
+
+def long_run_line(prefix: str, language: str = 'en') -> str:
+    """Return what grew in a run of many iterations."""
+    about, names, link = LONG_RUN_TEXT[language]
+    lines = []
+    for name, content in newest('long_run').items():
+        growth = content['growth_per_1000_iters']
+        parts = (text.format(growth[key]) for key, text in names.items())
+        end, comma = ('.', ', ') if language == 'en' else ('。', '，')
+        lines.append(
+            about.format(iters=content['iters'])
+            + comma.join(parts)
+            + f'{end} {where(name, content, prefix, link)}'
+        )
+    return '\n'.join(lines)
+
+
+def health_table(prefix: str, language: str = 'en') -> str:
+    """Return the share of a run that watching and saving take."""
+    head, link = HEALTH_TEXT[language]
+    lines = []
+    for name, content in newest('health').items():
+        rows = [
+            [
+                row['what'],
+                f'{row["step_ms"]:,.0f} ms',
+                f'{row["watching_percent"]:.2f} %',
+                f'{row["save_s"]:.2f} s ({row["checkpoint_mb"]:.0f} MB)',
+                f'{row["saving_percent"]:.2f} %',
+            ]
+            for row in content['rows']
+        ]
+        lines += table(head, rows)
+        lines += ['', where(name, content, prefix, link)]
+    return '\n'.join(lines)
+
+
 def points_lost(curves: list[list[dict]]) -> dict[str, list[float]]:
     """Return the points of kNN that each way to pick an epoch loses.
 
@@ -414,6 +518,7 @@ def main() -> None:
     ours = FOLDER / 'README.md'
     put(ours, 'views', views_table())
     put(ours, 'workers', workers_line())
+    put(ours, 'batches', batches_table())
     put(ours, 'loss', loss_table())
     put(ours, 'eval', eval_table())
     put(ours, 'steps', steps_table())
@@ -424,6 +529,12 @@ def main() -> None:
         path = ROOT / 'docs' / folder / 'results.md'
         text = small_sets_table('../../benchmarks/', language)
         put(path, 'small_sets', text)
+        for marker, draw in dict(
+            collapses=collapses_table,
+            long_run=long_run_line,
+            health=health_table,
+        ).items():
+            put(path, marker, draw('../../benchmarks/', language))
 
 
 if __name__ == '__main__':

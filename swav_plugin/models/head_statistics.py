@@ -146,12 +146,15 @@ class HeadStatistics:
     def add_views(self, view: Tensor, other: Tensor) -> None:
         """Add how far two (B, 3, h, w) views of each image are apart.
 
-        Of large views, about 32 x 32 pixels. Views of two sizes are left out.
+        Of 16 images, and of larger views about 16 x 16 pixels: all of them
+        took 0.6 % of a step. Views of two sizes are left out.
         """
         if view.shape != other.shape or len(view) < 2:
             return
-        step = max(1, view.shape[-1] // 32)
-        views = [each[..., ::step, ::step].float() for each in (view, other)]
+        step = max(1, view.shape[-1] // 16)
+        views = [
+            each[:16, :, ::step, ::step].float() for each in (view, other)
+        ]
         for suffix, pair in {
             '': views,
             '_gray': [without_colors(each) for each in views],
