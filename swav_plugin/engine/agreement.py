@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_world_size
+from mmengine.dist import broadcast_object_list, get_world_size
 
 _STOP_SIGNALS = [
     getattr(signal, name)
@@ -70,6 +70,25 @@ class Agreement:
             self._pending = None
 
 
+def failure_of_rank_0(error: Exception | None) -> str | None:
+    """Tell all ranks why rank 0, which alone writes files, could not.
+
+    All ranks have to call it.
+
+    Args:
+        error: What was raised on this rank; only rank 0's counts.
+
+    Returns:
+        Its message on all ranks; None if there is no error.
+
+    >>> failure_of_rank_0(OSError('No space left on device'))
+    'No space left on device'
+    """
+    messages = [None if error is None else str(error)]
+    broadcast_object_list(messages, src=0)
+    return messages[0]
+
+
 class Preempted(SystemExit):
     """A signal has asked the run to stop, and all of it is saved.
 
@@ -85,9 +104,9 @@ class Preempted(SystemExit):
 
     def __init__(self, number: int, path: str) -> None:
         super().__init__(self.CODE)
+        self.signal = signal.Signals(number).name
         self.message = (
-            f'stopped by {signal.Signals(number).name}; --resume goes on '
-            f'from {path}'
+            f'stopped by {self.signal}; --resume goes on from {path}'
         )
 
 
@@ -134,6 +153,7 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.saved_path:
+            self.ignore()
             raise Preempted(number, self.saved_path)
         if number == self.received == signal.SIGTERM:
             signal.signal(number, signal.SIG_DFL)

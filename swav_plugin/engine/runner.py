@@ -3,12 +3,14 @@
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -19,7 +21,7 @@ from swav_plugin.checkpoints.training_state import named_tensors
 from swav_plugin.models.feature_pooling import UnfitOutput
 
 from . import loops
-from .agreement import StopSignals
+from .agreement import Preempted, StopSignals, failure_of_rank_0
 from .checks import check_same_start, digest_images
 from .errors import DiskFull, UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
@@ -145,6 +147,8 @@ class CommandRunner(Runner):
         """
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
             self.register_hook(FiniteHook())
+        if is_main_process():
+            self._stop_note.unlink(missing_ok=True)
         try:
             with (
                 StopSignals() as self.stop_signals,
@@ -153,6 +157,16 @@ class CommandRunner(Runner):
                 return super().train()
         except UnfitOutput as error:
             raise UsageError(str(error)) from error
+        except Preempted as stop:
+            if is_main_process():
+                with suppress(OSError):  # a full disk; the checkpoint counts
+                    self._stop_note.write_text(f'{stop.signal}\n')
+            raise
+
+    @property
+    def _stop_note(self) -> Path:
+        """Where what started the run reads which signal stopped it."""
+        return Path(self.work_dir, 'stopped_by')
 
     def save_checkpoint(
         self, *args: Any, meta: dict | None = None, **kwargs: Any
@@ -160,19 +174,23 @@ class CommandRunner(Runner):
         """Save, with what a resume in other settings has to know.
 
         Raises:
-            DiskFull: There is no room, or no permission.
+            DiskFull: There is no room, or no permission; on all ranks.
         """
         known = dict(
             num_processes=get_world_size(),
             iters_per_epoch=len(self.train_dataloader),
             **self._training_images,
         )
+        failed = None
         try:
             super().save_checkpoint(
                 *args, meta={**known, **(meta or {})}, **kwargs
             )
         except OSError as error:
-            raise self._disk_full(error) from error
+            failed = self._disk_full(error)
+        message = failure_of_rank_0(failed)
+        if message is not None:
+            raise DiskFull(message)
 
     def _disk_full(self, error: OSError) -> DiskFull:
         """Say how much room a checkpoint needs, and what there is."""

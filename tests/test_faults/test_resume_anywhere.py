@@ -156,9 +156,11 @@ def test_two_ranks_are_killed_or_told_to_stop(
     stopped.terminate()  # torchrun tells its ranks
     said, _ = stopped.communicate(timeout=120)
     assert said.count('stopped by SIGTERM; --resume goes on from') == 2, said
-    assert stopped.returncode != 0
+    assert stopped.returncode == 1  # torchrun's, whatever ended its ranks
+    assert (work_dir / 'stopped_by').read_text() == 'SIGTERM\n'
     rest = Ranks(2, tmp_path / 'rest', *argv, '--resume')
     assert rest.wait() == [0, 0], rest.said()
+    assert not (work_dir / 'stopped_by').exists()
     assert losses(work_dir) == losses(on_two_ranks)
     assert_same(final_state(work_dir), final_state(on_two_ranks))
 
@@ -225,31 +227,124 @@ def test_no_signal_changes_the_code_of_a_run_that_has_saved() -> None:
         signal.raise_signal(number)  # its default action ends the process
 
 
-def test_a_batch_job_is_queued_again(tmp_path: Path) -> None:
-    """With an `srun` that ends as a run does that was stopped."""
+def test_a_signal_in_a_validation_is_the_last(tmp_path: Path) -> None:
+    """Slurm may send SIGTERM to a task that is on its way out."""
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)]
+    with pytest.raises(Preempted), StopSignals() as signals:
+        signals.saved_path = 'latest.pth'
+        signal.raise_signal(signal.SIGUSR1)
+    try:
+        signal.raise_signal(signal.SIGTERM)  # would end this process
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGUSR1, before[1])
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Callable[..., 'subprocess.CompletedProcess[str]']:
+    """Run slurm_train.sh, with an `srun` of a run that was stopped."""
     for name, text in {
-        'srun': f'echo "$*" > {tmp_path}/called; exit {Preempted.CODE}',
-        'scontrol': f'echo "$*" > {tmp_path}/queued',
+        'srun': 'echo "$*" >> called\n'
+        '[[ -z $SAYS ]] || echo "$SAYS" > work/stopped_by\n'
+        'exit 75',
+        'scontrol': 'if [[ $* == "--oneliner show job 17" ]]; then\n'
+        '  echo "JobId=16 JobName=a JobState=RUNNING Reason=None"\n'
+        '  echo "JobId=17 JobName=b JobState=$STATE Reason=None"\n'
+        'else echo "$*" > queued; fi',
     }.items():
         path = tmp_path / name
         path.write_text(f'#!/bin/bash\n{text}\n')
         path.chmod(0o755)
-    command = [
-        REPO_ROOT / 'tools/slurm_train.sh',
-        *('part', 'job', 'config.py', 'work', '--overwrite'),
-    ]
-    env = environment(
-        PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_ID='17'
-    )
-    assert subprocess.run(command, env=env).returncode == 0
+    (tmp_path / 'work').mkdir()
+    script = REPO_ROOT / 'tools/slurm_train.sh'
+
+    def run(*more: str, **env: str) -> 'subprocess.CompletedProcess[str]':
+        (tmp_path / 'queued').unlink(missing_ok=True)
+        (tmp_path / 'called').unlink(missing_ok=True)
+        return subprocess.run(
+            [script, *('part', 'job', 'config.py', 'work'), *more],
+            env=environment(PATH=f'{tmp_path}:{os.environ["PATH"]}', **env),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_a_batch_job_is_queued_again(
+    slurm: Callable[..., 'subprocess.CompletedProcess[str]'], tmp_path: Path
+) -> None:
+    env = dict(SLURM_JOB_ID='17', STATE='RUNNING')
+    assert slurm('--overwrite', **env).returncode == 0
     assert (tmp_path / 'queued').read_text() == 'requeue 17\n'
     assert '--overwrite' in (tmp_path / 'called').read_text()
     # Queued again, the same command goes on instead of starting over, from
     # the newest checkpoint.
     env['SLURM_RESTART_COUNT'] = '1'
     for first in (['--overwrite'], ['--resume', 'a.pth'], ['--resume=a.pth']):
-        command[5:] = [*first, '--amp']
-        assert subprocess.run(command, env=env).returncode == 0
+        assert slurm(*first, '--amp', **env).returncode == 0
         called = (tmp_path / 'called').read_text().split()
         assert called[-5:-2] == ['work', '--amp', '--resume'], called
         assert called.count('--resume') == 1
+
+
+@pytest.mark.parametrize('state', ['COMPLETING', 'CANCELLED', ''])
+def test_a_cancelled_job_stays_cancelled(
+    state: str,
+    slurm: Callable[..., 'subprocess.CompletedProcess[str]'],
+    tmp_path: Path,
+) -> None:
+    """Its tasks get SIGTERM and save, as before a preemption."""
+    done = slurm(SLURM_JOB_ID='17', STATE=state)
+    assert done.returncode == Preempted.CODE
+    assert not (tmp_path / 'queued').exists()
+    assert done.stderr == (
+        f'slurm_train.sh: job 17 is {state or "unknown to scontrol"}, so it '
+        'is not queued again; the same command goes on from work\n'
+    )
+
+
+@pytest.mark.parametrize('says', ['SIGTERM', ''])
+def test_srun_that_was_cancelled_is_not_started_again(
+    says: str,
+    slurm: Callable[..., 'subprocess.CompletedProcess[str]'],
+    tmp_path: Path,
+) -> None:
+    """With no batch job around it, whose state could be asked for."""
+    done = slurm(SAYS=says)
+    assert done.returncode == Preempted.CODE
+    assert len((tmp_path / 'called').read_text().splitlines()) == 1
+    assert done.stderr == (
+        f'slurm_train.sh: stopped by {says or "an unknown signal"}, not by '
+        'the end of its time (SIGUSR1), so it is not started again; the same '
+        'command goes on from work\n'
+    )
+
+
+def test_starts_that_save_nothing_come_to_an_end(
+    slurm: Callable[..., 'subprocess.CompletedProcess[str]'], tmp_path: Path
+) -> None:
+    """In one script that starts srun again, and in a job queued again."""
+    idle = (
+        'slurm_train.sh: 5 starts in a row have saved no new checkpoint in '
+        'work, so it is not started again: give the job more time (--time), '
+        'or see above what takes it, such as a long validation\n'
+    )
+    note = tmp_path / 'work/last_checkpoint'
+    note.write_text('epoch_1.pth')
+    done = slurm(SAYS='SIGUSR1')
+    assert (done.returncode, done.stderr) == (1, idle)
+    # The first may have saved what the second one found.
+    assert len((tmp_path / 'called').read_text().splitlines()) == 6
+    env = dict(SLURM_JOB_ID='17', STATE='RUNNING')
+    assert slurm(**env).returncode == 0
+    for start in range(1, 9):
+        if start == 3:
+            os.utime(note, ns=(1, 1))  # a new checkpoint
+        done = slurm(**env, SLURM_RESTART_COUNT=str(start))
+        assert done.returncode == (start == 8), done.stderr
+    assert done.stderr == idle
+    assert not (tmp_path / 'called').exists()
+    # A job that was submitted again counts anew.
+    assert slurm(**env).returncode == 0

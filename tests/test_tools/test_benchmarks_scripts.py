@@ -1,6 +1,7 @@
 """Check what the scripts of tools/ and tools/benchmarks/ start."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -226,3 +227,39 @@ def test_transfer_takes_arguments_in_the_order_of_mmselfsup(
     assert done.returncode == 2 and not done.stdout
     assert 'PARTITION CONFIG CHECKPOINT' in done.stderr
     assert f'GPUS={gpus} ' in done.stderr
+
+
+@pytest.mark.parametrize('language', ['en', 'zh_CN'])
+def test_the_batch_script_of_the_docs(
+    run: Callable[..., 'subprocess.CompletedProcess[str]'],
+    tmp_path: Path,
+    language: str,
+) -> None:
+    """It asks sbatch for what srun then takes, and for the signal."""
+    page = (ROOT / 'docs' / language / 'pretrain.md').read_text()
+    (text,) = re.findall(r'```bash\n(.*?)```', page, re.DOTALL)
+    script = tmp_path / 'job.sh'
+    script.write_text(text)
+    script.chmod(0o755)
+    (tmp_path / 'tools').symlink_to(TOOLS)  # sbatch starts where it is called
+    (tmp_path / '.venv/bin').mkdir(parents=True)
+    (tmp_path / '.venv/bin/python').symlink_to(tmp_path / 'snake')
+    env = dict(SLURM_JOB_PARTITION='part', SLURM_JOB_NAME='swav')
+    done = run(script, **env)
+    assert (done.returncode, done.stderr) == (0, '')
+    asked = dict(re.findall(r'#SBATCH --([\w-]+)=(\S+)', text))
+    taken = dict(
+        line[2:].split('=', 1)
+        for line in done.stdout.splitlines()
+        if line.startswith('--') and '=' in line
+    )
+    for name in ('job-name', 'gres', 'ntasks-per-node', 'cpus-per-task'):
+        assert asked[name] == taken[name]
+    tasks = int(asked['nodes']) * int(asked['ntasks-per-node'])
+    assert tasks == int(taken['ntasks'])
+    assert asked['signal'] == taken['signal'] == 'USR1@120'
+    assert '#SBATCH --requeue\n' in text
+    assert done.stdout.splitlines()[-8:-1] == [
+        'CONFIG', '--work-dir', 'WORK_DIR', '--amp', '--resume',
+        '--launcher', 'slurm',
+    ]  # fmt: skip

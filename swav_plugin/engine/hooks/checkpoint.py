@@ -19,7 +19,7 @@ from swav_plugin.checkpoints.rebuild import to_plain
 from swav_plugin.models.find_settings import find_settings
 from swav_plugin.registry import HOOKS
 
-from ..agreement import Agreement, Preempted
+from ..agreement import Agreement, Preempted, failure_of_rank_0
 from ..errors import DiskFull
 from ..gradients import gather_gradients, restore_gradients
 from ..wrappers import unwrap
@@ -279,22 +279,23 @@ class CheckpointHook(MMEngineCheckpointHook):
         last, kept = self.last_ckpt, [*getattr(self, 'keep_ckpt_ids', ())]
         self._gathered = gather_gradients(runner)
         runner.call_hook('gather_state')
+        failed: Exception | None = None
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         except (DiskFull, OSError) as error:
-            self.last_ckpt = last
-            if self.max_keep_ckpts > 0:
-                self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
-                runner.message_hub.update_info('keep_ckpt_ids', kept)
-            self._go_on_without(runner, error)
-        else:
-            self._failure = None
+            failed = error
+        finally:
+            self._gathered = None
+        if self._is_saved(runner, failed):
             latest = self.file_backend.join_path(self.out_dir, LATEST)
             if is_main_process() and self.file_backend.isfile(latest):
                 self.file_backend.remove(latest)
             self._note_and_delete(runner, [self.last_ckpt])
-        finally:
-            self._gathered = None
+        else:
+            self.last_ckpt = last
+            if self.max_keep_ckpts > 0:
+                self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
+                runner.message_hub.update_info('keep_ckpt_ids', kept)
         self._note_saved(meta['iter'], self.last_ckpt)
 
     def _save_latest(self, runner: Runner, iters: int) -> None:
@@ -302,6 +303,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         path = self.file_backend.join_path(self.out_dir, LATEST)
         self._gathered = gather_gradients(runner)
         runner.call_hook('gather_state')
+        failed: Exception | None = None
         try:
             runner.save_checkpoint(
                 self.out_dir,
@@ -317,20 +319,26 @@ class CheckpointHook(MMEngineCheckpointHook):
                 write_atomic(Path(runner.work_dir, 'last_checkpoint'), path)
                 self._note_digest(runner, path)
         except (DiskFull, OSError) as error:
-            self._go_on_without(runner, error)
-        else:
-            self._failure = None
+            failed = error
         finally:
             self._gathered = None
+        self._is_saved(runner, failed)
         self._note_saved(iters, path)
 
-    def _go_on_without(self, runner: Runner, error: Exception) -> None:
-        """Tell of a save that failed; a later one may have the room."""
-        if not isinstance(error, DiskFull):
+    def _is_saved(self, runner: Runner, error: Exception | None) -> bool:
+        """Check, on all ranks, that rank 0 could save.
+
+        If not, the log says so; a later save may have the room.
+        """
+        if error is not None and not isinstance(error, DiskFull):
             error = DiskFull(f'no checkpoint can be saved: {error}.')
+        message = failure_of_rank_0(error)
+        self._failure = None if message is None else DiskFull(message)
+        if self._failure is None:
+            return True
         self.file_backend.forget()
-        self._failure = error
-        runner.logger.error(f'{error} Training goes on meanwhile.')
+        runner.logger.error(f'{message} Training goes on meanwhile.')
+        return False
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save if it is the best, note it, then delete the one that was."""
@@ -339,7 +347,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         scores = {k: v for k, v in info.items() if k.startswith('best_')}
         try:
             super()._save_best_checkpoint(runner, metrics)
-        except (DiskFull, OSError) as error:
+        except (DiskFull, OSError) as error:  # on all ranks
             # The next one that is better than the last saved one is saved.
             for key in [key for key in info if key.startswith('best_')]:
                 del info[key]
@@ -349,7 +357,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             else:
                 for key in self.key_indicators:
                     self.best_ckpt_path_dict[key] = before.get(key)
-            self._go_on_without(runner, error)
+            self._is_saved(runner, error)
             return
         now = {path for _, path in self._best()}
         self._note_and_delete(runner, now - {*before.values()})

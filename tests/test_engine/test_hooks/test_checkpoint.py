@@ -2,22 +2,28 @@
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from swav_plugin.checkpoints.rebuild import to_history
 from swav_plugin.engine import AtomicBackend, CheckpointHook
 from swav_plugin.engine.errors import DiskFull
+from swav_plugin.engine.runner import CommandRunner
+from tests.distributed import run_on_ranks
 
 
 class Toy(BaseModel):
@@ -134,6 +140,72 @@ def test_a_failed_save_deletes_nothing(
     assert names(tmp_path / 'w') == {
         f'epoch_{epoch}.pth' for epoch in range(4 - keep, 4)
     }
+
+
+class FullDiskHook(Hook):
+    """Let saves of rank 0 fail, and a signal stop rank 1 in an iteration."""
+
+    def __init__(self, stop_at: int) -> None:
+        self.stop_at = stop_at
+
+    def before_train(self, runner: Any) -> None:
+        runner.stop_signals = SimpleNamespace(
+            received=0, ignore=lambda: None, saved_path=''
+        )
+
+    def before_train_iter(self, runner: Any, *args: Any, **more: Any) -> None:
+        if runner.iter == self.stop_at and dist.get_rank() == 1:
+            runner.stop_signals.received = signal.SIGTERM
+
+
+def save_on_full_disk(
+    rank: int, work_dir: str, epochs: int, stop_at: int
+) -> tuple[str, str]:
+    def fail(self: Any, obj: bytes, filepath: str) -> None:
+        raise OSError('No space left on device')
+
+    AtomicBackend.put = fail  # type: ignore[method-assign]
+    loader = dict(
+        dataset=[dict(inputs=0)] * 4,
+        batch_size=1,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    hook = dict(
+        type='CheckpointHook',
+        interval=1,
+        save_best='acc',
+        rule='greater',
+        backend_args=dict(backend='atomic'),
+    )
+    runner = CommandRunner(
+        Toy(),
+        work_dir,
+        train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        val_dataloader=loader,
+        val_cfg=dict(),
+        val_evaluator=[Scores(['acc'], [0.5, 0.6])],
+        default_hooks=dict(checkpoint=hook),
+        custom_hooks=[FullDiskHook(stop_at)],
+        default_scope='swav_plugin',
+    )
+    try:
+        Runner.train(runner)
+    except BaseException as error:
+        return type(error).__name__, str(error)
+    return 'nothing', ''
+
+
+@pytest.mark.parametrize('stop_at', [1, 99], ids=['stopped', 'to the end'])
+def test_ranks_agree_that_the_disk_is_full(
+    tmp_path: Path, stop_at: int
+) -> None:
+    """Rank 0 alone writes; the others would go on, or end with 75 or 0."""
+    one, other = run_on_ranks(save_on_full_disk, 2, str(tmp_path), 2, stop_at)
+    assert one[0] == 'DiskFull'
+    assert 'no checkpoint can be saved: No space left on device.' in one[1]
+    assert one == other
 
 
 @pytest.mark.parametrize('keep', [1, 2, 5, -1])
