@@ -1,14 +1,23 @@
 """Tell the user which images could not be read, and stop if they are many."""
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import all_gather_object, barrier, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    broadcast_object_list,
+    is_main_process,
+)
 from mmengine.runner import Runner
 
 from swav_plugin.datasets.image_folder import NoReadableImage
+from swav_plugin.datasets.transforms.loading import read_rgb
+from swav_plugin.datasets.unreadable import find_unreadable, own_reader
 from swav_plugin.datasets.view_batch import LazyDataSamples
 from swav_plugin.registry import HOOKS
 
@@ -32,8 +41,8 @@ class SkippedImagesHook(ReplaceableHook):
     Args:
         num_names: How many names the log shows.
         max_share: The run stops as soon as more than this share of all files
-            of the training set has turned out to be unreadable. One alone
-            never stops it; 1 for never.
+            of the training set has turned out to be unreadable, before a
+            resume or since. One alone never stops it; 1 for never.
     """
 
     def __init__(
@@ -51,6 +60,16 @@ class SkippedImagesHook(ReplaceableHook):
         self._own: list[str] = []  # of this rank, since the last merge
         self._unreported: set[str] = set()  # of all ranks
         self._all: set[str] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        """Count what a resumed run found before, unless it was repaired."""
+        if not runner._resume:
+            return
+        noted = [_noted_files(runner) if is_main_process() else []]
+        broadcast_object_list(noted, src=0)
+        read = own_reader(_dataset(runner.train_dataloader)) or read_rgb
+        found = find_unreadable(noted[0], decode=True, read=read)
+        self._all = {_in_one_line(str(error)) for error in found.values()}
 
     def after_train_iter(
         self,
@@ -88,10 +107,10 @@ class SkippedImagesHook(ReplaceableHook):
         if not found:
             return
         self._unreported |= found
-        self._all |= found
+        self._all |= {_in_one_line(entry) for entry in found}
         if is_main_process():
             _store(runner, found)
-        num_images = _num_images(runner.train_dataloader)
+        num_images = len(_dataset(runner.train_dataloader))
         if len(self._all) > max(1, self.max_share * num_images):
             barrier()  # or a rank that ends could take rank 0 with it
             raise UsageError(
@@ -183,12 +202,31 @@ def _in_one_line(entry: str) -> str:
     return entry.replace('\n', '\\n').replace('\r', '\\r')
 
 
-def _num_images(loader: Any) -> int:
-    """Return the number of images in a set, however often it is repeated."""
+def _noted_files(runner: Runner) -> list[str]:
+    """Return the files of the list that are still there.
+
+    >>> from types import SimpleNamespace
+    >>> _noted_files(SimpleNamespace(work_dir='no such folder'))
+    []
+    """
+    try:
+        text = _list_file(runner).read_text('utf-8', 'surrogateescape')
+    except OSError:
+        return []
+    files = []
+    for line in text.split('\n'):
+        # 'path: reason', and either may have a colon.
+        ends = [found.start() for found in re.finditer(': ', line)]
+        files += [line[:end] for end in ends if os.path.isfile(line[:end])][:1]
+    return files
+
+
+def _dataset(loader: Any) -> Any:
+    """Return the set of images, however often it is repeated."""
     dataset = loader.dataset
     while hasattr(dataset, 'dataset'):  # mmengine's RepeatDataset
         dataset = dataset.dataset
-    return len(dataset)
+    return dataset
 
 
 def _skipped(data_batch: Any) -> list[str]:

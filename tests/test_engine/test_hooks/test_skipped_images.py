@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from mmengine.dataset import RepeatDataset
 from mmpretrain.structures import DataSample
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from swav_plugin.datasets.image_folder import ImageFolder, NoReadableImage
+from swav_plugin.datasets.transforms.loading import UnreadableImage, read_rgb
 from swav_plugin.engine import SkippedImagesHook
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.hooks.skipped_images import skipped_images_stored
@@ -172,6 +174,28 @@ def test_a_long_pass_stops_early(tmp_path: Path) -> None:
         train(str(tmp_path), batches(), 1000, num_images=2000)
     # 100 are allowed, which 50 iterations find, and 64 is a power of two.
     assert len(seen) == 64
+
+
+def test_a_resumed_run_counts_what_it_found_before(tmp_path: Path) -> None:
+    """Only what still cannot be read: the message says to repair it."""
+    broken = []
+    for name in ('a: b.jpg', 'c.jpg', 'gone.jpg', 'repaired.jpg'):
+        (tmp_path / name).write_bytes(b'not an image')
+        with pytest.raises(UnreadableImage) as caught:
+            read_rgb(tmp_path / name)
+        broken.append(batch([str(caught.value)]))
+    train(str(tmp_path), broken, num_images=100)
+    (tmp_path / 'gone.jpg').unlink()
+    Image.new('RGB', (2, 2)).save(tmp_path / 'repaired.jpg')
+    hook = SkippedImagesHook()
+    runner = fake_runner(str(tmp_path), hook, Loader(1, range(100)))
+    runner._resume = True
+    hook.before_train(runner)
+    for number in range(3):
+        hook.after_train_iter(runner, 0, batch([f'{number}: x']))
+    hook.after_train_iter(runner, 0, broken[0])  # met again
+    with pytest.raises(UsageError, match='6 of 100 images cannot be read'):
+        hook.after_train_iter(runner, 0, batch(['3: x']))
 
 
 def test_share_is_of_the_images_of_a_repeated_set(tmp_path: Path) -> None:
