@@ -1,6 +1,7 @@
 """Say what would fit when memory runs out in training."""
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,18 +47,58 @@ def out_of_memory_in_one_line(runner: Runner) -> Iterator[None]:
         )
         if not is_memory and not _OUT_OF_MEMORY.search(str(error)):
             raise
-        message = _describe(runner, str(error), at_start)
+        if _is_evaluating(runner, error):
+            message = _describe_evaluation(runner, str(error))
+        else:
+            message = _describe(runner, str(error), at_start)
         raise UsageError(message) from error
+
+
+def _is_evaluating(runner: Runner, error: BaseException) -> bool:
+    """Check whether an error comes from an evaluation during training."""
+    loop = runner._val_loop
+    return loop is not None and any(
+        frame.f_locals.get('self') is loop
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+
+
+def _describe_evaluation(runner: Runner, error: str) -> str:
+    """Say what ran out in an evaluation, and which keys decide about it."""
+    loaders = {
+        'val_dataloader': runner.cfg.get('val_dataloader'),
+        'val_cfg.bank_dataloader': (runner.cfg.get('val_cfg') or {}).get(
+            'bank_dataloader'
+        ),
+    }
+    keys = [
+        f'{name}.batch_size={loader["batch_size"]}'
+        for name, loader in loaders.items()
+        if loader and loader.get('batch_size')
+    ]
+    return (
+        _say_what_ran_out(f'evaluation after iteration {runner.iter}', error)
+        + '. The batches of the training fit; those of the evaluation do not: '
+        f'lower {" and ".join(keys)}. If that is not enough, train with '
+        'val_cfg=None, and evaluate its checkpoints with swav test'
+    )
+
+
+def _say_what_ran_out(when: str, error: str) -> str:
+    """Say where, when and on what memory ran out, and how much was missing."""
+    in_use, asked_for = _bytes_in_use(), _asked_for(error)
+    where = f'rank {get_rank()}: ' if get_world_size() > 1 else ''
+    said = f'{where}{when}: out of memory on {get_device()}: '
+    said += f'{in_use / 1e9:.1f} GB are in use'
+    if asked_for:
+        said += f' and {asked_for / 1e9:.2g} GB more were asked for'
+    return said
 
 
 def _describe(runner: Runner, error: str, at_start: int) -> str:
     """Say what ran out, and what would fit."""
     in_use, asked_for = _bytes_in_use(), _asked_for(error)
-    where = f'rank {get_rank()}: ' if get_world_size() > 1 else ''
-    said = f'{where}iteration {runner.iter + 1}: out of memory on '
-    said += f'{get_device()}: {in_use / 1e9:.1f} GB are in use'
-    if asked_for:
-        said += f' and {asked_for / 1e9:.2g} GB more were asked for'
+    said = _say_what_ran_out(f'iteration {runner.iter + 1}', error)
     batch_size = runner.train_dataloader.batch_size
     if not batch_size:  # of a batch sampler
         return f'{said}. Set a smaller batch.'
