@@ -9,6 +9,7 @@ as it is; `swav train --plan FOLDER` writes and starts it in one go.
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -18,7 +19,12 @@ from swav_plugin.datasets.survey import survey_images
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.hooks.skipped_images import MAX_SHARE
 from swav_plugin.engine.launch import named_path, pass_on, run_command
-from swav_plugin.engine.planner import Situation, make_plan, write_config
+from swav_plugin.engine.planner import (
+    Plan,
+    Situation,
+    make_plan,
+    write_config,
+)
 from swav_plugin.engine.processes import (
     count_cores,
     find_launcher,
@@ -88,13 +94,15 @@ def find_situation(
     Raises:
         UsageError: Neither a number of images nor a folder with images.
     """
-    cores = count_cores()
+    cores: int | None = count_cores()
     gpus = torch.cuda.device_count() if args.gpus is None else args.gpus
     if gpus < 0:
         raise UsageError(f'--gpus {gpus}: give 1 or more, or 0 for the CPU')
     memory_gb = args.memory
     if memory_gb is None:
         memory_gb = _memory_of_this_machine(gpus)
+    if gpus > torch.cuda.device_count():
+        cores = None  # another machine's
     known = dict(gpus=gpus, memory_gb=memory_gb, hours=args.hours, cores=cores)
     if folder is None:
         if num_images is None:
@@ -186,7 +194,8 @@ def plan_into_work_dir(args: argparse.Namespace) -> None:
     situation = find_situation(args, args.plan)
     args.config = str(path)
     if not path.is_file() or args.resume is None:
-        text = write_config(make_plan(situation))
+        plan = make_plan(situation)
+        text = write_config(plan)
         if (
             path.is_file()
             and path.read_text('utf-8') != text
@@ -197,6 +206,7 @@ def plan_into_work_dir(args: argparse.Namespace) -> None:
                 f'with --overwrite, or train it: swav train {path}'
             )
         write_atomic(path, text)
+        _warn(plan)
     if situation.gpus > 1:
         start_ranks(situation.gpus, 'train', arguments_of_ranks(args))
 
@@ -212,18 +222,26 @@ def arguments_of_ranks(args: argparse.Namespace) -> list[str]:
     ]  # fmt: skip
 
 
-def plan(args: argparse.Namespace) -> None:
+def print_plan(args: argparse.Namespace) -> None:
     """Print the config of a plan."""
     if args.where is not None and args.folder is not None:
         raise UsageError('give FOLDER or --folder FOLDER, not both')
     folder = args.where if args.folder is None else args.folder
     situation = find_situation(args, folder, args.images)
-    print(write_config(make_plan(situation)), end='')
+    plan = make_plan(situation)
+    print(write_config(plan), end='', flush=True)
+    _warn(plan)
+
+
+def _warn(plan: Plan) -> None:
+    """Say on the screen what should be known before the plan is started."""
+    for warning in plan.warnings:
+        print(f'{Path(sys.argv[0]).name}: warning: {warning}', file=sys.stderr)
 
 
 def main() -> None:
     """Plan; a mistake of the user ends in one line."""
-    run_command(plan, parse_args())
+    run_command(print_plan, parse_args())
 
 
 if __name__ == '__main__':

@@ -60,6 +60,17 @@ def test_a_plan_is_printed(
     assert cfg.model.head.num_prototypes == 30  # two class folders
 
 
+def test_a_plan_of_weeks_is_told_on_the_screen(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = ('--images', 1_281_167, '--gpus', 9, '--memory', 16)
+    assert run(plan.main, *many) == 0
+    assert capsys.readouterr().err == ''
+    assert run(plan.main, '--images', 1_281_167, '--gpus', 0) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('swav plan: warning: this plan takes ')
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [

@@ -16,8 +16,12 @@ from swav_plugin.engine.planner import Situation, make_plan, write_config
 from swav_plugin.engine.planner.costs import (
     BACKBONES,
     CPU_SPEED,
+    CUT_S,
+    DECODE_S,
     SPEEDS,
+    WORKER_SHARE,
     Views,
+    loader_images_per_s,
     step_bytes,
 )
 from swav_plugin.registry import MODELS
@@ -138,6 +142,32 @@ def test_speeds_are_those_of_the_record() -> None:
     assert CPU_SPEED.images_per_s_of(
         BACKBONES['ResNet-18 at a quarter of its width'], 10_240, amp=False
     ) == pytest.approx(CPU_SPEED.images_per_s)
+
+
+def measured(name: str) -> dict:
+    """Read a record of a benchmark."""
+    return json.loads((REPO_ROOT / 'benchmarks/results' / name).read_text())
+
+
+def test_the_loader_is_as_fast_as_its_records() -> None:
+    views = {
+        row['name']: row['median_ms'] / 1000
+        for row in measured('views_cpu_2026-11-28.json')['results']
+    }
+    photo = 187_552
+    assert DECODE_S * photo == pytest.approx(views['decoding alone'])
+    cut = views['swav_plugin, images in memory']
+    assert CUT_S * IMAGENET.pixels == pytest.approx(cut)
+    # Both together make the time of the whole, which was measured, too.
+    alone = loader_images_per_s(photo, IMAGENET, 0, in_memory=False)
+    assert 1 / alone == pytest.approx(views['swav_plugin'], rel=0.05)
+    two = measured('workers_cpu_2026-11-28.json')['workers'][1]
+    assert loader_images_per_s(
+        photo, IMAGENET, two['num_workers'], in_memory=False
+    ) == pytest.approx(two['images_per_s'], rel=0.05)
+    assert 0.7 < WORKER_SHARE < 0.75
+    in_memory = loader_images_per_s(photo, IMAGENET, 1, in_memory=True)
+    assert in_memory == pytest.approx(WORKER_SHARE / cut)
 
 
 # --- rules: equal to recipes that somebody measured
@@ -312,6 +342,65 @@ def test_images_stay_in_memory_if_they_are_few() -> None:
     assert numbers(FEW, 'in_memory') == (False,)
     large = replace(small, mean_pixels=4000 * 3000)
     assert numbers(large, 'in_memory') == (False,)
+
+
+def test_hours_follow_the_slower_of_network_and_loader() -> None:
+    small = replace(PHOTOS, mean_pixels=160 * 213, cores=2)
+    assert make_plan(small)['hours'] == pytest.approx(
+        600 * 800 / CPU_SPEED.images_per_s / 3600
+    )
+    large = replace(small, mean_pixels=4000 * 3000)
+    plan = make_plan(large)
+    assert plan['hours'] > 10 * make_plan(small)['hours']
+    reason = plan.reasons['hours']
+    assert 'as one data worker can load no more images of 12 megapixels' in (
+        reason
+    )
+    assert 'or smaller copies of the images make it faster' in reason
+    # Eight cards and four cores.
+    few = replace(MANY, cores=4)
+    assert make_plan(few)['num_workers'] == 1
+    assert make_plan(few)['hours'] > 7 * make_plan(MANY)['hours']
+    assert '8 data workers' in make_plan(few).reasons['hours']
+    # One core does both, one after the other.
+    one = make_plan(replace(small, cores=1))
+    assert one['num_workers'] == 0
+    assert one['hours'] > make_plan(small)['hours']
+
+
+def test_a_plan_of_weeks_is_told(tmp_path: Path) -> None:
+    long = replace(MANY, gpus=1, memory_gb=16)
+    (warning,) = make_plan(long).warnings
+    assert warning.startswith('this plan takes 29 days: plan for the time ')
+    assert 'Note: this plan takes 29 days' in write_config(make_plan(long))
+    assert not make_plan(replace(long, hours=48)).warnings
+
+
+def test_a_cpu_keeps_memory_for_its_system() -> None:
+    plan = make_plan(replace(PHOTOS, num_images=10_000, memory_gb=2.2))
+    assert plan['batch_size'] == 64  # 128 take 1.7 GB and their gaps
+    assert plan['memory'] < 0.75 * 2.2
+    assert (
+        '25% of the memory are left to the system' in (plan.reasons['memory'])
+    )
+
+
+@pytest.mark.parametrize('num_images', [4_999, 5_001])
+def test_the_jump_of_k_has_its_reason(num_images: int) -> None:
+    for short_edge in (32, 160):
+        plan = make_plan(
+            replace(SOME, num_images=num_images, short_edge=short_edge)
+        )
+        reason = plan.reasons['num_prototypes']
+        assert 'few and epsilon .03 up to 5,000 images, more' in reason
+        assert 'K 3000: 85.5 and 26.6' in reason
+        assert 'nothing was measured: try both' in reason
+
+
+def test_a_config_names_nothing_that_a_wheel_lacks() -> None:
+    for situation in (PHOTOS, FEW, SOME, MANY):
+        text = write_config(make_plan(situation))
+        assert 'benchmarks/' not in text and 'docs/' not in text
 
 
 # --- refusals: one line, with what would do

@@ -29,12 +29,13 @@ def _head(plan: Plan) -> Lines:
     s = plan.situation
     where = f'{s.gpus} GPUs' if s.gpus != 1 else 'one GPU'
     if not s.gpus:
-        where = f'a CPU with {s.cores} cores'
+        where = f'a CPU with {s.cores or 2} cores'
     yield f'"""SwAV on {s.num_images:,} images on {where}, by swav plan.'
     yield ''
     reasons = ' '.join(plan.reasons.values())
     facts = [
-        f'Begun from: {plan.reasons["kind"]}.',
+        *(f'Note: {warning}.' for warning in plan.warnings),
+        f'Recipe: {plan.reasons["kind"]}.',
         f'Time: {_duration(plan["hours"])} expected, '
         f'{plan.reasons["hours"]}; other hardware differs.',
         f'Memory: {plan.reasons["memory"]}.',
@@ -42,7 +43,7 @@ def _head(plan: Plan) -> Lines:
         'Change by hand what no planner can know: flip_prob=0.0 where a '
         'mirrored image means something else, as characters do; larger crops '
         '(0.3 to 1) where each image shows one thing that fills it. For a '
-        'loss that stays at ln K see docs/en/pretrain.md.',
+        'loss that stays at ln K see Troubleshooting in the documentation.',
         'Sources, which the comments name:',
         *(
             f'- {name}: {what}'
@@ -175,7 +176,7 @@ def _optimizer(plan: Plan) -> Lines:
     yield 'optim_wrapper = dict('
     if plan['amp']:
         yield from _comment(
-            f'{plan.reasons["amp"]}; cards before 2020 have none: there '
+            f'{plan.reasons["amp"]}; those from before 2020 lack it and need '
             "dtype='float16', loss_scale='dynamic'",
             4,
         )
@@ -194,11 +195,9 @@ def _optimizer(plan: Plan) -> Lines:
     yield from _entry(plan, 'weight_decay', indent=8)
     yield '    ),'
     yield ')'
-    yield from _comment(
-        f'Warm-up of {plan["warmup_epochs"]} epochs: '
-        f'{plan.reasons["warmup_epochs"]}',
-        0,
-    )
+    epochs = plan['warmup_epochs']
+    begin = f'Warm-up of {epochs} epochs' if epochs else 'No warm-up'
+    yield from _comment(f'{begin}: {plan.reasons["warmup_epochs"]}', 0)
 
 
 def _length(plan: Plan) -> Lines:

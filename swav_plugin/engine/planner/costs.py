@@ -89,6 +89,9 @@ FIXED_BYTES = 1.5e9
 # cuDNN's workspaces and gaps between blocks take more than the formula says:
 # EasyCV states 11.3 GB for ResNet-50 at 32 images in float32, it says 8.9.
 USABLE_SHARE = 0.8
+# Of the memory of a machine without a GPU: the system, the files that it keeps
+# and the data workers have the rest.
+CPU_SHARE = 0.75
 
 
 def step_bytes(
@@ -157,7 +160,7 @@ class Speed:
         return moved / (pixels * backbone.kept(amp))
 
 
-H200 = 'one H200, benchmarks/results/gpu_NVIDIA-H200_2026-11-28.json'
+H200 = 'one H200 (documentation, Results)'
 LARGE_CARD_GB = 80  # from here on a card counts as an H200
 
 # By kind of recipe, on a card with LARGE_CARD_GB or more, and on any other.
@@ -173,8 +176,36 @@ SPEEDS = dict(
 )
 # 2,000 images x 20 epochs in 427 s, start and kNN included.
 CPU_SPEED = Speed(
-    93.7, 10_240, 119.5, 'one core in float32, benchmarks/study_small_sets.py'
+    93.7, 10_240, 119.5, 'one core in float32 (documentation, Results)'
 )
+
+# One core, on 48 photographs of 500 x 375 px: to decode one, and to cut its
+# views of 155,648 px once it is decoded; `swav_plugin, images in memory` and
+# `decoding alone` of benchmarks/results/views_cpu_2026-11-28.json.
+DECODE_S = 2.24e-3 / 187_552
+CUT_S = 2.13e-3 / 155_648
+# Of that speed, what each of two worker processes reaches: 341.9 images/s
+# together (workers_cpu_2026-11-28.json) where one core alone makes 232.7.
+WORKER_SHARE = 341.9 / 2 / 232.7
+
+
+def loader_images_per_s(
+    pixels: float, views: Views, workers: int, in_memory: bool
+) -> float:
+    """Return how many images a second data workers decode and cut.
+
+    It was measured for photographs of 0.2 megapixels with up to two workers,
+    and taken to be proportional to the pixels and the workers. Slow disks are
+    not in it.
+
+    Args:
+        pixels: Height times width of the images.
+        views: What is cut from each.
+        workers: Processes on a core each; 0 for the main process.
+        in_memory: Images are decoded once, before the training.
+    """
+    seconds = views.pixels * CUT_S + (not in_memory) * pixels * DECODE_S
+    return (workers * WORKER_SHARE if workers else 1) / seconds
 
 
 def images_per_s(

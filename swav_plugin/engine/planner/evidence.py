@@ -38,8 +38,8 @@ LIGHTLY = "lightly's Imagenette recipe"
 LIGHTLY_CIFAR = "lightly's CIFAR-10 recipe"
 UPSTREAM = 'upstream'
 SOURCES = {
-    STUDY: 'kNN that we measured, benchmarks/study_small_sets.py, one seed; '
-    'base: K 300, epsilon .05, no queue, colors at half strength',
+    STUDY: 'kNN that we measured (documentation, Results: small sets), one '
+    'seed; base: K 300, epsilon .05, no queue, colors at half strength',
     LIGHTLY: '9,469 images, kNN 86.1 after 200 epochs, 90.2 after 800',
     LIGHTLY_CIFAR: '50,000 images, kNN 84.2 after 200 epochs, 88.4 after 800',
     UPSTREAM: 'arXiv:2006.09882 and facebookresearch/swav; at batch 256 72.7 '
@@ -51,12 +51,12 @@ def compare(variant: str, other: str = 'base') -> str:
     """Say what two variants reached on both sets.
 
     >>> compare('epsilon .03')
-    'kNN with epsilon .03 89.8 on digits and 26.2 on Imagenette, base 74.8
+    'kNN with epsilon .03: 89.8 on digits and 26.2 on Imagenette; base: 74.8
     and 21.8 (study of small sets)'
     """
     digits, imagenette = KNN['digits'], KNN['imagenette']
     return (
-        f'kNN with {variant} {digits[variant]} on digits and '
-        f'{imagenette[variant]} on Imagenette, {other} {digits[other]} and '
+        f'kNN with {variant}: {digits[variant]} on digits and '
+        f'{imagenette[variant]} on Imagenette; {other}: {digits[other]} and '
         f'{imagenette[other]} ({STUDY})'
     )

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from ..errors import UsageError
 from .costs import (
     BACKBONES,
+    CPU_SHARE,
     FIXED_BYTES,
     USABLE_SHARE,
     Views,
     images_per_s,
     largest_batch,
+    loader_images_per_s,
     step_bytes,
 )
 from .evidence import LIGHTLY, LIGHTLY_CIFAR, STUDY, UPSTREAM, compare
@@ -27,6 +29,7 @@ FEW_IMAGES = 5_000  # up to here few prototypes and sharp codes
 MIN_STEPS = 300  # the demos learn something in as many
 PUBLISHED_STEPS = 7_200  # of lightly's 200 epochs of Imagenette
 IN_MEMORY_BYTES = 2e9
+LONG_DAYS = 14  # what takes longer is said to be long
 
 
 def make_plan(situation: Situation) -> Plan:
@@ -45,15 +48,15 @@ def make_plan(situation: Situation) -> Plan:
 def choose_kind(plan: Plan, s: Situation) -> None:
     """Choose the recipe to begin with."""
     if not s.gpus:
-        plan.decide('kind', 'cpu', 'a CPU: small networks and views')
+        plan.decide('kind', 'cpu', 'small networks and views, for a CPU')
     elif s.short_edge < 64:
-        plan.decide('kind', 'tiny', f'images under 64 px: {LIGHTLY_CIFAR}')
+        plan.decide('kind', 'tiny', f'{LIGHTLY_CIFAR}, for images under 64 px')
     elif s.num_images >= MANY_IMAGES and s.short_edge >= 200:
         plan.decide(
-            'kind', 'large', f'{MANY_IMAGES:,} images or more: {UPSTREAM}'
+            'kind', 'large', f'{UPSTREAM}, for {MANY_IMAGES:,} images or more'
         )
     else:
-        plan.decide('kind', 'small', f'a GPU and few images: {LIGHTLY}')
+        plan.decide('kind', 'small', f'{LIGHTLY}, for a GPU and few images')
 
 
 _WHOLE, _PART = (0.14, 1.0), (0.05, 0.14)
@@ -68,7 +71,7 @@ def choose_views(plan: Plan, s: Situation) -> None:
         why = f'{edge}, as swav_demo_digits'
     elif plan.kind == 'cpu':
         views = Views(((2, 64, _WHOLE), (2, 32, _PART)))
-        why = f'what a CPU can do; as the {STUDY}'
+        why = f'small enough for a CPU, as in the {STUDY}'
     elif plan.kind == 'tiny':
         views, why = _TINY, f'{edge}: {LIGHTLY_CIFAR}'
     elif s.short_edge >= 200:
@@ -90,7 +93,7 @@ def choose_backbone(plan: Plan, s: Situation) -> None:
         name, why = 'three stages of 16 to 64 channels', 'as swav_demo_digits'
     elif plan.kind == 'cpu':
         name = 'ResNet-18 at a quarter of its width'
-        why = f'what a CPU can do; as the {STUDY}'
+        why = f'small enough for a CPU, as in the {STUDY}'
     elif plan.kind == 'tiny':
         name = 'ResNet-18 with the CIFAR stem'
         why = f'views of {largest} px: {LIGHTLY_CIFAR}'
@@ -109,16 +112,31 @@ def choose_backbone(plan: Plan, s: Situation) -> None:
     plan.decide('neck', neck, why)
 
 
+# Why K jumps.
+_BORDER = (
+    f'few and epsilon .03 up to {FEW_IMAGES:,} images, more and .05 above, as '
+    'published for 9,469 or more; between 2,000 and 9,469 nothing was '
+    'measured: try both'
+)
+_FEW_OR_MANY = compare('K 100, epsilon .03', 'K 3000')
+
+
 def choose_prototypes(plan: Plan, s: Situation) -> None:
     """Choose K and epsilon together: fewer prototypes allow sharper codes."""
     if plan.kind == 'large':
         plan.decide('num_prototypes', 3000, UPSTREAM)
         plan.decide('epsilon', 0.05, UPSTREAM)
     elif plan.kind == 'tiny' and s.num_images > FEW_IMAGES:
-        plan.decide('num_prototypes', 512, LIGHTLY_CIFAR)
+        plan.decide(
+            'num_prototypes',
+            512,
+            f'{LIGHTLY_CIFAR}; {_BORDER}; {_FEW_OR_MANY}',
+        )
         plan.decide('epsilon', 0.05, LIGHTLY_CIFAR)
     elif plan.kind == 'small' and s.num_images > FEW_IMAGES:
-        plan.decide('num_prototypes', 3000, LIGHTLY)
+        plan.decide(
+            'num_prototypes', 3000, f'{LIGHTLY}; {_BORDER}; {_FEW_OR_MANY}'
+        )
         plan.decide('epsilon', 0.05, LIGHTLY)
     else:
         if s.num_classes is None:
@@ -128,8 +146,10 @@ def choose_prototypes(plan: Plan, s: Situation) -> None:
             number = min(3000, max(30, 10 * s.num_classes))
             what = f'ten for each of {s.num_classes} classes, 30 to 3,000'
         what += ", the author's advice (facebookresearch/swav#64)"
+        if plan.kind != 'cpu':
+            what += f'; {_BORDER}'
         if number == 100:
-            what += '; ' + compare('K 100, epsilon .03', 'epsilon .03')
+            what += f'; {_FEW_OR_MANY}'
         plan.decide('num_prototypes', number, what)
         plan.decide('epsilon', 0.03, compare('epsilon .03'))
 
@@ -143,7 +163,7 @@ def choose_optimizer(plan: Plan, s: Situation) -> None:
         UPSTREAM if lars else LIGHTLY,
     )
     plan.decide('weight_decay', 1e-6, UPSTREAM if lars else LIGHTLY)
-    plan.decide('amp', s.gpus > 0, 'bfloat16 on GPUs, float32 on a CPU')
+    plan.decide('amp', s.gpus > 0, 'bfloat16 on GPUs')
 
 
 def choose_batch(plan: Plan, s: Situation) -> None:
@@ -194,20 +214,31 @@ def choose_batch(plan: Plan, s: Situation) -> None:
         if gradual > 1
         else 'the batch fits',
     )
-    share = _memory_needed(plan, batch_size, usable=1) / 1e9
+    share = _memory_needed(plan, batch_size, has_reserve=False) / 1e9
     plan.decide(
         'memory',
         share,
-        f'about {share:.1f} of {s.memory_gb:.3g} GB: '
-        f'{plan["backbone"].kept(plan["amp"]):g} bytes for each pixel of the '
-        'views, counted with saved_tensors_hooks',
+        f'about {share:.1f} of {s.memory_gb:.3g} GB, with '
+        f'{plan["backbone"].kept(plan["amp"]):g} bytes of activations for '
+        'each pixel of the views'
+        + (
+            ''
+            if s.gpus
+            else f'; {1 - CPU_SHARE:.0%} of the memory are left to the system'
+        ),
     )
 
 
 def _memory_needed(
-    plan: Plan, batch_size: int, usable: float = USABLE_SHARE
+    plan: Plan, batch_size: int, has_reserve: bool = True
 ) -> float:
-    """Return the memory of a device that holds a batch, in bytes."""
+    """Return the memory of a device that holds a batch, in bytes.
+
+    Args:
+        plan: With its network, views and prototypes.
+        batch_size: Images of the device.
+        has_reserve: With what should stay free.
+    """
     hid_channels, out_channels = plan['neck']
     needed = step_bytes(
         plan['backbone'],
@@ -219,7 +250,10 @@ def _memory_needed(
         out_channels,
         moments=1 if plan['optimizer'] == 'LARS' else 2,
     )
-    return needed / usable + FIXED_BYTES
+    if not has_reserve:
+        return needed + FIXED_BYTES
+    share = CPU_SHARE if plan.kind == 'cpu' else 1
+    return (needed / USABLE_SHARE + FIXED_BYTES) / share
 
 
 def _images_that_fit(plan: Plan, s: Situation) -> float:
@@ -244,8 +278,9 @@ def choose_queue(plan: Plan, s: Situation) -> None:
             15 if late else 1,
             UPSTREAM
             if late
-            else 'codes of a part of a step need it at once '
-            '(swav_resnet50_1xb64-accum4); not measured',
+            else 'the codes of a batch see only that part of a step, so the '
+            'queue is needed from the start (swav_resnet50_1xb64-accum4); not '
+            'measured',
         )
     else:
         reason = compare('queue of 512')
@@ -310,13 +345,68 @@ def choose_colors(plan: Plan, s: Situation) -> None:
     )
 
 
+def choose_loading(plan: Plan, s: Situation) -> None:
+    """Choose the data workers, and whether images stay in memory."""
+    if not s.gpus:
+        workers = min(2, (s.cores or 2) - 1)
+        why = 'the network needs the other cores'
+    elif s.cores is None:
+        workers, why = 8, 'as our recipes; takes 8 cores for each GPU'
+    else:
+        workers = min(8, max(1, s.cores // s.gpus))
+        why = f'{s.cores} cores for {s.gpus} GPUs; 8 at most, as our recipes'
+    plan.decide('num_workers', workers, why)
+    size = None if s.mean_pixels is None else s.num_images * s.mean_pixels * 3
+    fits = size is not None and size < IN_MEMORY_BYTES * (
+        1 if s.gpus else min(1, s.memory_gb / 16)
+    )
+    plan.decide(
+        'in_memory',
+        fits,
+        f'{size / 1e9:.2f} GB: decoded once'
+        if fits and size is not None
+        else 'images unseen or more than 2 GB',
+    )
+
+
+def _speed(plan: Plan, s: Situation) -> tuple[float, str]:
+    """Return images/s of the run, and what they come from.
+
+    The slower one of network and data loader decides.
+    """
+    network, source = images_per_s(
+        plan.kind, plan['backbone'], plan['views'], s.gpus, s.memory_gb,
+        s.cores or 2,
+    )  # fmt: skip
+    pixels = s.mean_pixels or s.short_edge**2 * 4 / 3
+    number = plan['num_workers'] * max(1, s.gpus)
+    loader = loader_images_per_s(
+        pixels,
+        plan['views'],
+        min(number, s.cores or number),
+        plan['in_memory'],
+    )
+    if not number:  # one after the other
+        loader = 1 / (1 / loader + 1 / network)
+    data = f'{number} data workers' if number > 1 else 'one data worker'
+    if not number:
+        data = 'one core, which also trains,'
+    if loader >= network:
+        return (
+            network,
+            f'from the speed of {source}; {data} can load {loader:,.0f}',
+        )
+    return loader, (
+        f'as {data} can load no more images of {pixels / 1e6:.2g} megapixels; '
+        f'the network would take {network:,.0f}, from the speed of {source}. '
+        'More CPU cores or smaller copies of the images make it faster'
+    )
+
+
 def choose_length(plan: Plan, s: Situation) -> None:
     """Choose the number of epochs, and say how long they take."""
     steps = plan.steps_per_epoch
-    speed, source = images_per_s(
-        plan.kind, plan['backbone'], plan['views'], s.gpus, s.memory_gb,
-        s.cores,
-    )  # fmt: skip
+    speed, source = _speed(plan, s)
     hours_each = s.num_images / speed / 3600
     if plan.kind == 'large':
         epochs, why = 200, UPSTREAM
@@ -343,8 +433,14 @@ def choose_length(plan: Plan, s: Situation) -> None:
     plan.decide(
         'hours',
         epochs * hours_each,
-        f'{speed:,.0f} images/s in all, from the speed of {source}',
+        f'{speed:,.0f} images/s in all, {source}',
     )
+    if plan['hours'] > 24 * LONG_DAYS:
+        plan.warnings.append(
+            f'this plan takes {plan["hours"] / 24:.0f} days: plan for the '
+            'time there is (--hours), with more GPUs (--gpus) or fewer '
+            'images, or take a pretrained network as it is (swav zoo list)'
+        )
 
 
 def _fit_schedule(plan: Plan, epochs: int) -> None:
@@ -360,27 +456,6 @@ def _fit_schedule(plan: Plan, epochs: int) -> None:
         plan.decide('warmup_epochs', epochs // 10, why)
 
 
-def choose_loading(plan: Plan, s: Situation) -> None:
-    """Choose the data workers, and whether images stay in memory."""
-    if s.gpus:
-        workers, why = 8, 'as our recipes; 932 images/s on one H200 with 8'
-    else:
-        workers = min(2, s.cores - 1)
-        why = 'the network needs the other cores'
-    plan.decide('num_workers', workers, why)
-    size = None if s.mean_pixels is None else s.num_images * s.mean_pixels * 3
-    fits = size is not None and size < IN_MEMORY_BYTES * (
-        1 if s.gpus else min(1, s.memory_gb / 16)
-    )
-    plan.decide(
-        'in_memory',
-        fits,
-        f'{size / 1e9:.2f} GB: decoded once'
-        if fits and size is not None
-        else 'images unseen or more than 2 GB',
-    )
-
-
 RULES: tuple[Callable[[Plan, Situation], None], ...] = (
     choose_kind,
     choose_views,
@@ -391,6 +466,6 @@ RULES: tuple[Callable[[Plan, Situation], None], ...] = (
     choose_queue,
     choose_rate,
     choose_colors,
-    choose_length,
     choose_loading,
+    choose_length,
 )

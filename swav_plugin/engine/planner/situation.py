@@ -23,7 +23,7 @@ class Situation:
         short_edge: Height or width of the images, whichever is smaller.
         mean_pixels: Pixels of an image; None if the images were not seen.
         is_gray: Images have no colors.
-        cores: CPU cores.
+        cores: CPU cores; None if unknown, of another machine with GPUs.
         folder: The images, None if they were not seen.
     """
 
@@ -35,17 +35,21 @@ class Situation:
     short_edge: int = 224
     mean_pixels: float | None = None
     is_gray: bool = False
-    cores: int = 2
+    cores: int | None = None
     folder: str | None = None
 
 
 @dataclass
 class Plan:
-    """The numbers decided so far, each with its reason and source."""
+    """The numbers decided so far, each with its reason and source.
+
+    `warnings` are what the user should know before starting it.
+    """
 
     situation: Situation
     values: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def decide(self, name: str, value: Any, reason: str) -> None:
         """Note a number and why it was chosen."""
