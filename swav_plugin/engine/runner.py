@@ -2,8 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import TextIOWrapper
 from pathlib import Path
@@ -66,6 +66,8 @@ class CommandRunner(Runner):
     what differs is listed. Losses and weights that are not finite stop the
     training.
     """
+
+    _saves_together = False
 
     def setup_env(self, env_cfg: dict) -> None:
         """Connect the processes, and check that all are of one run."""
@@ -174,7 +176,8 @@ class CommandRunner(Runner):
         """Save, with what a resume in other settings has to know.
 
         Raises:
-            DiskFull: There is no room, or no permission; on all ranks.
+            DiskFull: There is no room, or no permission; on the rank that
+                writes, or on all in `saving_together`.
         """
         known = dict(
             num_processes=get_world_size(),
@@ -188,9 +191,23 @@ class CommandRunner(Runner):
             )
         except OSError as error:
             failed = self._disk_full(error)
-        message = failure_of_rank_0(failed)
-        if message is not None:
-            raise DiskFull(message)
+        if self._saves_together:
+            message = failure_of_rank_0(failed)
+            failed = None if message is None else DiskFull(message)
+        if failed is not None:
+            raise failed
+
+    @contextmanager
+    def saving_together(self) -> Iterator[None]:
+        """Raise what rank 0 raises on all ranks; all of them have to save.
+
+        Not always: somebody's hook may save on rank 0 alone.
+        """
+        before, self._saves_together = self._saves_together, True
+        try:
+            yield
+        finally:
+            self._saves_together = before
 
     def _disk_full(self, error: OSError) -> DiskFull:
         """Say how much room a checkpoint needs, and what there is."""

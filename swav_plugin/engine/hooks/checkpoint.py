@@ -4,6 +4,7 @@ import os.path as osp
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         runner.call_hook('gather_state')
         failed: Exception | None = None
         try:
-            super()._save_checkpoint_with_step(runner, step, meta)
+            with _saving_together(runner):
+                super()._save_checkpoint_with_step(runner, step, meta)
         except (DiskFull, OSError) as error:
             failed = error
         finally:
@@ -346,7 +348,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         info = runner.message_hub.runtime_info
         scores = {k: v for k, v in info.items() if k.startswith('best_')}
         try:
-            super()._save_best_checkpoint(runner, metrics)
+            with _saving_together(runner):
+                super()._save_best_checkpoint(runner, metrics)
         except (DiskFull, OSError) as error:  # on all ranks
             # The next one that is better than the last saved one is saved.
             for key in [key for key in info if key.startswith('best_')]:
@@ -380,3 +383,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             runner.logger.warning(
                 f'{path} was saved; its digest could not be noted: {error}'
             )
+
+
+def _saving_together(runner: Runner) -> AbstractContextManager[None]:
+    """Let rank 0's failure be raised on all ranks, by our Runner at least."""
+    return getattr(runner, 'saving_together', nullcontext)()
