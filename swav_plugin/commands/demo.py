@@ -38,6 +38,7 @@ from swav_plugin.engine.screen import log_summary
 from swav_plugin.engine.work_dir import own_work_dir
 from swav_plugin.evaluation import knn_predict
 from swav_plugin.models import SwAV
+from swav_plugin.report.record import end_recorded
 
 CONFIGS = shipped.CONFIGS / 'selfsup/swav'
 IMAGES_SEEN = 20_000  # by the demo on images: about four minutes on two cores
@@ -326,7 +327,8 @@ def demo(args: argparse.Namespace) -> None:
     log_summary(runner, 'train')
     runner.model.init_weights()
     before = extract(runner.model, images)
-    runner.train()
+    with end_recorded(runner):
+        runner.train()
     after = extract(runner.model, images)
     report(data, work_dir, runner.model, before, after, is_digits)
 

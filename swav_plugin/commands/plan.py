@@ -30,6 +30,7 @@ from swav_plugin.engine.processes import (
     find_launcher,
     start_ranks,
 )
+from swav_plugin.engine.work_dir import PLAN
 
 
 def add_plan_arguments(parser: argparse._ActionsContainer) -> None:
@@ -178,7 +179,7 @@ def plan_into_work_dir(args: argparse.Namespace) -> None:
         args.work_dir = os.path.join('work_dirs', name)
     # Not in the work dir itself: mmengine writes the merged config there, by
     # the same name, without comments.
-    path = Path(named_path('--work-dir', args.work_dir), 'plan', 'plan.py')
+    path = Path(named_path('--work-dir', args.work_dir), 'plan', PLAN)
     if args.launcher != 'none' or find_launcher() != 'none':
         raise UsageError(
             '--plan starts its processes itself, with --gpus; for several '

@@ -56,6 +56,7 @@ from swav_plugin.engine.shared_memory import (
     lost_workers_in_one_line,
 )
 from swav_plugin.engine.work_dir import own_work_dir
+from swav_plugin.report.record import end_recorded
 
 from .plan import (
     add_plan_arguments,
@@ -262,7 +263,11 @@ def train(args: argparse.Namespace) -> None:
         check_samples(runner, 'train', 'val')
         check_shared_memory(runner, 'train')
         log_summary(runner, 'train', 'val')
-    with lost_workers_in_one_line(), skipped_images_stored(runner):
+    with (
+        end_recorded(runner),
+        lost_workers_in_one_line(),
+        skipped_images_stored(runner),
+    ):
         runner.train()
     end_processes()
 

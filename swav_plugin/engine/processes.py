@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from mmengine.device import get_device
 from .errors import UsageError
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+# What the user typed, for the processes that it started.
+_TYPED = 'SWAV_COMMAND'
 
 
 def set_launcher(cfg: Config, launcher: str) -> None:
@@ -112,13 +115,28 @@ def start_ranks(
     """
     os.environ.setdefault('OMP_NUM_THREADS', '1')  # torchrun's, but silent
     module = f'swav_plugin.commands.{command}'
-    os.execv(
+    os.execve(
         sys.executable,
         [
             *torchrun(num_ranks), '-m', module, *arguments,
             '--launcher', 'pytorch',
         ],
+        {**os.environ, _TYPED: typed_command()},
     )  # fmt: skip
+
+
+def typed_command() -> str:
+    """Return the command line that the user typed.
+
+    Also in processes that `start_ranks` started. A script is named as Python
+    got it: 'python tools/train.py CONFIG'.
+    """
+    if _TYPED in os.environ:
+        return os.environ[_TYPED]
+    program, *arguments = sys.argv
+    if program.endswith('.py'):
+        program = f'python {shlex.quote(program)}'
+    return ' '.join([program, *map(shlex.quote, arguments)])
 
 
 def check_gpus(gpus: int) -> None:

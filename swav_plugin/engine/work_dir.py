@@ -12,6 +12,7 @@ from swav_plugin.checkpoints.newest import list_saved
 from .errors import UsageError
 
 LOCK = '.lock'
+PLAN = 'plan.py'  # what a planned config is called, whatever its images
 
 # Open for as long as this process lives: closing a file ends its lock.
 _locks: dict[str, IO[str]] = {}

@@ -204,16 +204,25 @@ def describe(found: Agreement) -> str:
 def describe_spread(clusters: Clusters) -> str:
     """Say how many prototypes have images, and whether one has too many."""
     counts = clusters.counts
+    num, used = len(counts), int((counts > 0).sum())
+    verb = 'has' if used == num == 1 else 'have'
+    told = f'{used:,} of {counted(num, "prototype")} {verb} images'
+    warning = describe_collapse(clusters)
+    return f'{told}; {warning}' if warning else told
+
+
+def describe_collapse(clusters: Clusters) -> str:
+    """Say whether too many images are on one prototype; '' if not."""
+    counts = clusters.counts
     num, total = len(counts), int(counts.sum())
-    told = f'{int((counts > 0).sum()):,} of {num:,} prototypes have images'
     share = float(counts.max()) / total
-    if total > _FEW and share > max(_COLLAPSED, 2 / num):
-        told += (
-            f'; {share:.0%} are on one: they are all alike, or this network '
-            'has not learned to tell them apart or has collapsed (balanced '
-            'assignment spreads them all the same)'
-        )
-    return told
+    if total <= _FEW or share <= max(_COLLAPSED, 2 / num):
+        return ''
+    return (
+        f'{share:.0%} of the images are on one prototype: they are all alike, '
+        'or this network has not learned to tell them apart or has collapsed '
+        '(balanced assignment spreads them all the same)'
+    )
 
 
 def lay_out(

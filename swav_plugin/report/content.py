@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.verdict import OK, WARN
 from swav_plugin.inference.gallery import Section
 
 from .embedding_map import Map
@@ -20,15 +21,24 @@ class Missing(NamedTuple):
     reason: str
 
 
+class Warned(NamedTuple):
+    """What a part of the page warns of."""
+
+    part: str
+    text: str
+
+
 @dataclass
 class Report:
     """What the page shows, in its order.
 
     Args:
         title: What was trained.
-        state: 'OK', 'WARN', 'COLLAPSED' or '' if the health was not recorded.
-        verdict: The numbers of that state, and the remedy.
+        health: 'OK', 'WARN', 'COLLAPSED', 'too early', or '' if it was not
+            recorded.
+        verdict: The numbers of that, and the remedy.
         progress: How far the run has come.
+        starts: A line for each start of the run.
         facts: What the run is, by name.
         config: The whole config.
         charts: <svg> elements.
@@ -37,12 +47,14 @@ class Report:
         sections: Pictures.
         map: Of the embeddings.
         missing: What is not there.
+        warnings: What the parts of the page warn of.
     """
 
     title: str
-    state: str = ''
+    health: str = ''
     verdict: str = ''
     progress: str = ''
+    starts: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     config: str = ''
     charts: list[str] = field(default_factory=list)
@@ -51,6 +63,14 @@ class Report:
     sections: list[Section] = field(default_factory=list)
     map: Map | None = None
     missing: list[Missing] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """Return the verdict of the page: the worst of health and warnings."""
+        if self.warnings and self.health in (OK, ''):
+            return WARN
+        return self.health
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -29,10 +29,20 @@ class History(NamedTuple):
     health: list[dict[str, Any]]
 
     @property
+    def iterations(self) -> set[int]:
+        """Return the iterations that something was logged of."""
+        steps = {row['step'] for row in self.health}
+        return steps.union(*self.train.values())
+
+    @property
+    def first_iter(self) -> int:
+        """Return the first iteration that was logged; 0 if none was."""
+        return min(self.iterations, default=0)
+
+    @property
     def last_iter(self) -> int:
         """Return the last iteration that was logged; 0 if none was."""
-        steps = [max(curve, default=0) for curve in self.train.values()]
-        return max(steps + [row['step'] for row in self.health], default=0)
+        return max(self.iterations, default=0)
 
     def health_curve(self, name: str) -> Curve:
         """Return one number of the health, of each epoch that has it."""
@@ -52,12 +62,10 @@ def read_history(work_dir: Path) -> History:
     """
     history = History({}, {}, [])
     for folder in sorted(work_dir.glob('*/vis_data')):
-        later = _read_start(folder)
-        steps = [step for curve in later.train.values() for step in curve]
-        steps += [row['step'] for row in later.health]
-        if not steps:
+        later = read_start(folder / SCALARS)
+        if not later.iterations:
             continue
-        first = min(steps)
+        first = later.first_iter
         for old, new in (
             (history.train, later.train),
             (history.measured, later.measured),
@@ -71,12 +79,16 @@ def read_history(work_dir: Path) -> History:
     return history
 
 
-def _read_start(folder: Path) -> History:
-    """Read the log of one start of a run."""
+def read_start(scalars: Path) -> History:
+    """Read the log of one start of a run.
+
+    Args:
+        scalars: Its scalars.json; the health is beside it.
+    """
     train: defaultdict[str, Curve] = defaultdict(dict)
     measured: defaultdict[str, Curve] = defaultdict(dict)
     last = 0
-    for row in _rows(folder / SCALARS):
+    for row in _rows(scalars):
         is_health = any(name.startswith('health/') for name in row)
         step = row.get('step' if is_health else 'iter')
         if type(step) is int:
@@ -90,7 +102,9 @@ def _read_start(folder: Path) -> History:
             if _is_number(value) and name not in _NOT_MEASURED:
                 curves[name][step] = value
     health = [
-        row for row in _rows(folder / HEALTH) if type(row.get('step')) is int
+        row
+        for row in _rows(scalars.with_name(HEALTH))
+        if type(row.get('step')) is int
     ]
     return History(dict(train), dict(measured), health)
 

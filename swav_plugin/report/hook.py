@@ -57,10 +57,10 @@ class ReportHook(Hook):
         # Here, so that whoever reads a config does not import all of it.
         from .learned import Images
         from .page import write_report
-        from .record import record_run
+        from .record import FINISHED, record_run
 
         try:
-            record_run(runner, has_ended)
+            record_run(runner, FINISHED if has_ended else '')
             if not has_ended:
                 return
             images = Images(

@@ -32,7 +32,7 @@ from swav_plugin.inference.wording import counted
 from swav_plugin.models.pretrained import model_of_checkpoint, model_of_config
 from swav_plugin.registry import DATASETS, MODELS
 
-from .content import Missing, Report
+from .content import Missing, Report, Warned
 from .embedding_map import draw_map
 from .samples import (
     Features,
@@ -88,7 +88,9 @@ def show_learned(
         if sample is not None and cfg is not None:
             with report.part('Views'):
                 seed = report.facts.get('Seed', '')
-                report.sections.append(_show_views(cfg, sample, seed))
+                report.sections.append(
+                    _show_views(cfg, sample, seed, images.source)
+                )
         with report.part('Checkpoint'):
             model = _open_checkpoint(report, work_dir, cfg, images.checkpoint)
         if sample is None or model is None:
@@ -96,7 +98,7 @@ def show_learned(
         with report.part('Prototypes, neighbors and map'):
             features = compute_features(model, sample, images.max_seconds)
     if features is not None:
-        _show_features(report, model, sample, features)
+        _show_features(report, model, sample, features, images.source)
 
 
 def _take_sample(cfg: Config | None, images: Images) -> Sample:
@@ -121,8 +123,16 @@ def _take_sample(cfg: Config | None, images: Images) -> Sample:
     return sample_dataset(DATASETS.build(config), images.most)
 
 
-def _show_views(cfg: Config, sample: Sample, seed: str) -> Section:
+def _show_views(
+    cfg: Config, sample: Sample, seed: str, source: str | None
+) -> Section:
     """Show the views of a few images, each beside the image itself.
+
+    Args:
+        cfg: Of the run.
+        sample: The images.
+        seed: Of the run.
+        source: Where the user has them from; None for those of training.
 
     Raises:
         UsageError: None of the images can be read.
@@ -154,7 +164,9 @@ def _show_views(cfg: Config, sample: Sample, seed: str) -> Section:
         raise UsageError('none of the images can be read')
     sampler = cfg.train_dataloader.get('sampler') or {}
     note = 'Such as the network gets'
-    if 'KeyedSampler' in str(sampler.get('type')):
+    if source is not None:
+        note = f'Views of {source}, made as in training'
+    elif 'KeyedSampler' in str(sampler.get('type')):
         note = 'As the network got them in the first epoch'
     note += ', with the normalization undone; all at one size here.'
     return Section('Views', note, strips)
@@ -185,13 +197,25 @@ def _open_checkpoint(
 
 
 def _show_features(
-    report: Report, model: Any, sample: Sample, features: Features
+    report: Report,
+    model: Any,
+    sample: Sample,
+    features: Features,
+    source: str | None,
 ) -> None:
     """Show prototypes, neighbors and the map."""
     num = len(features.indices)
-    report.sample = f'{num:,} of {sample.total:,} images, evenly spread.'
+    kind = 'training image' if source is None else 'image'
+    of = '' if source is None else f' of {source}'
+    report.sample = (
+        f'{num:,} of {counted(sample.total, kind)}{of}, evenly spread.'
+    )
     if num == sample.total:
-        report.sample = f'All {num:,} images.'
+        report.sample = f'All {counted(num, kind)}{of}.'
+        if num == 1:
+            report.sample = f'The only {kind}{of}.'
+    if source is not None:
+        report.sample += ' The network need not have seen them in training.'
     tried = num + len(features.unreadable)
     if tried < len(sample.samples):
         report.sample += f' There was no time for more than {tried:,}.'
@@ -209,6 +233,9 @@ def _show_features(
             model.head.cpu(), features.embeddings, images.files
         )
         report.sections.append(_show_prototypes(clusters, images))
+        told = cluster_output.describe_collapse(clusters)
+        if told:
+            report.warnings.append(Warned('Prototypes', told))
     with report.part('Neighbors'):
         report.sections.append(_show_neighbors(features, images))
     with report.part('Map'):

@@ -17,6 +17,7 @@ from swav_plugin.engine.page import read_template
 from swav_plugin.engine.results import data_roots
 from swav_plugin.engine.resume import read_config_text
 from swav_plugin.engine.verdict import TOO_EARLY
+from swav_plugin.engine.work_dir import PLAN
 from swav_plugin.inference.gallery import columns, thumbnail
 from swav_plugin.suite.render import text
 
@@ -25,7 +26,7 @@ from .curves import Line, draw_lines
 from .history import History, read_history
 from .learned import Images, show_learned
 from .measured import find_measured
-from .record import find_starts, read_record
+from .record import describe_starts, find_starts, read_record
 
 REPORT = 'report.html'
 # The curves of the health, and what they are.
@@ -65,6 +66,8 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
     with report.part('Config'):
         report.config = _read_config(work_dir)
         cfg = Config(read_config_text(report.config))
+    if report.title == PLAN:  # the same for each folder of images
+        report.title = _title_of_plan(cfg, work_dir)
     if not facts:
         facts = _facts_of_config(cfg)
         report.missing.append(
@@ -83,6 +86,7 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
             )
         )
     report.facts = facts
+    report.starts = describe_starts(work_dir)
     with report.part('Curves'):
         history = read_history(work_dir)
         report.progress = describe_progress(history, record, cfg)
@@ -92,7 +96,7 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
                 f'there is no */vis_data/scalars.json in {work_dir}'
             )
     with report.part('Health'):
-        report.state, report.verdict = describe_health(history)
+        report.health, report.verdict = describe_health(history)
     with report.part('Benchmarks'):
         report.measured = find_measured(work_dir)
         if report.measured == ([], []):
@@ -125,6 +129,15 @@ def _read_config(work_dir: Path) -> str:
         if found and found[-1].is_file():
             return found[-1].read_text(encoding='utf-8')
     raise UsageError(f'there is no */vis_data/config.py in {work_dir}')
+
+
+def _title_of_plan(cfg: Any, work_dir: Path) -> str:
+    """Name a planned run by its images; without any by its folder."""
+    loader = (cfg or {}).get('train_dataloader') or {}
+    roots = data_roots(loader.get('dataset'))
+    path = Path(roots) if roots else work_dir.resolve()
+    parts = path.parts[-2:] if path.name.lower() == 'train' else [path.name]
+    return f'{os.path.join(*parts)}, as planned'
 
 
 def _facts_of_config(cfg: Any) -> dict[str, str]:

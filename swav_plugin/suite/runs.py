@@ -10,7 +10,6 @@ import datetime
 import hashlib
 import json
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from swav_plugin.checkpoints.keys import backbone_weights
 from swav_plugin.checkpoints.training_state import check_finite
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import find_weights
+from swav_plugin.engine.processes import typed_command
 from swav_plugin.engine.results import RESULTS
 from swav_plugin.models.resnet import resnet_arguments
 
@@ -167,7 +167,7 @@ def _empty_report(
             '{base_channels} in the first stage'.format(**network),
         },
         setting={
-            'Command': shlex.join(['python', *sys.argv]),
+            'Command': typed_command(),
             'Software': f'swav_plugin {swav_plugin.__version__}, torch '
             f'{torch.__version__}, Python {platform.python_version()}',
             'Processes': f'{options.gpus} on {get_device()}',

@@ -478,5 +478,5 @@ def test_a_collapse_is_told(count: int, is_told: bool) -> None:
     prototype[count:] = torch.arange(1, 25 - count)
     nothing = torch.zeros(24)
     told = describe_spread(Clusters(prototype, nothing, nothing, [], 30))
-    assert ('are on one: ' in told) == is_told
-    assert (f'{count / 24:.0%} are on one' in told) == is_told
+    assert ('are on one prototype: ' in told) == is_told
+    assert (f'{count / 24:.0%} of the images are on one' in told) == is_told

@@ -158,11 +158,11 @@ def test_several_gpus_become_torchrun(
 ) -> None:
     started: list[list[str]] = []
 
-    def execv(program: str, arguments: list[str]) -> None:
+    def execve(program: str, arguments: list[str], env: dict) -> None:
         started.append(arguments)
         raise SystemExit(0)
 
-    monkeypatch.setattr('os.execv', execv)
+    monkeypatch.setattr('os.execve', execve)
     monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
     work_dir = tmp_path / 'work'
     run(

@@ -93,15 +93,17 @@ def started(
     monkeypatch.delenv('OMP_NUM_THREADS')
     found: list[str] = []
 
-    def execv(program: str, arguments: list[str]) -> None:
+    def execve(program: str, arguments: list[str], env: dict) -> None:
         assert program == arguments[0] == sys.executable
         found[:] = arguments[1:]
+        monkeypatch.setenv('SWAV_COMMAND', env['SWAV_COMMAND'])
         raise Started
 
     def run(main: Callable[[], None], *argv: object) -> list[str] | str:
         found.clear()
         monkeypatch.setattr('sys.argv', ['swav', *map(str, argv)])
-        monkeypatch.setattr(os, 'execv', execv)
+        monkeypatch.setattr(os, 'execve', execve)
+        monkeypatch.delenv('SWAV_COMMAND', raising=False)
         with pytest.raises((SystemExit, Started)) as end:
             main()
         error = capsys.readouterr().err
@@ -128,6 +130,12 @@ def test_gpus_become_torchrun(
         *('--work-dir=-w', '--cfg-options', 'train_cfg.max_epochs=1'),
     )
     assert os.environ['OMP_NUM_THREADS'] == '1'
+    # A run notes this, and not what torchrun starts.
+    monkeypatch.setattr('sys.argv', command)
+    assert processes.typed_command() == (
+        f"swav {DIGITS} --gpu 2 --data '{data}' --amp --resume --work-dir=-w "
+        '--cfg-options train_cfg.max_epochs=1'
+    )
     start = '-m torch.distributed.run --standalone --nproc_per_node=2 -m'
     assert command[:6] == [*start.split(), 'swav_plugin.commands.train']
     # Each process reads what this one has read, except --gpus.
@@ -146,6 +154,18 @@ def test_gpus_become_torchrun(
     assert (args.config, args.checkpoint) == ('knn_imagenet', 'random')
     assert (args.gpus, args.launcher) == (None, 'pytorch')
     assert args.cfg_options == ['model.backbone.depth=18']
+
+
+def test_the_command_is_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv('SWAV_COMMAND', raising=False)
+    for argv, typed in (
+        (['swav train', 'a b.py'], "swav train 'a b.py'"),
+        (['tools/train.py', 'a.py'], 'python tools/train.py a.py'),
+    ):
+        monkeypatch.setattr('sys.argv', argv)
+        assert processes.typed_command() == typed
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ import base64
 import io
 import json
 import math
+import os
 import shutil
+import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +25,22 @@ from PIL import Image
 from swav_plugin.__main__ import main
 from swav_plugin.apis import assign_clusters, extract_features, get_model
 from swav_plugin.commands import train
+from swav_plugin.engine.agreement import Preempted
 from swav_plugin.engine.config import load_config
+from swav_plugin.engine.errors import UsageError
+from swav_plugin.inference.clusters import Clusters
 from swav_plugin.registry import DATASETS
 from swav_plugin.report import ReportHook
-from swav_plugin.report.page import lay_out
-from swav_plugin.report.record import describe_code
+from swav_plugin.report.content import Report, Warned
+from swav_plugin.report.history import History
+from swav_plugin.report.learned import Images
+from swav_plugin.report.page import lay_out, to_html, write_report
+from swav_plugin.report.record import (
+    describe_code,
+    describe_starts,
+    end_recorded,
+    read_record,
+)
 from swav_plugin.report.samples import (
     compute_features,
     draw_views,
@@ -182,7 +197,12 @@ def test_facts_and_config(run: Path, images: Path, written: Page) -> None:
     assert f'torch {torch.__version__}' in facts['Software']
     assert facts['Checkpoint'] == str(_checkpoint(run))
     assert facts['Unreadable images'].startswith('1, listed in ')
-    assert facts['Begun'] <= facts['Ended']
+    assert facts['Start'].startswith('Begun 20')
+    assert ' from the beginning; ended 20' in facts['Start']
+    assert facts['Start'].endswith(
+        ' at iteration 10 of 10 (epoch 2): finished'
+    )
+    assert not {'Begun', 'Ended'} & {*facts}
     assert ' cores of ' in facts['Hardware']
     (config,) = written.find('pre')
     assert 'num_prototypes=20' in config.text
@@ -378,6 +398,11 @@ def test_images_of_ones_own(
     names = {path.name for path in flat.iterdir()}
     shown = {each.attrs['alt'] for each in found.find('img')}
     assert {name for name in shown if not name.startswith('view')} == names
+    # They need not be those that the network was trained on.
+    (views,) = found.find('div', id='Views')
+    assert f'Views of {flat}, made as in training' in views.text
+    assert f'All 12 images of {flat}. The network need not' in found.text
+    assert 'the network got' not in found.text
     (section,) = found.find('section', id='map')
     assert 'prototype ' in section.text  # no classes
     assert len(found.inside('circle', section)) == 12
@@ -488,7 +513,7 @@ def test_a_start_that_noted_nothing(run: Path, tmp_path: Path) -> None:
     work_dir = shutil.copytree(run, tmp_path / 'w')
     before = lay_out(work_dir)
     assert before.progress.endswith(', finished')
-    assert 'Starts' not in before.facts
+    assert len(before.starts) == 1
     later = work_dir / '29990101_000000/vis_data'
     later.mkdir(parents=True)
     (config,) = run.glob('*/vis_data/config.py')
@@ -497,8 +522,13 @@ def test_a_start_that_noted_nothing(run: Path, tmp_path: Path) -> None:
     (later / 'scalars.json').write_text('{"loss": 1.0, "iter": 11}\n')
     after = lay_out(work_dir)
     assert after.progress == '2 of 9 epochs, not finished'
-    assert after.facts['Starts'].startswith('2, the last ')
-    assert 'Ended' in before.facts and 'Ended' not in after.facts
+    assert after.starts[0] == before.starts[0]
+    assert after.starts[1].startswith(
+        'Resumed 2999-01-01 00:00 from iteration 10; last heard of '
+    )
+    assert after.starts[1].endswith(
+        ' at iteration 11: killed, or not ended yet'
+    )
     assert any('of the last start' in each.part for each in after.missing)
 
 
@@ -507,3 +537,131 @@ def test_too_early_is_not_ok(run: Path, tmp_path: Path) -> None:
     report = lay_out(work_dir)
     assert report.state == 'too early'
     assert report.verdict.startswith('after 10 iterations too early to tell')
+
+
+def _start(work_dir: Path, name: str, last: int, **record: object) -> None:
+    """The log of a start up to an iteration and, maybe, what it noted."""
+    folder = work_dir / name
+    (folder / 'vis_data').mkdir(parents=True)
+    row = dict(loss=1.0, iter=last, step=last)
+    (folder / 'vis_data/scalars.json').write_text(json.dumps(row))
+    if record:
+        content = dict(facts=dict(Config=record.pop('config', 'a.py')))
+        content |= dict(max_iters=560, iters_per_epoch=28) | record
+        (folder / 'run.json').write_text(json.dumps(content))
+
+
+def test_each_start_has_its_line(tmp_path: Path) -> None:
+    _start(
+        tmp_path,
+        '20260101_060000',
+        290,
+        first_iter=0,
+        iter=300,
+        end='stopped by SIGTERM',
+        ended='2026-01-01 06:20',
+    )
+    _start(tmp_path, '20260101_070000', 450, first_iter=300, iter=300)
+    os.utime(tmp_path / '20260101_070000/vis_data/scalars.json', (0, 0))
+    _start(
+        tmp_path,
+        '20260101_080000',
+        560,
+        first_iter=448,
+        iter=560,
+        has_ended=True,
+        end='finished',
+        ended='2026-01-01 08:10',
+    )
+    epoch = time.strftime('%Y-%m-%d %H:%M', time.localtime(0))
+    assert describe_starts(tmp_path) == [
+        'Begun 2026-01-01 06:00 from the beginning; ended 2026-01-01 06:20 '
+        'at iteration 300 of 560 (epoch 11): stopped by SIGTERM',
+        f'Resumed 2026-01-01 07:00 from iteration 300; last heard of {epoch} '
+        'at iteration 450 of 560 (epoch 17): killed',
+        'Resumed 2026-01-01 08:00 from iteration 448; ended 2026-01-01 08:10 '
+        'at iteration 560 of 560 (epoch 20): finished',
+    ]
+    page = tmp_path / 'r.html'
+    write_report(tmp_path, page)
+    found = Page(page)
+    lines = [each.text for each in found.find('div', class_='start')]
+    assert lines == describe_starts(tmp_path)
+    assert 'Starts' in [each.text for each in found.find('dt')]
+
+
+@pytest.mark.parametrize(
+    ('error', 'end'),
+    [
+        (Preempted(signal.SIGUSR1, 'a.pth'), 'stopped by SIGUSR1, with a '),
+        (KeyboardInterrupt(), 'interrupted by Ctrl-C'),
+        (UsageError('no\nroom'), 'no room'),
+        (RuntimeError('CUDA'), 'RuntimeError: CUDA'),
+    ],
+)
+def test_how_a_run_ended_is_noted(
+    error: BaseException, end: str, tmp_path: Path
+) -> None:
+    _start(tmp_path, '20260101_060000', 290, first_iter=0, iter=0)
+    runner = SimpleNamespace(
+        log_dir=tmp_path / '20260101_060000',
+        iter=300,
+        max_iters=560,
+        train_loop=None,
+    )
+    with pytest.raises(type(error)), end_recorded(runner):
+        raise error
+    (line,) = describe_starts(tmp_path)
+    assert f' at iteration 300 of 560: {end}' in line
+    assert read_record(tmp_path)['has_ended'] is False
+
+
+def test_a_planned_run_is_called_like_its_images(tmp_path: Path) -> None:
+    name = '20260101_060000'
+    _start(tmp_path, name, 5, first_iter=0, iter=0, config='plan.py')
+    assert lay_out(tmp_path).title == f'{tmp_path.name}, as planned'
+    config = tmp_path / name / 'vis_data/config.py'
+    for root, title in (
+        ('/data/holiday photos/', 'holiday photos'),
+        ('/data/birds/train', 'birds/train'),
+    ):
+        dataset = f'dict(type="ImageFolder", data_root={root!r})'
+        config.write_text(f'train_dataloader = dict(dataset={dataset})')
+        assert lay_out(tmp_path).title == f'{title}, as planned'
+
+
+def test_the_head_has_the_warnings_of_all_parts() -> None:
+    warning = Warned('Prototypes', '100% of the images are on one prototype')
+    for health, state in (
+        ('OK', 'WARN'),
+        ('', 'WARN'),
+        ('too early', 'too early'),
+        ('COLLAPSED', 'COLLAPSED'),
+    ):
+        report = Report('a', health=health, warnings=[warning])
+        assert report.state == state
+        assert Report('a', health=health).state == health
+        head = to_html(report).partition('</header>')[0]
+        assert warning.text in head and f'class="state {state}"' in head
+
+
+def test_a_collapse_in_the_gallery_is_in_the_head(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All images on one prototype, while the health of training is OK."""
+    rows = [dict(step=10, state='OK', message='OK, loss 0.5 ln K')]
+    monkeypatch.setattr(
+        'swav_plugin.report.page.read_history',
+        lambda _: History({}, {}, rows),
+    )
+
+    def assign(head: torch.nn.Module, rows: torch.Tensor, files: list) -> Any:
+        nothing = torch.zeros(len(files))
+        return Clusters(nothing.long(), nothing, nothing, files, 20)
+
+    monkeypatch.setattr('swav_plugin.report.learned.assign_embeddings', assign)
+    report = lay_out(run, Images(most=12))
+    assert report.health == 'OK' and report.state == 'WARN'
+    (warned,) = report.warnings
+    (section,) = (s for s in report.sections if s.title == warned.part)
+    assert warned.text in section.note
