@@ -20,6 +20,7 @@ from .download import Refused, check_free, copy_into, download
 from .file_kind import CheckpointError
 from .first_seen import first_seen, note_path, read_notes
 from .formats import read_state_dict
+from .newest import find_checkpoint
 
 __all__ = [
     'MIRROR',
@@ -27,6 +28,7 @@ __all__ = [
     'ZooModel',
     'checkpoint_name',
     'checkpoint_path',
+    'checkpoint_source',
     'fetch_model',
     'fetch_url',
     'find_model',
@@ -47,14 +49,15 @@ def checkpoint_path(source: str | Path) -> Path:
     Args:
         source: A path, a URL (http, https or file), or the name of a model
             of the zoo whose weights are published, such as
-            'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96'.
+            'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96'. Of a
+            work dir it is the newest good checkpoint.
 
     Raises:
         FileNotFoundError: There is no such file, nor a model of that name,
             or its weights have to be downloaded by hand.
-        ValueError: It is a folder, the model has no weights or some that
-            cannot be loaded, or those downloaded are not a checkpoint with
-            the recorded hash.
+        ValueError: It is a folder without checkpoints, the model has no
+            weights or some that cannot be loaded, or those downloaded are not
+            a checkpoint with the recorded hash.
         ConnectionError: The weights could not be downloaded.
     """
     path = Path(source).expanduser()
@@ -65,11 +68,36 @@ def checkpoint_path(source: str | Path) -> Path:
         return fetch_url(str(source))
     if url.scheme == 'file':
         return checkpoint_path(url2pathname(url.path))
-    if str(source) not in zoo_models() and path.is_dir():
-        raise CheckpointError(f'{path} is a folder; give a file in it.')
+    found = checkpoint_source(str(source))
+    if found != str(source):
+        return Path(found)
     model = find_model(str(source))
     model.check_loadable()
     return fetch_model(model)
+
+
+def checkpoint_source(source: str) -> str:
+    """Return the newest good checkpoint where a work dir is given.
+
+    Whatever else is given is returned as it is. A line says which file it is,
+    and which newer ones are damaged.
+
+    Raises:
+        CheckpointError: It is a folder without any, or all are damaged.
+    """
+    path = Path(source).expanduser()
+    if not path.is_dir() or source in zoo_models():
+        return source
+    notes: list[str] = []
+    found = find_checkpoint(str(path), notes)
+    if found is None:
+        raise CheckpointError(
+            f'{path} is a folder; give a file in it, or the work dir of a '
+            'run, which has epoch_*.pth, iter_*.pth or latest.pth.'
+        )
+    for note in [*notes, f'{path}: taking its newest checkpoint, {found}']:
+        print_log(note, 'current')
+    return found
 
 
 def fetch_url(url: str, folder: Path | None = None) -> Path:

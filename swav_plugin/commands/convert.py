@@ -24,6 +24,7 @@ from swav_plugin.checkpoints.write import (
     origin,
     write_weights,
 )
+from swav_plugin.checkpoints.zoo import checkpoint_source
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.models import SwAV
@@ -54,7 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
-        help='in any layout: a file, a URL or the name of a model of the zoo',
+        help='in any layout: a file, a URL, the name of a model of the zoo, '
+        'or a work dir, whose newest one it is',
     )
     parser.add_argument('out', metavar='OUT', help='the file to write')
     parser.add_argument(
@@ -90,7 +92,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> None:
     """Convert as the command line says."""
-    checkpoint = Checkpoint(named_path('CHECKPOINT', args.checkpoint))
+    source = named_path('CHECKPOINT', args.checkpoint)
+    checkpoint = Checkpoint(checkpoint_source(source))
     out = named_path('OUT', args.out)
     try:
         if args.to == 'onnx':

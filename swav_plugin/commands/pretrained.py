@@ -10,6 +10,7 @@ from torch import nn
 
 from swav_plugin.apis import get_model
 from swav_plugin.checkpoints.file_kind import CheckpointError
+from swav_plugin.checkpoints.zoo import checkpoint_source
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path
 from swav_plugin.inference.batches import settings_of
@@ -49,7 +50,8 @@ def add_model_and_images(
     parser.add_argument(
         'model',
         metavar='MODEL',
-        help='checkpoint: a file, a URL or the name of a model of the zoo',
+        help='checkpoint: a file, a URL, the name of a model of the zoo, or a '
+        'work dir, whose newest one it is',
     )
     parser.add_argument(
         images.lower(),
@@ -145,9 +147,11 @@ def open_model(
 ) -> nn.Module:
     """Build the network of the command line, with its weights.
 
-    Where no --size is given, that of the network is noted as if it were.
+    Where no --size is given, that of the network is noted as if it were; and
+    the checkpoint, where a work dir is given.
     """
     with mistakes():
+        args.model = checkpoint_source(args.model)
         if args.config is None:
             model = get_model(args.model, device)
         else:

@@ -32,8 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
-        help='of a ResNet in any layout: a file, a URL or the name of a model '
-        'of the zoo',
+        help='of a ResNet in any layout: a file, a URL, the name of a model '
+        'of the zoo, or a work dir, whose newest one it is',
     )
     _add_data(parser)
     parser.add_argument('--out', required=True, help='folder for all results')

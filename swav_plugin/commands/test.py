@@ -49,7 +49,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'checkpoint',
         metavar='CHECKPOINT',
         help='weights in any layout that tools/train.py --pretrained takes: '
-        'a file, a URL or the name of a model of the zoo; '
+        'a file, a URL, the name of a model of the zoo, or a work dir, whose '
+        'newest one it is; '
         f"'{RANDOM}' for a network as it is before any training",
     )
     add_common_arguments(

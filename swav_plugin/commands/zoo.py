@@ -74,6 +74,10 @@ def _answer(args: argparse.Namespace) -> str:
     if args.action == 'download':
         path = download(find_model(args.name), args.out)
         return f'{path}\nSHA-256 {hash_file(path)}'
+    if Path(args.name).expanduser().is_dir():
+        from swav_plugin.checkpoints.zoo import checkpoint_source
+
+        args.name = checkpoint_source(args.name)
     model = _model_of(args.name)
     return describe_file(args.name) if model is None else describe_model(model)
 
@@ -85,8 +89,6 @@ def _model_of(name: str) -> ZooModel | None:
     if '://' in name:
         models = find_models().values()
         return next((each for each in models if each.url == name), None)
-    if Path(name).expanduser().is_dir():
-        raise CheckpointError(f'{name} is a folder; give a file in it')
     return find_model(name)
 
 

@@ -25,6 +25,7 @@ from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.keys import backbone_weights
 from swav_plugin.checkpoints.training_state import check_finite
+from swav_plugin.checkpoints.zoo import checkpoint_source
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import find_weights
 from swav_plugin.engine.processes import typed_command
@@ -89,6 +90,7 @@ def run_suite(
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f'--out {out} is a file; give a folder')
+    checkpoint = checkpoint_source(checkpoint)
     weights = Checkpoint(find_weights(checkpoint))
     network = read_network(weights)
     weights.drop()

@@ -33,6 +33,26 @@ from .conftest import HEAD, Server, cached
 NAME = 'swav_resnet50_64xb64-mcrop-2-6-coslr-800e_in1k-224-96'
 
 
+def test_of_a_work_dir_the_newest_good_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=r'is a folder; .* latest\.pth'):
+        checkpoint_path(tmp_path)
+    for number in (1, 2):
+        path = tmp_path / f'epoch_{number}.pth'
+        torch.save({'weight': torch.ones(9)}, path)
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    assert checkpoint_path(tmp_path) == path
+    assert f'{tmp_path}: taking its newest checkpoint, {path}' in (
+        capsys.readouterr().out
+    )
+    path.write_bytes(b'')
+    assert checkpoint_path(tmp_path) == tmp_path / 'epoch_1.pth'
+    assert 'epoch_2.pth is not a checkpoint but an empty file' in (
+        capsys.readouterr().out
+    )
+
+
 @pytest.fixture
 def index(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

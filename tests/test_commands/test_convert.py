@@ -76,6 +76,17 @@ def test_says_what_was_written(run: Run, source: Path, tmp_path: Path) -> None:
     )
 
 
+def test_of_a_work_dir_the_newest_is_written(
+    run: Run, source: Path, tmp_path: Path
+) -> None:
+    work_dir, out = tmp_path / 'work', tmp_path / 'out.pth'
+    work_dir.mkdir()
+    source.rename(work_dir / 'epoch_3.pth')
+    said = run(work_dir, out, '--to', 'timm').splitlines()
+    assert said[0].endswith(f'its newest checkpoint, {work_dir}/epoch_3.pth')
+    assert said[1].startswith(f'{out}: 120 tensors')
+
+
 def test_mistakes_are_told_in_one_line(
     refuse: Run, source: Path, tmp_path: Path
 ) -> None:

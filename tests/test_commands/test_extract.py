@@ -1,6 +1,8 @@
 """swav extract, as a user runs it."""
 
+import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from PIL import Image
 from swav_plugin.apis import extract_features, get_model
 from swav_plugin.commands import extract as command
 from swav_plugin.commands import neighbours
+from swav_plugin.commands.pretrained import open_model
 from swav_plugin.inference.features import read_features
 from swav_plugin.inference.images import LoadedImages
 from tests.conftest import REPO_ROOT
@@ -74,6 +77,17 @@ def run(
     except SystemExit as end:
         code = end.code
     return code, capsys.readouterr().err.splitlines()[-1]
+
+
+def test_pages_name_the_checkpoint_of_a_work_dir(
+    checkpoint: str, tmp_path: Path
+) -> None:
+    """And other processes do not look for it a second time."""
+    path = tmp_path / 'epoch_3.pth'
+    shutil.copy(checkpoint, path)
+    args = argparse.Namespace(model=str(tmp_path), config=None, size=None)
+    assert isinstance(open_model(args, 'cpu').backbone, ResNet)
+    assert args.model == str(path)
 
 
 def test_a_run_goes_on_after_a_kill_of_two_processes(
