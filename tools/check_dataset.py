@@ -3,15 +3,15 @@
 python tools/check_dataset.py imagenet data/imagenet
 """
 
-import argparse
 import sys
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.check import NAMES, check
 
 
 def main() -> None:
     """Print what was found; exit with 1 if something is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='Count files, labels and classes of a dataset and name '
         'the first thing that is wrong.'
     )

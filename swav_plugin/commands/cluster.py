@@ -14,6 +14,7 @@ import argparse
 
 from mmengine.device import get_device
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.cluster_output import (
     describe,
@@ -45,7 +46,7 @@ from .pretrained import add_arguments, check_numbers, check_out, mistakes
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import swav_plugin.commands
 from swav_plugin import __version__
 from swav_plugin.checkpoints.catalog import find_models
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.shipped import config_names
 
 ANY_NUMBER = 99
@@ -63,7 +64,7 @@ class _Made(Exception):
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -25,6 +25,7 @@ from swav_plugin.checkpoints.write import (
     write_weights,
 )
 from swav_plugin.checkpoints.zoo import checkpoint_source
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.models import SwAV
@@ -47,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     assert __doc__ is not None
     width = max(map(len, _FORMATS))
     formats = [f'  {name:{width}}  {what}' for name, what in _FORMATS.items()]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.partition('\n')[0],
         epilog='\n'.join(['formats:', *formats]),
         formatter_class=argparse.RawDescriptionHelpFormatter,

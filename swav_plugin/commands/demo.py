@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Subset
 
 from swav_plugin import shipped
 from swav_plugin.checkpoints.atomic import new_folder
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.list_file import write_class_folders
 from swav_plugin.datasets.transforms import read_rgb
@@ -290,7 +291,7 @@ def _draw_neighbors(panel: Any, features: Features, title: str) -> None:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument('--data', type=Path, help='a folder of images')

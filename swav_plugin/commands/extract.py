@@ -10,6 +10,7 @@ folder, a file, a pattern ('photos/**/*.jpg') or a .txt list. OUT ends with
 import argparse
 from pathlib import Path
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.inference.files import check_out
 from swav_plugin.inference.images import file_of, list_images
@@ -27,7 +28,7 @@ from .pretrained import add_network, mistakes
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

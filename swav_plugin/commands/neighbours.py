@@ -17,6 +17,7 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.cluster_output import name_images, write_page
 from swav_plugin.inference.features import extract_features
@@ -51,7 +52,7 @@ DUPLICATES = 0.95
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.survey import survey_images
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.hooks.skipped_images import MAX_SHARE
@@ -59,7 +60,7 @@ def add_plan_arguments(parser: argparse._ActionsContainer) -> None:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

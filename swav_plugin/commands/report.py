@@ -11,6 +11,7 @@ of a run; this command does so at any time.
 import argparse
 from pathlib import Path
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import find_weights, named_path, run_command
 from swav_plugin.inference.files import check_folder_of
@@ -23,7 +24,7 @@ from .pretrained import check_numbers, mistakes
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -12,8 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import named_path, run_command
-from swav_plugin.suite.adapt import Options
+from swav_plugin.suite.adapt import LEAST_SIZE, Options
 from swav_plugin.suite.benchmarks import BENCHMARKS, known_datasets
 from swav_plugin.suite.runs import run_suite
 
@@ -21,7 +22,7 @@ from swav_plugin.suite.runs import run_suite
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.partition('\n')[0],
         epilog='Benchmarks: '
         + ', '.join(
@@ -46,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     _add_changes(parser)
     args = parser.parse_args(argv)
-    least = dict(gpus=1, epochs=1, iters=1, image_size=32)
+    least = dict(gpus=1, epochs=1, iters=1, image_size=LEAST_SIZE)
     for name, minimum in least.items():
         given = getattr(args, name)
         if given is not None and given < minimum:
@@ -100,7 +101,8 @@ def _add_changes(parser: argparse.ArgumentParser) -> None:
         type=int,
         help='size of crops in px in place of 224, other sizes in '
         'proportion; features are then averaged over as many windows. '
-        'Detection and segmentation keep their sizes',
+        'Detection and segmentation keep their sizes (default for a dataset '
+        'that stands in: as the checkpoint says if this package trained it)',
     )
     parser.add_argument(
         '--skip-unreadable',

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.checks import check_images, check_labels, check_samples
 from swav_plugin.engine.config import check_has, load_config
 from swav_plugin.engine.data_folder import set_data
@@ -39,9 +40,7 @@ from swav_plugin.models.pretrained import fill_model
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description='Measure a checkpoint as a config describes.'
-    )
+    parser = Parser(description='Measure a checkpoint as a config describes.')
     parser.add_argument(
         'config', metavar='CONFIG', help=CONFIG_HELP.format('knn_imagenet')
     )

@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from swav_plugin.checkpoints import RANDOM
 from swav_plugin.checkpoints.newest import find_checkpoint
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.checks import (
     check_batches,
     check_images,
@@ -67,9 +68,7 @@ from .plan import (
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description='Train what a config describes.'
-    )
+    parser = Parser(description='Train what a config describes.')
     _add_start(parser)
     add_common_arguments(
         parser,

@@ -16,11 +16,12 @@ from swav_plugin.checkpoints.cache import hash_file
 from swav_plugin.checkpoints.catalog import ZooModel, find_model, find_models
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.first_seen import first_seen
+from swav_plugin.compat.arguments import Parser
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description='List the published SwAV weights, and download them.',
         epilog='SWAV_MIRROR=https://HOST/FOLDER in the environment downloads '
         'from a mirror, on which each file has the path of its original.',

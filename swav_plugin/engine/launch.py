@@ -21,6 +21,7 @@ from mmengine.device import get_device
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.checkpoints.zoo import checkpoint_name, checkpoint_path
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.compat.moved import moved_names
 
 from . import processes
@@ -106,7 +107,7 @@ def add_common_arguments(
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser for a tool that looks at a config, and runs nothing."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from swav_plugin.checkpoints.model_settings import ModelSettings
 from swav_plugin.datasets.check import read_coco
 from swav_plugin.engine.config import change_config, read_config
 from swav_plugin.engine.data_folder import move_data
@@ -25,6 +26,8 @@ from swav_plugin.registry import DATASETS
 
 from .benchmarks import BENCHMARKS, CONFIGS
 from .data import FoundDataset, UnfitDataset, voc0712_lists
+
+LEAST_SIZE = 32  # px of images that --image-size takes
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Options:
         image_size: px of crops that are 224 in the configs.
         cfg_options: 'KEY=VALUE', or 'NAME:KEY=VALUE' for one benchmark.
         skip_unreadable: Leave out images that cannot be read.
+        settings: What the checkpoint says of its images, for sets that stand
+            in; None if it says nothing.
     """
 
     gpus: int = 1
@@ -46,6 +51,7 @@ class Options:
     image_size: int | None = None
     cfg_options: Sequence[str] = ()
     skip_unreadable: bool = False
+    settings: ModelSettings | None = None
 
 
 def make_config(
@@ -93,6 +99,8 @@ def make_config(
             notes += shorten_warm_up(cfg, data.root)
     if options.image_size is not None and not benchmark.library:
         set_image_size(cfg, options.image_size)
+    elif data.is_stand_in and not benchmark.library:
+        notes += _set_own_size(cfg, options.settings)
     if options.skip_unreadable:
         set_skip_unreadable(cfg)
     set_workers(cfg, options.gpus)
@@ -372,15 +380,38 @@ def shorten_warm_up(cfg: Config, root: Path) -> list[str]:
     return notes
 
 
-def set_image_size(cfg: Config, size: int) -> None:
-    """Replace crops of 224 px with this size, and resize in proportion."""
+def _set_own_size(cfg: Config, settings: ModelSettings | None) -> list[str]:
+    """See a user's own images as the checkpoint saw those of training.
+
+    Small ones, enlarged to 224 px, are nothing that it has learned. Published
+    sets keep the size of their protocol.
+
+    Returns:
+        A note where that is another size.
+    """
+    if settings is None or settings.size in (224, *range(LEAST_SIZE)):
+        return []
+    set_image_size(cfg, settings.size, settings.resize)
+    return [f'images of {settings.size} px, as the checkpoint says']
+
+
+def set_image_size(cfg: Config, size: int, resize: int | None = None) -> None:
+    """Replace crops of 224 px with this size.
+
+    Args:
+        cfg: Changed in place.
+        size: px of the crops.
+        resize: px of the short edge before a crop in the center; by default
+            in proportion.
+    """
     if size == 224:
         return
+    sizes = {224: size, 256: resize or round(256 * size / 224)}
     for node in dicts_of(cfg._cfg_dict):
         for key in ('scale', 'size', 'crop_size'):
             number = node.get(key)
             if number in (224, 256):
-                node[key] = round(number * size / 224)
+                node[key] = sizes[number]
             elif number in ((224, 224), [224, 224]):
                 node[key] = (size, size)
         if 'windows' in node:

@@ -52,10 +52,11 @@ def text(cell: Any) -> str:
 
 
 def heading(suite: dict[str, Any], entry: dict[str, Any]) -> str:
-    """Name the benchmark of an entry, and the network."""
+    """Name the benchmark of an entry, the network, and a set of the user."""
     if entry['status'] == 'skipped':
         return entry['benchmark']  # for every network
-    return f'{entry["benchmark"]}, {suite["subjects"][entry["subject"]]}'
+    told = f'{entry["benchmark"]}, {suite["subjects"][entry["subject"]]}'
+    return told + f', on {entry["data"]}' * entry['is_stand_in']
 
 
 def describe_entry(entry: dict[str, Any]) -> str:

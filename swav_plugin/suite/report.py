@@ -187,8 +187,10 @@ def _section(
     rows = [row for row in rows if {*row.cells} != {None}]
     if not columns or not rows:
         return None
-    note = table.note
+    title, note = table.title, table.note
     stand_ins = dict.fromkeys(row.data for row in rows if row.data)
+    if stand_ins and all(row.data for row in rows):
+        title = f'{", ".join(stand_ins)}, measured as for {title}'
     if stand_ins:
         note += (
             f' Measured on a stand-in for the published dataset, '
@@ -200,7 +202,7 @@ def _section(
     if len(versions) > 1:
         note += f' Measured with swav_plugin {" and ".join(versions)}.'
     return Section(
-        table.title,
+        title,
         note,
         [each.column.title for each in columns],
         rows + _published_rows(columns),

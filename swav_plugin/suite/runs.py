@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +94,13 @@ def run_suite(
     checkpoint = checkpoint_source(checkpoint)
     weights = Checkpoint(find_weights(checkpoint))
     network = read_network(weights)
+    options = replace(options, settings=weights.settings)
     weights.drop()
+    if names and not datasets and not root.is_dir():
+        raise UsageError(
+            f'--root {root}: there is no such folder; give the one that has '
+            'the datasets, or --dataset NAME=PATH'
+        )
     subjects = [
         Subject(
             'pretrained',

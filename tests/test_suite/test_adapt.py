@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
+from swav_plugin.checkpoints.model_settings import ModelSettings
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.suite.adapt import (
     Options,
@@ -344,6 +345,34 @@ def test_only_folders_of_the_data_set_are_replaced() -> None:
         assert {name: node[key] for name, node in cfg.items()} == dict(
             roots, same='/mine', below='/mine/train'
         )
+
+
+def test_own_images_are_seen_as_in_training(
+    data: Path, tmp_path: Path
+) -> None:
+    """Enlarged to 224 px they would be nothing that it has learned."""
+    network = dict(depth=18, stem_channels=8, base_channels=8)
+    small = ModelSettings(size=32, resize=40)
+
+    def seen(
+        is_stand_in: bool, settings: ModelSettings | None, size: int | None
+    ) -> tuple[int, int, bool]:
+        found = FoundDataset(
+            BENCHMARKS['knn'].data, data / 'imagenet', None, is_stand_in
+        )
+        options = Options(settings=settings, image_size=size)
+        cfg, notes = make_config('knn', network, found, options, tmp_path)
+        resize, crop = (
+            next(node[key] for node in dicts_of(cfg.to_dict()) if key in node)
+            for key in ('scale', 'crop_size')
+        )
+        return resize, crop, 'images of 32 px, as the checkpoint says' in notes
+
+    assert seen(True, small, None) == (40, 32, True)
+    assert seen(True, small, 64) == (73, 64, False)
+    assert seen(True, None, None) == (256, 224, False)
+    # The protocol of a published set.
+    assert seen(False, small, None) == (256, 224, False)
 
 
 def test_labels_above_those_of_training(

@@ -57,6 +57,9 @@ def test_mistakes_are_one_line(
     assert '--gpus 64: more than the 36 images' in error(
         good, '--root', str(data), '--only', 'linear', '--gpus', '64'
     )
+    assert '--root nowhere: there is no such folder; give the' in error(
+        good, '--root', 'nowhere'
+    )
     assert 'lacks its data' in error(good, '--root', str(tmp_path))
     assert '--skip leaves none' in error(
         good, '--only', 'knn', '--skip', 'knn'

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from swav_plugin.suite.benchmarks import BENCHMARKS, MMSELFSUP, UPSTREAM
+from swav_plugin.suite.render import heading
 from swav_plugin.suite.report import (
     Report,
     Section,
@@ -166,7 +167,15 @@ def test_numbers_on_other_data_say_so(suite: dict[str, Any]) -> None:
         'compared with published rows.'
     )
     assert 'stand-in' not in found[SVM].note
-    # A name that looks like one of a row on other data is left whole.
+    # Where nothing of a table is of the published set, its title says so.
+    suite['entries'] = suite['entries'][:1]
+    (table,) = lay_out(suite).sections
+    assert table.title == f'nette, measured as for {KNN}'
+    assert heading(suite, suite['entries'][0]) == 'knn, net, on nette'
+
+
+def test_names_that_look_like_those_of_rows(suite: dict[str, Any]) -> None:
+    suite['entries'][0].update(data='nette', is_stand_in=True)
     suite['subjects']['pretrained'] = 'a, on b'
     assert sections(suite)[SVM].rows[0].label == 'a, on b'
     assert 'nette: not' in sections(suite)[KNN].note

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 
 from swav_plugin.checkpoints.atomic import write_atomic
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.report.curves import Line, draw_lines
@@ -47,7 +48,7 @@ def plot(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; a mistake of the user ends in one line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

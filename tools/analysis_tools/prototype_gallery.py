@@ -16,6 +16,7 @@ from swav_plugin.commands.pretrained import (
     mistakes,
     open_model,
 )
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.cluster_output import (
     lay_out,
@@ -46,7 +47,7 @@ def draw(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; a mistake of the user ends in one line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

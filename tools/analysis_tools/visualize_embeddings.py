@@ -18,6 +18,7 @@ from swav_plugin.commands.pretrained import (
     mistakes,
     open_model,
 )
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.batches import settings_of
 from swav_plugin.inference.clusters import assign_embeddings
@@ -61,7 +62,7 @@ def draw(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; a mistake of the user ends in one line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

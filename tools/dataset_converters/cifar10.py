@@ -12,6 +12,7 @@ from pathlib import Path
 from torchvision.datasets import CIFAR10
 
 from swav_plugin.checkpoints.atomic import new_folder
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.list_file import write_class_folders
 
 
@@ -30,7 +31,7 @@ def convert(root: Path, download: bool) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from swav_plugin.checkpoints.atomic import open_atomic
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.transforms.pillow_files import open_image
 
 # Ids of the 19 evaluated classes, in the order of their train ids. All others
@@ -82,7 +83,7 @@ def convert(root: Path) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.image_search import class_names
 from swav_plugin.datasets.list_file import write_list
@@ -159,7 +160,7 @@ def write_sample(
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

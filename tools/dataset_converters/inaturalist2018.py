@@ -9,6 +9,7 @@ label", relative to ROOT; labels are the category ids, 0 to 8141.
 import argparse
 from pathlib import Path
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.check import read_coco
 from swav_plugin.datasets.list_file import path_inside, write_list
 
@@ -59,7 +60,7 @@ def convert(root: Path) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

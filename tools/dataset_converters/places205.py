@@ -10,6 +10,7 @@ ROOT.
 import argparse
 from pathlib import Path
 
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.list_file import path_inside, read_list, write_list
 
 
@@ -28,7 +29,7 @@ def convert(root: Path, images: str) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from swav_plugin.checkpoints.atomic import open_atomic, write_atomic
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.voc07 import CLASSES, VOC07
 from swav_plugin.evaluation.svm_samples import draw_samples
 
@@ -109,7 +110,7 @@ def convert(
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from swav_plugin.checkpoints.atomic import new_folder, write_atomic
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.datasets.list_file import open_text, path_inside
 
 
@@ -67,7 +68,7 @@ def convert(voc: Path, sbd: Path) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

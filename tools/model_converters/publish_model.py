@@ -12,6 +12,7 @@ import argparse
 from swav_plugin.checkpoints.write import publish
 from swav_plugin.commands.convert import describe
 from swav_plugin.commands.pretrained import mistakes
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
 
 
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the command; a mistake of the user ends in one line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

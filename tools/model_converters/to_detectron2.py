@@ -11,12 +11,13 @@ RESNETS.STRIDE_IN_1X1 False, BACKBONE.FREEZE_AT 0 and SyncBN; PIXEL_MEAN
 import argparse
 
 from swav_plugin.commands.convert import run
+from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
 
 
 def main() -> None:
     """Convert what the command line names."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -12,12 +12,14 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from swav_plugin.compat.arguments import Parser
+
 from .packages import Fact, look_at_packages
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
