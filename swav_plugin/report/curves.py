@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
+from unicodedata import east_asian_width
 
 WIDTH, HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 30, 36
 _ROW = 16  # of the legend
 _MOST_POINTS = 600  # of a line; more cannot be seen
 _MOST_MARKED = 60  # points with a dot of their own
+_MOST_LETTERS = 52  # of a text, as wide as a chart in an average font
 # Mid-tones, which can be told apart on white and on black.
 COLORS = (
     '#3b7ddd',
@@ -64,7 +66,9 @@ def draw_lines(
     points = [point for line in shown for point in line.points]
     ys = [y for _, y in points] + [*levels.values()]
     first, last = (each(x for x, _ in points) for each in (min, max))
-    x_ticks = [x for x in ticks(first, last, 8) if first <= x <= last]
+    # It counts something: there is no epoch 1.5.
+    x_ticks = ticks(first, last, 8, least_step=1)
+    x_ticks = [x for x in x_ticks if first <= x <= last]
     y_ticks = ticks(min(ys), max(ys), 5)
     names = [line.name for line in shown if line.name]
     height = HEIGHT + _ROW * (len(names) if len(names) > 1 else 0)
@@ -105,22 +109,28 @@ def svg(title: str, width: float, height: float, parts: Iterable[str]) -> str:
     )
 
 
-def ticks(low: float, high: float, most: int) -> list[float]:
+def ticks(
+    low: float, high: float, most: int, least_step: float = 0
+) -> list[float]:
     """Return round numbers, from the last below to the first above a range.
 
     Args:
         low: The least value.
         high: The greatest.
         most: About how many steps.
+        least_step: The steps are as large at least.
 
     >>> ticks(0.3, 4.2, 5), ticks(7., 7., 5)
     ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0])
+    >>> ticks(1, 3, 8), ticks(1, 3, 8, least_step=1)
+    ([1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0], [1.0, 2.0, 3.0])
     """
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         around = abs(low) / 7 or 1.0
         low, high, most = low - around, high + around, 2
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     step *= next(m for m in (1, 2, 5, 10) if (high - low) <= m * step * most)
+    step = max(step, least_step)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(i * step, 12) for i in range(first, last + 1)]
 
@@ -197,12 +207,38 @@ def _legend(names: list[str]) -> Parts:
 
 
 def _text(x: float, y: float, words: str, anchor: str, style: str = '') -> str:
-    """Write words; `style` is for those that stand out."""
+    """Write words, as many as fit; `style` is for those that stand out."""
     style = style or 'fill: var(--soft, #5b6675)'
+    shown = elide(words, _MOST_LETTERS)
+    full = '' if shown == words else f'<title>{escape(words)}</title>'
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" '
-        f'fill="currentColor" style="{style}">{escape(words)}</text>'
+        f'fill="currentColor" style="{style}">{escape(shown)}{full}</text>'
     )
+
+
+def elide(words: str, most: int) -> str:
+    """Leave out the middle of long names: both ends tell them apart.
+
+    Args:
+        words: The name.
+        most: How many letters fit; those of Chinese take two places.
+
+    >>> elide('work_dirs/a_long_name/loss', 16), elide('loss', 16)
+    ('work_dir…me/loss', 'loss')
+    """
+    widths = [1 + (east_asian_width(each) in 'WF') for each in words]
+    if sum(widths) <= most:
+        return words
+    room = [0, 0]
+    for end, order in enumerate((widths, widths[::-1])):
+        left = most // 2 - end
+        for width in order:
+            left -= width
+            if left < 0:
+                break
+            room[end] += 1
+    return f'{words[: room[0]]}…{words[len(words) - room[1] :]}'
 
 
 def number(value: float) -> str:

@@ -4,17 +4,20 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.page import read_template
 
-from .curves import COLORS, svg
+from .curves import COLORS, elide, svg
 
 LEAST = 10  # images, for neighbors to mean something
 _SIDE = 720
+_NAMES_HEIGHT = 76  # two lines that tell of a dot, on phones in large letters
 _OTHERS = 'others'
 _OTHERS_COLOR = '#9aa3af'
 
@@ -24,7 +27,8 @@ class Map(NamedTuple):
 
     Attributes:
         method: 'UMAP' or 't-SNE'.
-        picture: An <svg> element.
+        picture: An <svg> element. A dot that is pointed at or tapped tells
+            its name below the map; `map.css.j2` does that.
         legend: Color and number of images of each kind, by name.
     """
 
@@ -61,13 +65,43 @@ def draw_map(
     placed = (points - low) * scale + 10
     height = float(placed[:, 1].max()) + 10
     parts = [
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" '
-        f'fill="{colors.get(kind, _OTHERS_COLOR)}" fill-opacity=".75">'
-        f'<title>{escape(f"{kind}: {name}")}</title></circle>'
+        _dot(x, y, colors.get(kind, _OTHERS_COLOR), kind, name, height)
         for (x, y), kind, name in zip(placed, kinds, names)
     ]
-    picture = svg(f'{method} of embeddings', _SIDE, height, parts)
+    picture = svg(
+        f'{method} of embeddings', _SIDE, height + _NAMES_HEIGHT, parts
+    )
     return Map(method, picture, legend)
+
+
+def _dot(
+    x: float, y: float, color: str, kind: str, name: str, height: float
+) -> str:
+    """Draw an image as a dot, with its name in a line below the map.
+
+    Without tabindex a tap would reach no dot on a phone; -1 because nobody
+    wants to go through thousands of them by key.
+    """
+    lines = ''.join(
+        f'<tspan x="10" y="{height + line:.1f}">{escape(elide(words, 56))}'
+        '</tspan>'
+        for line, words in ((30, kind), (62, name))
+    )
+    return (
+        f'<g class="dot" tabindex="-1"><circle cx="{x:.1f}" cy="{y:.1f}" '
+        f'r="4" fill="{color}" fill-opacity=".75"/>'
+        f'<title>{escape(f"{kind}: {name}")}</title>'
+        f'<text>{lines}</text></g>'
+    )
+
+
+def to_html(title: str, found: Map) -> str:
+    """Write a map as one HTML file that needs no other."""
+    page = read_template(Path(__file__).with_name('map_page.html.j2'))
+    # File names need not be UTF-8.
+    return (
+        page.render(title=title, map=found).encode('utf-8', 'replace').decode()
+    )
 
 
 def project(embeddings: Tensor) -> tuple[str, np.ndarray]:

@@ -5,7 +5,14 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from swav_plugin.report.curves import HEIGHT, WIDTH, Line, draw_lines, ticks
+from swav_plugin.report.curves import (
+    HEIGHT,
+    WIDTH,
+    Line,
+    draw_lines,
+    elide,
+    ticks,
+)
 
 SVG = '{http://www.w3.org/2000/svg}'
 
@@ -84,3 +91,23 @@ def test_ticks_enclose_the_values(low: float, high: float) -> None:
     steps = {round(b - a, 12) for a, b in zip(found, found[1:])}
     assert len(steps) == 1
     assert re.match('[125](e|$)', f'{steps.pop():.0e}'.replace('e+00', ''))
+
+
+def test_what_is_counted_has_whole_numbers() -> None:
+    """There is no iteration 1.5, also where there are few of them."""
+    for last in (1, 2, 3, 5, 9):
+        points = [(float(x), 0.5) for x in range(1, last + 1)]
+        drawn = draw_lines('a', [Line('', points)])
+        numbers = re.findall(r'text-anchor="middle"[^>]*>([\d.]+)<', drawn)
+        assert numbers and all('.' not in each for each in numbers)
+
+
+def test_long_names_are_cut_and_told_in_full() -> None:
+    name = 'a/' + 'very_' * 20 + 'long_name'
+    lines = [Line(name, [(1.0, 2.0)]), Line('b', [(1.0, 3.0)])]
+    drawn = draw_lines(name, lines)
+    assert drawn.count(f'<title>{name}</title>') == 2
+    (shown, _) = re.findall('>(a/[^<]*…[^<]*name)<', drawn)
+    assert len(shown) == 52
+    # Twice as wide, half as many.
+    assert len(elide('\u732b' * 60, 52)) == 26

@@ -75,8 +75,9 @@ class Page(HTMLParser):
             self._open.append(element)
 
     def handle_startendtag(self, tag: str, attrs: list) -> None:
-        assert tag in VOID
         self.handle_starttag(tag, attrs)
+        if tag not in VOID:  # a circle without a name
+            self._open.pop()
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop().tag == tag
@@ -329,6 +330,15 @@ def test_map_has_each_image_in_the_color_of_its_class(
     told = [each.text for each in written.inside('title', section)]
     assert len({*told}) == 40
     assert all(line.split(': ')[0] in kinds for line in told)
+    # A dot that is tapped gets the focus, and with it shows its name.
+    dots = written.find('g', class_='dot')
+    assert len(dots) == 40 and section in dots[0].parents
+    for dot, line in zip(dots, told):
+        assert dot.attrs['tabindex'] == '-1'
+        kind, name = (e.text for e in written.inside('tspan', dot))
+        assert line == f'{kind}: {name}'
+    assert '.dot:focus text' in written.find('style')[0].text
+    assert 'or tap it' in section.text
 
 
 def test_what_is_missing_has_a_reason(written: Page) -> None:

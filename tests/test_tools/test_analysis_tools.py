@@ -210,7 +210,26 @@ def test_curves_of_several_runs(tmp_path: Path, run: Run, refuse: Run) -> None:
     assert "no 'los'" in line and 'loss' in line
     assert 'give 2 names' in refuse('plot_curves', *runs, '--legend', 'A')
     assert '.svg' in refuse('plot_curves', *runs, '--out', 'a.png')
-    assert 'no log' in refuse('plot_curves', tmp_path / 'nothing')
+    (tmp_path / 'empty').mkdir()
+    assert 'no log' in refuse('plot_curves', tmp_path / 'empty')
+    line = refuse('plot_curves', tmp_path / 'nothing')
+    assert f'there is no {tmp_path}/nothing; give a work dir, or' in line
+
+
+def test_curves_of_a_log_alone(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied from its work dir, or one of several starts."""
+    rows = [dict(iter=i, step=i, loss=4.0 - i) for i in (1, 2, 3)]
+    log = write_log(tmp_path / 'one', '20260101_000000', rows)
+    write_log(tmp_path / 'one', '20260102_000000', rows[:1])
+    run('plot_curves', log, '--out', tmp_path / 'a.svg')
+    assert len(heights((tmp_path / 'a.svg').read_text())[0]) == 3
+    monkeypatch.chdir(tmp_path)
+    log.rename('scalars.json')
+    run('plot_curves', 'scalars.json', '--out', 'b.svg')
+    svg = (tmp_path / 'b.svg').read_text()
+    assert len(heights(svg)[0]) == 3 and '>scalars loss, 3: 1<' in svg
 
 
 def test_map_of_embeddings(folder: Path, tmp_path: Path, run: Run) -> None:
@@ -221,6 +240,11 @@ def test_map_of_embeddings(folder: Path, tmp_path: Path, run: Run) -> None:
     page = (tmp_path / 'a.html').read_text()
     assert page.count('<circle') == 12
     assert '>cat (6)<' in page and '>dog (6)<' in page
+    title = f't-SNE of 12 images of {images}'
+    assert f'<title>{title}</title>' in page and f'<h1>{title}</h1>' in page
+    # As the map of a report: in the dark, on a phone, and by touch.
+    assert 'prefers-color-scheme: dark' in page and 'width=device' in page
+    assert page.count('class="dot" tabindex') == 12
     options += ['--max-num-samples', '10']
     out = tmp_path / 'b.html'
     run('visualize_embeddings', model, f'{images}/**/*.jpg', out, *options)

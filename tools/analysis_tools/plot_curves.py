@@ -3,8 +3,8 @@
     plot_curves.py work_dirs/one work_dirs/other --out curves.svg
     plot_curves.py work_dirs/one --keys avgpool/knn20_top1
 
-RUN is a work dir or a scalars.json in it. Where a run was resumed, what was
-logged last counts.
+RUN is a work dir, or the scalars.json of one start. Where a run was resumed,
+what was logged last counts.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.launch import named_path, run_command
 from swav_plugin.report.curves import Line, draw_lines
-from swav_plugin.report.history import read_history
+from swav_plugin.report.history import History, read_history, read_start
 
 
 def plot(args: argparse.Namespace) -> None:
@@ -26,14 +26,13 @@ def plot(args: argparse.Namespace) -> None:
         raise UsageError(f'--out {out}: give a file that ends in .svg')
     lines, levels = [], {}
     for run, key in product(args.runs, args.keys):
-        path = Path(run)
-        folder = path.parents[2] if path.suffix == '.json' else path
-        history = read_history(folder)
+        path = Path(named_path('RUN', run))
+        history, name = _read(path)
         found = history.measured | history.train
         if not found.get(key):
             known = ', '.join(sorted(found)) or 'no log'
             raise UsageError(f'{run} has no {key!r}; it has: {known}')
-        lines.append(Line(f'{folder.name} {key}', sorted(found[key].items())))
+        lines.append(Line(f'{name} {key}', sorted(found[key].items())))
         if key == 'loss' and found.get('ln_K'):
             ln_k = max(found['ln_K'].items())[1]
             levels[f'ln K = {ln_k:.2f}'] = ln_k
@@ -44,6 +43,24 @@ def plot(args: argparse.Namespace) -> None:
     title = args.title or ', '.join(args.keys)
     write_atomic(out, draw_lines(title, lines, levels))
     print(out)
+
+
+def _read(path: Path) -> tuple[History, str]:
+    """Read the log of a run, or of one start of it; also name it.
+
+    Raises:
+        UsageError: There is nothing to read.
+    """
+    if not path.exists():
+        raise UsageError(
+            f'there is no {path}; give a work dir, or a scalars.json in it'
+        )
+    if path.is_dir():
+        return read_history(path), path.resolve().name
+    start = path.resolve().parent
+    if start.name == 'vis_data':  # WORK_DIR/TIME/vis_data
+        return read_start(path), start.parents[1].name
+    return read_start(path), path.stem
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,9 +8,9 @@ prototypes the features are drawn.
 """
 
 import argparse
-from html import escape
 from typing import Any
 
+from swav_plugin.checkpoints.atomic import write_atomic
 from swav_plugin.commands.pretrained import (
     add_model_and_images,
     check_numbers,
@@ -22,14 +22,10 @@ from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
 from swav_plugin.inference.batches import settings_of
 from swav_plugin.inference.clusters import assign_embeddings
+from swav_plugin.inference.wording import counted
 from swav_plugin.models import SwAV
-from swav_plugin.report.embedding_map import draw_map
+from swav_plugin.report.embedding_map import draw_map, to_html
 from swav_plugin.report.samples import compute_features, pick, sample_files
-
-PAGE = """<!doctype html>
-<meta charset="utf-8"><title>{title}</title>
-<h1>{title}</h1><ul>{legend}</ul><div style="max-width: 60rem">{map}</div>
-"""
 
 
 def draw(args: argparse.Namespace) -> None:
@@ -50,13 +46,9 @@ def draw(args: argparse.Namespace) -> None:
         clusters = assign_embeddings(model.head.cpu(), vectors, images.files)
         kinds = [f'prototype {i}' for i in clusters.prototype.tolist()]
     found = draw_map(vectors, kinds, images.names)
-    legend = ''.join(
-        f'<li style="color: {color}">{escape(kind)} ({count:,})</li>'
-        for kind, (color, count) in found.legend.items()
-    )
-    title = escape(f'{found.method} of {len(kinds):,} images of {args.folder}')
-    page = PAGE.format(title=title, legend=legend, map=found.picture)
-    out.write_text(page, encoding='utf-8', errors='replace')
+    num = counted(len(kinds), 'image')
+    title = f'{found.method} of {num} of {args.folder}'
+    write_atomic(out, to_html(title, found))
     print(out)
 
 
