@@ -16,6 +16,7 @@ from mmengine.device import get_device
 
 from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
+from swav_plugin.engine.wording import counted
 from swav_plugin.inference.cluster_output import (
     describe,
     describe_spread,
@@ -32,7 +33,6 @@ from swav_plugin.inference.clusters import (
     check_num_groups,
 )
 from swav_plugin.inference.images import list_images
-from swav_plugin.inference.wording import counted
 
 from .extraction import (
     INTERRUPTED,

@@ -36,6 +36,7 @@ from swav_plugin.engine.launch import run_command
 from swav_plugin.engine.processes import leave_cores_to_workers
 from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import log_summary
+from swav_plugin.engine.wording import counted
 from swav_plugin.engine.work_dir import own_work_dir
 from swav_plugin.evaluation import knn_predict
 from swav_plugin.models import SwAV
@@ -123,8 +124,8 @@ def make_config(data: Path, is_digits: bool, work_dir: Path) -> Config:
     batch_size = cfg.train_dataloader.batch_size
     if num_images < 2 * batch_size:
         raise UsageError(
-            f'{data} has {num_images} images; this demo needs at least '
-            f'{2 * batch_size} to form batches of {batch_size}.'
+            f'{data} has {counted(num_images, "image")}; this demo needs at '
+            f'least {2 * batch_size} to form batches of {batch_size}.'
         )
     cfg.train_cfg.max_epochs = max(1, round(IMAGES_SEEN / num_images))
     return cfg

@@ -20,6 +20,7 @@ from swav_plugin.checkpoints.atomic import new_folder, write_atomic
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.processes import check_gpus, end_with_parent
 from swav_plugin.engine.screen import quiet_dependencies
+from swav_plugin.engine.wording import counted
 from swav_plugin.inference.batches import Extraction, files_of
 from swav_plugin.inference.files import (
     ImageFeatures,
@@ -35,7 +36,6 @@ from swav_plugin.inference.parts import (
 )
 from swav_plugin.inference.progress import Progress
 from swav_plugin.inference.reuse import reuse_features
-from swav_plugin.inference.wording import counted
 
 from .pretrained import check_numbers, mistakes, open_model
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
+from swav_plugin.engine.wording import counted
 from swav_plugin.inference.cluster_output import name_images, write_page
 from swav_plugin.inference.features import extract_features
 from swav_plugin.inference.files import ImageFeatures
@@ -36,7 +37,6 @@ from swav_plugin.inference.neighbours import (
     near_duplicates,
     nearest_others,
 )
-from swav_plugin.inference.wording import counted
 
 from .extraction import (
     INTERRUPTED,

@@ -69,7 +69,8 @@ class FoundImages:
     def describe(self) -> str:
         """Say how many images there are, and what was left out."""
         num = len(self.files)
-        return f'{num:,} images in {self.root}, in {self.describe_rest()}'
+        images = f'{num:,} image{"s" * (num != 1)}'
+        return f'{images} in {self.root}, in {self.describe_rest()}'
 
     def describe_rest(self) -> str:
         """Say in how many folders they are, and what was left out."""

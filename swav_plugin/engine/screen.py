@@ -21,6 +21,7 @@ from torch import nn
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.models import SwAVHead
 
+from .wording import counted
 from .wrappers import unwrap
 
 # How messages begin that mmengine logs and that only its log file gets.
@@ -112,7 +113,7 @@ def log_summary(runner: Runner, *names: str) -> None:
 
 def describe_data(dataset: Any) -> str:
     """Say how many images were found, in how many folders or classes."""
-    text = f'{len(dataset):,} images'
+    text = counted(len(dataset), 'image')
     classes = getattr(dataset, 'metainfo', {}).get('classes') or ()
     num_classes = getattr(dataset, 'num_classes', None) or len(classes)
     roots = getattr(dataset, 'roots', None) or [
@@ -121,7 +122,7 @@ def describe_data(dataset: Any) -> str:
     ]
     root = ', '.join(dict.fromkeys(str(root) for root in roots if root))
     if isinstance(dataset, ImageFolder) and classes:
-        return f'{text} in {num_classes} folders of {root}'
+        return f'{text} in {counted(num_classes, "folder")} of {root}'
     if isinstance(dataset, ImageFolder) and dataset.found:
         parts = [
             f'{each.describe_folders()} of {each.root}'
@@ -129,7 +130,7 @@ def describe_data(dataset: Any) -> str:
         ]
         return f'{text} in {" and ".join(parts)}'
     if num_classes:
-        text += f' of {num_classes} classes'
+        text += f' of {counted(num_classes, "class")}'
     return f'{text} in {root}' if root else text
 
 
@@ -160,20 +161,20 @@ def describe_batch(runner: Runner) -> str:
     if images is None:
         return 'of varying size'
     num_processes = get_world_size()
-    text = f'{images} per process x {num_processes}'
-    text += ' processes' if num_processes > 1 else ' process'
+    text = f'{images} per process x {num_processes} process'
+    text += 'es' * (num_processes != 1)
     wrapper = runner.cfg.get('optim_wrapper') or {}
     accumulated = wrapper.get('accumulative_counts', 1)
     if accumulated > 1:
         text += f' x {accumulated} accumulated'
-    return f'{text} = {images * num_processes * accumulated} images'
+    total = images * num_processes * accumulated
+    return f'{text} = {total} image{"s" * (total != 1)}'
 
 
 def describe_length(runner: Runner) -> str:
     """Say how long the run is."""
     loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
-        num_iters = len(runner.train_dataloader)
-        plural = 's' * (loop.max_epochs != 1)
-        return f'{loop.max_epochs} epoch{plural} of {num_iters:,} iterations'
-    return f'{loop.max_iters:,} iterations'
+        num_iters = counted(len(runner.train_dataloader), 'iteration')
+        return f'{counted(loop.max_epochs, "epoch")} of {num_iters}'
+    return counted(loop.max_iters, 'iteration')

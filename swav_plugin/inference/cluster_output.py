@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swav_plugin.engine.wording import counted
+
 from .agreement import Agreement, agreement
 from .clusters import Clusters
 from .gallery import (
@@ -22,7 +24,6 @@ from .gallery import (
     pictures_per_strip,
     to_html,
 )
-from .wording import counted
 
 _FEWEST, _MOST = 4, 12  # pictures of a prototype
 _MAX_NAME_BYTES = 255  # of a file, on the usual file systems

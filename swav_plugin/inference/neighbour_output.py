@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from swav_plugin.engine.wording import counted
+
 from .cluster_output import NamedImages, write_rows
 from .gallery import MAX_PICTURES, Gallery, Picture, Section, Strip
-from .wording import counted
 
 _PER_GROUP = 12  # pictures of a group of near-duplicates
 _SHARE_OF_QUERIES = 0.7  # of the pictures of a page

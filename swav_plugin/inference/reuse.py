@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 
 from swav_plugin.engine.errors import UsageError
+from swav_plugin.engine.wording import counted
 
 from .features import extract_features
 from .files import ImageFeatures, read_features
-from .wording import counted
 
 _NUM_CHECKED = 4  # images whose features are computed once more
 # Half precision or another device change a cosine by less than 0.01; that of

@@ -18,6 +18,7 @@ from swav_plugin.checkpoints import Checkpoint
 from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.engine.errors import UsageError
 from swav_plugin.engine.walk import walk_config
+from swav_plugin.engine.wording import counted
 from swav_plugin.inference import cluster_output, neighbour_output
 from swav_plugin.inference.cluster_output import NamedImages
 from swav_plugin.inference.clusters import (
@@ -28,7 +29,6 @@ from swav_plugin.inference.clusters import (
 from swav_plugin.inference.gallery import Picture, Section, Strip, address_of
 from swav_plugin.inference.neighbour_output import Found
 from swav_plugin.inference.neighbours import nearest_others
-from swav_plugin.inference.wording import counted
 from swav_plugin.models.pretrained import model_of_checkpoint, model_of_config
 from swav_plugin.registry import DATASETS, MODELS
 

@@ -17,6 +17,7 @@ from swav_plugin.engine.page import read_template
 from swav_plugin.engine.results import data_roots
 from swav_plugin.engine.resume import read_config_text
 from swav_plugin.engine.verdict import TOO_EARLY
+from swav_plugin.engine.wording import counted
 from swav_plugin.engine.work_dir import PLAN
 from swav_plugin.inference.gallery import columns, thumbnail
 from swav_plugin.suite.render import text
@@ -159,7 +160,7 @@ def describe_progress(
     """Say how many epochs or iterations are done, and whether that is all."""
     done = max(history.last_iter, record.get('iter') or 0)
     per_epoch, total = record.get('iters_per_epoch'), record.get('max_iters')
-    unit = 'iterations'
+    unit = 'iteration'
     if per_epoch is None and history.health:
         row = history.health[-1]
         per_epoch = row['step'] // max(1, row.get('epoch') or 1)
@@ -168,8 +169,8 @@ def describe_progress(
     max_epochs = train_cfg.get('max_epochs')
     if per_epoch and max_epochs:
         total = per_epoch * max_epochs
-        unit, done, total = 'epochs', done // per_epoch, max_epochs
-    told = f'{done:,} of {total:,} {unit}' if total else f'{done:,} {unit}'
+        unit, done, total = 'epoch', done // per_epoch, max_epochs
+    told = f'{done:,} of ' * bool(total) + counted(total or done, unit)
     if record.get('has_ended') or (total and done >= total):
         return f'{told}, finished'
     return f'{told}, not finished'

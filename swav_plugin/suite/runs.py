@@ -96,11 +96,6 @@ def run_suite(
     network = read_network(weights)
     options = replace(options, settings=weights.settings)
     weights.drop()
-    if names and not datasets and not root.is_dir():
-        raise UsageError(
-            f'--root {root}: there is no such folder; give the one that has '
-            'the datasets, or --dataset NAME=PATH'
-        )
     subjects = [
         Subject(
             'pretrained',
@@ -114,16 +109,7 @@ def run_suite(
             Subject(RANDOM, 'random initialization', RANDOM, RANDOM)
         )
     suite = _empty_report(checkpoint, subjects, network, options)
-    found = find_datasets(
-        [
-            BENCHMARKS[name].data
-            for name in names
-            if not BENCHMARKS[name].missing_library()
-        ],
-        root,
-        parse_paths(datasets, known_datasets()),
-        options.skip_unreadable,
-    )
+    found = _find_data(names, root, datasets, options)
     runs = plan(suite, subjects, names, found, network, out, options)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -143,6 +129,34 @@ def run_suite(
         write_report(out, suite)
     print(f'{out}/report.html, results.md and results.json')
     return sum(entry['status'] == 'failed' for entry in suite['entries'])
+
+
+def _find_data(
+    names: Sequence[str],
+    root: Path,
+    datasets: Sequence[str],
+    options: Options,
+) -> dict[str, FoundDataset]:
+    """Find the datasets of benchmarks; arguments are those of `run_suite`.
+
+    Raises:
+        UsageError: There is no such folder.
+    """
+    if names and not datasets and not root.is_dir():
+        raise UsageError(
+            f'--root {root}: there is no such folder; give the one that has '
+            'the datasets, or --dataset NAME=PATH'
+        )
+    return find_datasets(
+        [
+            BENCHMARKS[name].data
+            for name in names
+            if not BENCHMARKS[name].missing_library()
+        ],
+        root,
+        parse_paths(datasets, known_datasets()),
+        options.skip_unreadable,
+    )
 
 
 def read_network(checkpoint: Checkpoint) -> dict[str, int]:

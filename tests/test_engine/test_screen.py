@@ -19,6 +19,8 @@ from swav_plugin.engine.screen import (
     quiet_dependencies,
 )
 from swav_plugin.registry import MODELS
+from swav_plugin.report.history import History
+from swav_plugin.report.page import describe_progress
 
 PIN_MEMORY = (
     "'pin_memory' argument is set as true but no accelerator is found, then "
@@ -152,3 +154,19 @@ def test_log_file_takes_names_of_any_bytes(tmp_path: Path) -> None:
     logger = runner.build_logger('INFO', str(log_file))
     logger.info('unreadable: caf\udce9.jpg')
     assert 'unreadable: caf\\udce9.jpg' in log_file.read_text()
+
+
+def test_one_of_something_is_not_several() -> None:
+    """In what the log and the report say."""
+
+    class One(list):
+        num_classes = 1
+        data_root = 'a'
+
+    assert describe_data(One([0])) == '1 image of 1 class in a'
+    report = dict(max_iters=1, iters_per_epoch=1, has_ended=True, iter=1)
+    history = History({}, {}, [])
+    told = describe_progress(history, report, dict(train_cfg={}))
+    assert told == '1 of 1 iteration, finished'
+    cfg = dict(train_cfg=dict(max_epochs=1))
+    assert describe_progress(history, report, cfg) == '1 of 1 epoch, finished'

@@ -20,9 +20,9 @@ from swav_plugin.commands.pretrained import (
 )
 from swav_plugin.compat.arguments import Parser
 from swav_plugin.engine.launch import run_command
+from swav_plugin.engine.wording import counted
 from swav_plugin.inference.batches import settings_of
 from swav_plugin.inference.clusters import assign_embeddings
-from swav_plugin.inference.wording import counted
 from swav_plugin.models import SwAV
 from swav_plugin.report.embedding_map import draw_map, to_html
 from swav_plugin.report.samples import compute_features, pick, sample_files

@@ -46,11 +46,12 @@ class DatasetSplit(NamedTuple):
 
 def describe_split(split: DatasetSplit) -> str:
     """Return one line of counts."""
-    line = f'{split.name}: {split.num_images:,} images'
-    if split.used is None:
-        line += f' with masks of {len(split.classes):,} classes'
-    else:
-        line += f' of {len(split.used):,} classes'
+    line = f'{split.name}: {split.num_images:,} image'
+    line += 's' * (split.num_images != 1)
+    seen = split.classes if split.used is None else split.used
+    line += ' with masks' * (split.used is None)
+    line += f' of {len(seen):,} class{"es" * (len(seen) != 1)}'
+    if split.used is not None:
         unused = len(split.classes) - len(split.used)
         if unused:
             line += f' ({unused:,} more have no images)'
