@@ -156,7 +156,10 @@ def write_list(
     # File names may be any bytes, as in os.listdir.
     write_atomic(list_file, text.encode(errors='surrogateescape'))
     num_classes = len({label for _, label in images})
-    return f'{list_file}: {len(images):,} images of {num_classes:,} classes'
+    return (
+        f'{list_file}: {len(images):,} image{"s" * (len(images) != 1)} of '
+        f'{num_classes:,} class{"es" * (num_classes != 1)}'
+    )
 
 
 def find_missing(paths: Sequence[str]) -> list[int]:

@@ -296,7 +296,7 @@ def test_listed_sets(tmp_path: Path, name: str, expect: Callable) -> None:
     num_classes = PUBLISHED[name][1]
     assert report[:2] == (
         [
-            f'{split}: 1 images of 1 classes ({num_classes - 1:,} more have '
+            f'{split}: 1 image of 1 class ({num_classes - 1:,} more have '
             'no images)'
             for split in ('train', 'val')
         ],
@@ -389,7 +389,7 @@ def voc(tmp_path: Path) -> Path:
 
 
 def test_voc07(voc: Path, expect: Callable) -> None:
-    line = 'trainval: 2 images of 1 classes (19 more have no images)'
+    line = 'trainval: 2 images of 1 class (19 more have no images)'
     assert check('voc07', voc, any_size=True)[:2] == (
         [line, line.replace('trainval', 'test')],
         None,
@@ -408,7 +408,7 @@ def test_voc07(voc: Path, expect: Callable) -> None:
 
 def test_voc0712(voc: Path) -> None:
     root = voc.parent
-    line = 'VOC2012 trainval: 2 images of 1 classes (19 more have no images)'
+    line = 'VOC2012 trainval: 2 images of 1 class (19 more have no images)'
     assert check('voc0712', root, any_size=True)[:2] == ([line], None)
     assert 'VOC2007/ImageSets/Main/trainval.txt' in str(
         check('voc0712', root).problem
@@ -430,7 +430,7 @@ def test_voc0712(voc: Path) -> None:
 
 def test_voc12aug(voc: Path, expect: Callable) -> None:
     lines = [
-        f'{name}: 1 images with masks of 21 classes'
+        f'{name}: 1 image with masks of 21 classes'
         for name in ('train', 'aug', 'val')
     ]
     expect('voc12aug', dict(train=1, aug=1, val=1), 21)
@@ -495,7 +495,7 @@ def coco(tmp_path: Path) -> Path:
 def test_coco(coco: Path, expect: Callable) -> None:
     expect('coco', dict(train2017=1, val2017=1), 1)
     lines = [
-        f'{split}: 1 images of 1 classes, 1 objects'
+        f'{split}: 1 image of 1 class, 1 objects'
         for split in ('train2017', 'val2017')
     ]
     assert check('coco', coco, decode=True)[:2] == (lines, None)
@@ -574,8 +574,8 @@ def test_cityscapes(tmp_path: Path, expect: Callable) -> None:
     expect('cityscapes', dict(train=1, val=1), 19)
     assert check('cityscapes', tmp_path, decode=True)[:2] == (
         [
-            'train: 1 images with masks of 19 classes',
-            'val: 1 images with masks of 19 classes',
+            'train: 1 image with masks of 19 classes',
+            'val: 1 image with masks of 19 classes',
         ],
         None,
     )

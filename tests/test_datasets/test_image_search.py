@@ -102,7 +102,7 @@ def test_system_folders_are_left_out_anywhere(
     assert found.files == ['cat/1.jpg']
     assert class_names(root) == ['cat']
     assert found.describe() == (
-        f'1 images in {root}, in 1 folder; left out: 2 hidden or of the '
+        f'1 image in {root}, in 1 folder; left out: 2 hidden or of the '
         f'system ({name})'
     )
 
