@@ -7,6 +7,8 @@ which grow with the pixels of all views.
 import math
 from dataclasses import dataclass
 
+from .situation import Plan, Situation
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -236,4 +238,71 @@ def largest_batch(wanted: int, fits: float) -> int:
         wanted
         if fits >= wanted
         else int(wanted / 2 ** math.ceil(math.log2(wanted / max(fits, 1e-9))))
+    )
+
+
+def memory_needed(
+    plan: Plan, batch_size: int, has_reserve: bool = True
+) -> float:
+    """Return the memory of a device that holds a batch, in bytes.
+
+    Args:
+        plan: With its network, views and prototypes.
+        batch_size: Images of the device.
+        has_reserve: With what should stay free.
+    """
+    hid_channels, out_channels = plan['neck']
+    needed = step_bytes(
+        plan['backbone'],
+        plan['views'],
+        batch_size,
+        plan['amp'],
+        plan['num_prototypes'],
+        hid_channels,
+        out_channels,
+        moments=1 if plan['optimizer'] == 'LARS' else 2,
+    )
+    if not has_reserve:
+        return needed + FIXED_BYTES
+    share = CPU_SHARE if plan.kind == 'cpu' else 1
+    return (needed / USABLE_SHARE + FIXED_BYTES) / share
+
+
+def images_that_fit(plan: Plan, s: Situation) -> float:
+    """Return how many images a device holds; may be below 1."""
+    none, one = (memory_needed(plan, number) for number in (0, 1))
+    return max(0.0, (s.memory_gb * 1e9 - none) / (one - none))
+
+
+def run_speed(plan: Plan, s: Situation) -> tuple[float, str]:
+    """Return images/s of the run, and what they come from.
+
+    The slower one of network and data loader decides.
+    """
+    network, source = images_per_s(
+        plan.kind, plan['backbone'], plan['views'], s.gpus, s.memory_gb,
+        s.cores or 2,
+    )  # fmt: skip
+    pixels = s.mean_pixels or s.short_edge**2 * 4 / 3
+    number = plan['num_workers'] * max(1, s.gpus)
+    loader = loader_images_per_s(
+        pixels,
+        plan['views'],
+        min(number, s.cores or number),
+        plan['in_memory'],
+    )
+    if not number:  # one after the other
+        loader = 1 / (1 / loader + 1 / network)
+    data = f'{number} data workers' if number > 1 else 'one data worker'
+    if not number:
+        data = 'one core, which also trains,'
+    if loader >= network:
+        return (
+            network,
+            f'from the speed of {source}; {data} can load {loader:,.0f}',
+        )
+    return loader, (
+        f'as {data} can load no more images of {pixels / 1e6:.2g} megapixels; '
+        f'the network would take {network:,.0f}, from the speed of {source}. '
+        'More CPU cores or smaller copies of the images make it faster'
     )

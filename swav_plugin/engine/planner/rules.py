@@ -11,13 +11,11 @@ from ..errors import UsageError
 from .costs import (
     BACKBONES,
     CPU_SHARE,
-    FIXED_BYTES,
-    USABLE_SHARE,
     Views,
-    images_per_s,
+    images_that_fit,
     largest_batch,
-    loader_images_per_s,
-    step_bytes,
+    memory_needed,
+    run_speed,
 )
 from .evidence import LIGHTLY, LIGHTLY_CIFAR, STUDY, UPSTREAM, compare
 from .situation import Plan, Situation, check_situation
@@ -177,11 +175,7 @@ def choose_batch(plan: Plan, s: Situation) -> None:
         most = dict(cpu=128, tiny=512, small=256)[plan.kind]
         eighth = 2 ** int(math.log2(s.num_images / 8))
         wanted = min(most, max(MIN_BATCH, eighth))
-        source = dict(
-            cpu=STUDY,
-            tiny=LIGHTLY_CIFAR,
-            small=LIGHTLY,
-        )[plan.kind]
+        source = dict(cpu=STUDY, tiny=LIGHTLY_CIFAR, small=LIGHTLY)[plan.kind]
         why = f'at least 8 steps an epoch, at most {most} ({source})'
     each = wanted // devices
     if each < MIN_BATCH_OF_GPU:
@@ -190,12 +184,12 @@ def choose_batch(plan: Plan, s: Situation) -> None:
             f'leaves {each} for each of {devices} GPUs; use '
             f'{wanted // MIN_BATCH_OF_GPU} at most'
         )
-    fits = _images_that_fit(plan, s)
+    fits = images_that_fit(plan, s)
     least = MIN_BATCH_OF_GPU if plan.kind == 'large' else MIN_BATCH // devices
     batch_size = largest_batch(each, fits)
     if batch_size < max(1, min(least, each)):
         where = 'each GPU' if s.gpus else 'the machine'
-        needed = _memory_needed(plan, max(least, 1)) / 1e9
+        needed = memory_needed(plan, max(least, 1)) / 1e9
         raise UsageError(
             f'--memory {s.memory_gb:g}: {plan["backbone"].name} on '
             f'{plan["views"]} px needs {math.ceil(needed)} GB on {where} for '
@@ -214,52 +208,15 @@ def choose_batch(plan: Plan, s: Situation) -> None:
         if gradual > 1
         else 'the batch fits',
     )
-    share = _memory_needed(plan, batch_size, has_reserve=False) / 1e9
-    plan.decide(
-        'memory',
-        share,
+    share = memory_needed(plan, batch_size, has_reserve=False) / 1e9
+    told = (
         f'about {share:.1f} of {s.memory_gb:.3g} GB, with '
         f'{plan["backbone"].kept(plan["amp"]):g} bytes of activations for '
         'each pixel of the views'
-        + (
-            ''
-            if s.gpus
-            else f'; {1 - CPU_SHARE:.0%} of the memory are left to the system'
-        ),
     )
-
-
-def _memory_needed(
-    plan: Plan, batch_size: int, has_reserve: bool = True
-) -> float:
-    """Return the memory of a device that holds a batch, in bytes.
-
-    Args:
-        plan: With its network, views and prototypes.
-        batch_size: Images of the device.
-        has_reserve: With what should stay free.
-    """
-    hid_channels, out_channels = plan['neck']
-    needed = step_bytes(
-        plan['backbone'],
-        plan['views'],
-        batch_size,
-        plan['amp'],
-        plan['num_prototypes'],
-        hid_channels,
-        out_channels,
-        moments=1 if plan['optimizer'] == 'LARS' else 2,
-    )
-    if not has_reserve:
-        return needed + FIXED_BYTES
-    share = CPU_SHARE if plan.kind == 'cpu' else 1
-    return (needed / USABLE_SHARE + FIXED_BYTES) / share
-
-
-def _images_that_fit(plan: Plan, s: Situation) -> float:
-    """Return how many images a device holds; may be below 1."""
-    none, one = (_memory_needed(plan, number) for number in (0, 1))
-    return max(0.0, (s.memory_gb * 1e9 - none) / (one - none))
+    if not s.gpus:
+        told += f'; {1 - CPU_SHARE:.0%} of the memory are left to the system'
+    plan.decide('memory', share, told)
 
 
 def choose_queue(plan: Plan, s: Situation) -> None:
@@ -369,44 +326,10 @@ def choose_loading(plan: Plan, s: Situation) -> None:
     )
 
 
-def _speed(plan: Plan, s: Situation) -> tuple[float, str]:
-    """Return images/s of the run, and what they come from.
-
-    The slower one of network and data loader decides.
-    """
-    network, source = images_per_s(
-        plan.kind, plan['backbone'], plan['views'], s.gpus, s.memory_gb,
-        s.cores or 2,
-    )  # fmt: skip
-    pixels = s.mean_pixels or s.short_edge**2 * 4 / 3
-    number = plan['num_workers'] * max(1, s.gpus)
-    loader = loader_images_per_s(
-        pixels,
-        plan['views'],
-        min(number, s.cores or number),
-        plan['in_memory'],
-    )
-    if not number:  # one after the other
-        loader = 1 / (1 / loader + 1 / network)
-    data = f'{number} data workers' if number > 1 else 'one data worker'
-    if not number:
-        data = 'one core, which also trains,'
-    if loader >= network:
-        return (
-            network,
-            f'from the speed of {source}; {data} can load {loader:,.0f}',
-        )
-    return loader, (
-        f'as {data} can load no more images of {pixels / 1e6:.2g} megapixels; '
-        f'the network would take {network:,.0f}, from the speed of {source}. '
-        'More CPU cores or smaller copies of the images make it faster'
-    )
-
-
 def choose_length(plan: Plan, s: Situation) -> None:
     """Choose the number of epochs, and say how long they take."""
     steps = plan.steps_per_epoch
-    speed, source = _speed(plan, s)
+    speed, source = run_speed(plan, s)
     hours_each = s.num_images / speed / 3600
     if plan.kind == 'large':
         epochs, why = 200, UPSTREAM
