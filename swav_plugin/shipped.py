@@ -15,6 +15,9 @@ if not (SHIPPED / 'configs').is_dir():
     # A checkout without symbolic links, as torch.hub unpacks it.
     SHIPPED = _PACKAGE.parent
 CONFIGS = (SHIPPED / 'configs').resolve()
+_TOOLS = (SHIPPED / 'tools').resolve()
+# As messages name it: who is not in a checkout needs the whole path.
+TOOLS = 'tools' if _TOOLS.parent == _PACKAGE.parent else str(_TOOLS)
 
 
 def config_names() -> dict[str, Path]:

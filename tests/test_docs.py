@@ -292,6 +292,15 @@ def test_messages_are_explained(code: str) -> None:
 
 
 @pytest.mark.parametrize('code', LANGUAGES)
+def test_a_message_has_one_row(code: str) -> None:
+    page = (DOCS / code / 'troubleshooting.md').read_text()
+    rows = re.findall(r'^\| (`.*?) \|', page, re.M)
+    told = [each for row in rows for each in re.findall('`([^`]+)`', row)]
+    assert len(told) > 200
+    assert sorted(told) == sorted({*told})
+
+
+@pytest.mark.parametrize('code', LANGUAGES)
 def test_verdicts_are_explained(code: str) -> None:
     page = (DOCS / code / 'troubleshooting.md').read_text()
     starts = []
@@ -372,7 +381,8 @@ def test_all_kinds_of_commands_are_found() -> None:
     text = '\n'.join(line for _, line in command_lines())
     for start in ('swav train', 'swav cluster', 'swav suite', 'swav zoo info'):
         assert start in text
-    assert 'python tools/train.py CONFIG --cfg-options' in text
+    assert 'swav train CONFIG --cfg-options' in text
+    assert 'python tools/analysis_tools/' in text
 
 
 def named_keys() -> list[str]:

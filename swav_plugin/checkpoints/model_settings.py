@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from numbers import Real
 from typing import Any
 
+from swav_plugin.shipped import TOOLS
+
 from .file_kind import CheckpointError
 
 KEY = 'model_settings'  # in `meta`, and in the metadata of safetensors
@@ -97,7 +99,7 @@ def read_settings(meta: Any, source: object) -> ModelSettings | None:
     except (ValueError, LookupError, TypeError, RecursionError):
         raise CheckpointError(
             f'{source}: what it says of its images ({KEY} in meta) is '
-            'damaged; write it again with tools/model_converters/'
+            f'damaged; write it again with {TOOLS}/model_converters/'
             'publish_model.py, or give a checkpoint of the same run.'
         ) from None
 

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Subset
 from swav_plugin import shipped
 from swav_plugin.checkpoints.atomic import new_folder
 from swav_plugin.compat.arguments import Parser
+from swav_plugin.compat.stack import install_hint
 from swav_plugin.datasets import ImageFolder
 from swav_plugin.datasets.list_file import write_class_folders
 from swav_plugin.datasets.transforms import read_rgb
@@ -311,7 +312,7 @@ def demo(args: argparse.Namespace) -> None:
     missing = [n for n in ('matplotlib', 'sklearn') if find_spec(n) is None]
     if missing:
         raise UsageError(
-            f"the demo needs {' and '.join(missing)}: pip install -e '.[demo]'"
+            f'the demo needs {" and ".join(missing)}: {install_hint("demo")}'
         )
     is_digits = args.data is None and args.dataset == 'digits'
     name = args.dataset if args.data is None else args.data.resolve().name

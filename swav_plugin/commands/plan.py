@@ -9,6 +9,7 @@ as it is; `swav train --plan FOLDER` writes and starts it in one go.
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -233,6 +234,13 @@ def print_plan(args: argparse.Namespace) -> None:
     plan = make_plan(situation)
     print(write_config(plan), end='', flush=True)
     _warn(plan)
+    if folder is not None:  # what comes next, and not into a file
+        named = shlex.quote(folder)
+        print(
+            f'swav train --plan {named} trains this. To change it first: '
+            f'swav plan {named} > my_config.py, swav train my_config.py',
+            file=sys.stderr,
+        )
 
 
 def _warn(plan: Plan) -> None:

@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         metavar='CHECKPOINT',
-        help='weights in any layout that tools/train.py --pretrained takes: '
+        help='weights in any layout that swav train --pretrained takes: '
         'a file, a URL, the name of a model of the zoo, or a work dir, whose '
         'newest one it is; '
         f"'{RANDOM}' for a network as it is before any training",

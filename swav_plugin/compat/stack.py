@@ -94,10 +94,21 @@ def is_onedl() -> bool:
     return _is_distribution('onedl-mmengine')
 
 
+def install_hint(extra: str) -> str:
+    """Return the command that installs one of our extras.
+
+    pip finds what is installed, whether from a wheel or editable, by its name.
+    A checkout that is not installed is found by its path only.
+    """
+    if _is_distribution('swav_plugin'):
+        return f"pip install 'swav_plugin[{extra}]'"
+    return f"pip install -e '.[{extra}]'"
+
+
 def downstream_hint() -> str:
     """Return the command that installs mmdet and mmseg for this stack."""
     family = 'onedl' if is_onedl() else 'official'
-    return f"pip install -e '.[{family}-downstream]'"
+    return install_hint(f'{family}-downstream')
 
 
 def name_packages(utils: Any) -> None:

@@ -18,6 +18,8 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
+from swav_plugin.shipped import TOOLS
+
 from .errors import UsageError
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
@@ -51,7 +53,7 @@ def set_launcher(cfg: Config, launcher: str) -> None:
             said = '' if is_given else ' (detected from the environment)'
             raise UsageError(
                 f'--launcher {launcher}{said} needs GPUs, but none is '
-                'visible; on CPU use tools/dist_train.sh CONFIG PROCESSES'
+                f'visible; on CPU use {TOOLS}/dist_train.sh CONFIG PROCESSES'
             )
         wrapper = dict(
             find_unused_parameters=cfg.get('find_unused_parameters', False)
@@ -175,7 +177,7 @@ def _check_environment(launcher: str) -> None:
     """
     if launcher != 'pytorch':
         return
-    start = 'torchrun sets it: use tools/dist_train.sh CONFIG GPUS'
+    start = f'torchrun sets it: use {TOOLS}/dist_train.sh CONFIG GPUS'
     for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):
         if not os.environ.get(name):
             raise UsageError(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from swav_plugin.checkpoints.atomic import open_atomic
+from swav_plugin.compat.stack import install_hint
 from swav_plugin.engine.errors import UsageError
 
 _LONGEST_HEADER = 2**20  # of .safetensors with one tensor
@@ -92,7 +93,7 @@ def _check_suffix(out: Path) -> None:
         )
     if out.suffix == '.parquet' and find_spec('pyarrow') is None:
         raise UsageError(
-            f"{out} needs pyarrow: pip install 'swav_plugin[parquet]', or "
+            f'{out} needs pyarrow: {install_hint("parquet")}, or '
             'use .npy or .safetensors'
         )
 

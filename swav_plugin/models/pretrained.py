@@ -243,7 +243,7 @@ def fill_model(model: Any, checkpoint: str | Checkpoint) -> str:
             raise ValueError(
                 f'{checkpoint} does not fill this {type(model).__name__}: '
                 'give a checkpoint of this model, or pass a backbone to '
-                'tools/train.py --pretrained. '
+                'swav train --pretrained. '
                 f'{textwrap.shorten(str(error), 500)}'
             ) from None
         check_finite(model.state_dict(), checkpoint)

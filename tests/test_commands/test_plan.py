@@ -54,7 +54,10 @@ def test_a_plan_is_printed(
 ) -> None:
     assert run(plan.main, '--folder', images, '--gpus', 0) == 0
     path = tmp_path / 'mine.py'
-    path.write_text(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    path.write_text(printed.out)
+    # On the screen only: what to do with it.
+    assert printed.err.startswith(f'swav train --plan {images} trains this.')
     cfg = load_config(str(path))
     assert cfg.train_dataloader.dataset.data_root == str(images)
     assert cfg.model.head.num_prototypes == 30  # two class folders

@@ -103,6 +103,22 @@ def test_missing(
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    'names, what',
+    [
+        (('swav_plugin', 'onedl-mmengine'), "'swav_plugin[onedl-downstream]'"),
+        (('swav_plugin', 'mmengine'), "'swav_plugin[official-downstream]'"),
+        (('onedl-mmengine',), "-e '.[onedl-downstream]'"),
+    ],
+)
+def test_hint_fits_the_installation(
+    install: Callable[..., None], names: tuple, what: str
+) -> None:
+    """Who has installed a wheel has no folder to name."""
+    install(*names)
+    assert stack.downstream_hint() == f'pip install {what}'
+
+
 def test_real_metadata_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

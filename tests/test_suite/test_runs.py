@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 import swav_plugin
+from swav_plugin.compat.stack import downstream_hint
 from swav_plugin.suite import measure
 from tests.conftest import REPO_ROOT
 from tests.test_suite.conftest import Fake, statuses
@@ -198,7 +199,7 @@ def test_missing_library(
     _, entry = run('--only', 'knn', name)['entries']
     assert entry['status'] == 'skipped'
     assert entry['reason'].startswith(
-        f"{library} is not installed: pip install -e '.[onedl-downstream]'"
+        f'{library} is not installed: {downstream_hint()}'
     )
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
+from swav_plugin.shipped import TOOLS
+
 from ..image_folder import ImageFolder
 from ..image_search import class_names
 from ..list_file import normal
 from .split import DatasetSplit
 
-CONVERTERS = 'tools/dataset_converters'
+CONVERTERS = f'{TOOLS}/dataset_converters'
 
 
 def read_imagenet(root: Path, any_size: bool) -> Iterator[DatasetSplit]:
