@@ -182,6 +182,17 @@ print(demo.__file__, *demo.CONFIGS.glob('swav_demo_*.py'), sep='\\n')
     assert all(Path(line).is_relative_to(installed) for line in printed[-3:])
 
 
+def test_messages_name_the_tools_where_they_are(
+    installed: Path, tmp_path: Path
+) -> None:
+    code = 'from swav_plugin.shipped import TOOLS; print(TOOLS)'
+    (folder,) = _run(code, tmp_path, installed)
+    assert Path(folder).is_relative_to(installed)
+    assert (Path(folder) / 'dataset_converters/imagenet.py').is_file()
+    assert os.access(Path(folder) / 'dist_train.sh', os.X_OK)
+    assert _run(code, tmp_path, REPO_ROOT) == ['tools']
+
+
 def test_mim_finds_everything_in_a_wheel(installed: Path) -> None:
     """What openmim 0.3.9 looks for, in the folder that pip calls the place.
 
