@@ -584,6 +584,11 @@ def test_make_demo_starts_the_demo(options: str) -> None:
 # minutes: only its extras are checked here, and the wheel in test_packaging.
 RUN_BY = {
     'pip install': 'test_readme.py: test_extras_exist',
+    'pip wheel': 'test_packaging.py: wheel',
+    'docker build': 'test_packaging.py: test_image_is_made_of_what_there_is',
+    'docker run': 'test_packaging.py: test_containers_are_given_a_command',
+    'TOOLS=': 'test_packaging.py: test_tools_are_found_as_documented',
+    'python $TOOLS/': 'test_packaging.py: test_tools_are_found_as_documented',
     'make demo': 'test_docs.py: test_make_demo_starts_the_demo',
     'python tools/train.py': 'test_commands/test_train.py: train_here',
     'tools/dist_train.sh': (
@@ -607,13 +612,15 @@ def test_every_line_of_the_first_pages_is_run() -> None:
     }
     everything = '\n'.join(tests.values())
     for page in (DOCS / 'en/get_started.md', REPO_ROOT / 'README.md'):
-        for line in ''.join(blocks(page, 'shell')).splitlines():
+        text = ''.join(blocks(page, 'shell')).replace('\\\n', ' ')
+        for line in text.splitlines():
             if line.startswith('swav --version'):
                 continue  # test_commands_of_the_first_page_run
             if line.startswith('swav '):
                 name = line.split()[1]
                 assert re.search(
-                    rf"commands import (?:\w+, )*{name}\b|run\('{name}'",
+                    rf"commands import (?:\w+, )*{name}\b|run\('{name}'|"
+                    rf"argv = \['swav', '{name}'",
                     everything,
                 ), line
                 continue

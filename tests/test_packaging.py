@@ -1,11 +1,15 @@
 """Tests of what is installed, and of `_base_ = 'swav_plugin::...'`."""
 
+import configparser
+import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from mmengine.config import Config
 import swav_plugin
 from swav_plugin.shipped import config_names
 from tests.conftest import REPO_ROOT
+from tests.test_readme import blocks
 
 SHARED_CONFIG = 'selfsup/_base_/default_runtime.py'
 
@@ -191,6 +196,102 @@ def test_messages_name_the_tools_where_they_are(
     assert (Path(folder) / 'dataset_converters/imagenet.py').is_file()
     assert os.access(Path(folder) / 'dist_train.sh', os.X_OK)
     assert _run(code, tmp_path, REPO_ROOT) == ['tools']
+
+
+FIRST_PAGE = REPO_ROOT / 'docs/en/get_started.md'
+DOCKERFILE = REPO_ROOT / 'docker/Dockerfile'
+
+
+def test_tools_are_found_as_documented(
+    installed: Path, tmp_path: Path
+) -> None:
+    (block,) = (b for b in blocks(FIRST_PAGE, 'shell') if 'TOOLS=' in b)
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ['bash', '-euc', block.replace('CONFIG', 'swav_demo_digits')],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            'PATH': f'{tmp_path}:{os.environ["PATH"]}',
+            'PYTHONPATH': str(installed),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stderr
+    assert "type='SwAV'" in done.stdout
+
+
+def _instructions() -> list[tuple[str, str]]:
+    """Return the instructions of the Dockerfile, each with its arguments."""
+    text = re.sub(r'^#.*\n', '', DOCKERFILE.read_text(), flags=re.M)
+    lines = text.replace('\\\n', ' ').splitlines()
+    pairs = [line.partition(' ')[::2] for line in lines if line]
+    return [(name, words.strip()) for name, words in pairs]
+
+
+def _docker_lines(command: str) -> list[list[str]]:
+    """Return the words of what the documents tell to start with docker."""
+    head = re.sub(r'^#', '', DOCKERFILE.read_text(), flags=re.M)
+    texts = [head, *blocks(FIRST_PAGE, 'shell')]
+    text = '\n'.join(texts).replace('\\\n', ' ')
+    lines = re.findall(rf'^ *docker {command} .*$', text, flags=re.M)
+    return [shlex.split(line)[2:] for line in lines]
+
+
+def test_image_is_made_of_what_there_is(wheel: Path) -> None:
+    """No daemon is needed to see that names agree."""
+    steps = _instructions()
+    setup = configparser.ConfigParser()
+    setup.read(REPO_ROOT / 'setup.cfg')
+    (copied,) = (words.split() for name, words in steps if name == 'COPY')
+    *sources, target = copied
+    assert sources[0] == 'constraints.txt'
+    assert (REPO_ROOT / sources[0]).is_file()
+    assert fnmatch(f'dist/{wheel.name}', sources[1])
+    installs = [words for name, words in steps if 'pip install' in words]
+    assert f'-c {target}constraints.txt' in installs[0]
+    assert f'{target}*.whl' in installs[0]
+
+    args = dict(
+        words.partition('=')[::2] for name, words in steps if name == 'ARG'
+    )
+    extras = {*setup['options.extras_require']}
+    given = _docker_lines('build')
+    documents = [DOCKERFILE.read_text(), FIRST_PAGE.read_text()]
+    options = re.findall(r'--build-arg (\w+)=([^\s`]+)', '\n'.join(documents))
+    assert len(given) == 3 and {name for name, _ in options} <= {*args}
+    wanted = [args['EXTRAS']]
+    wanted += [value for name, value in options if name == 'EXTRAS']
+    assert len(wanted) == 2
+    assert {extra for each in wanted for extra in each.split(',')} <= extras
+    # Only the first is known before FROM, and only the others after it.
+    order = [name for name, _ in steps]
+    assert order.index('FROM') == 1 and '${PYTHON}' in steps[1][1]
+    assert 'PYTHON' not in ''.join(words for _, words in steps[2:])
+
+    (entry,) = (words for name, words in steps if name == 'ENTRYPOINT')
+    scripts = setup['options.entry_points']['console_scripts']
+    assert f'\n{yaml.safe_load(entry)[0]} =' in scripts
+    for name, words in steps:
+        if name == 'RUN':
+            subprocess.run(['sh', '-n', '-c', words], check=True)
+
+
+def test_containers_are_given_a_command() -> None:
+    """What follows the name of the image is what follows `swav`."""
+    lines = _docker_lines('run')
+    assert len(lines) == 3
+    for words in lines:
+        name, *arguments = words[words.index('swav') + 1 :]
+        module = importlib.import_module(f'swav_plugin.commands.{name}')
+        module.parse_args(arguments)
+        # Files belong to who started it, and are in the folder of -w.
+        assert '--user' in words and words[words.index('-w') + 1] == '/work'
+        assert '$PWD:/work' in words
+        assert name != 'train' or '--shm-size' in words
 
 
 def test_mim_finds_everything_in_a_wheel(installed: Path) -> None:

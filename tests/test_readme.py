@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+import yaml
 from mmengine.config import Config
 from PIL import Image
 
+import swav_plugin
 from swav_plugin.checkpoints import zoo
 from swav_plugin.engine.config import load_config
 from swav_plugin.engine.errors import UsageError
@@ -54,6 +56,10 @@ FOREIGN_OPTIONS = {
     '--config',
     '--checkpoint',
     '--shm-size',
+    '--rm',
+    '--user',
+    '--build-arg',
+    '--no-deps',  # pip's
 }
 
 every_document = pytest.mark.parametrize(
@@ -181,6 +187,35 @@ def test_readmes_have_python_code() -> None:
     assert 'extract_features(' in blocks(README, 'python')[0]
 
 
+@pytest.mark.parametrize('readme', [README, README_ZH], ids=lambda p: p.name)
+def test_citations_say_the_same(readme: Path) -> None:
+    """GitHub shows those of CITATION.cff."""
+    ours = yaml.safe_load((REPO_ROOT / 'CITATION.cff').read_text())
+    paper = ours['preferred-citation']
+    people = [
+        f'{each["family-names"]}, {each["given-names"]}'
+        for each in paper['authors']
+    ]
+    (block,) = blocks(readme, 'bibtex')
+    entries = [
+        dict(re.findall(r'^  (\w+)=\{+(.*?)\}+,?$', entry, flags=re.M))
+        for entry in block.split('\n\n')
+    ]
+    assert entries[0] == dict(
+        title=paper['title'],
+        author=' and '.join(people),
+        booktitle=paper['collection-title'],
+        year=str(paper['year']),
+    )
+    year = entries[1].pop('year')
+    assert entries[1] == dict(
+        title=ours['title'],
+        author=ours['authors'][0]['name'],
+        version=ours['version'],
+    )
+    assert ours['version'] == swav_plugin.__version__ and int(year) > 2025
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub gives to a heading."""
     kept = re.sub(r'[^\w\- ]', '', heading.lower())
@@ -287,8 +322,13 @@ def requirements() -> configparser.ConfigParser:
 @every_document
 def test_extras_exist(document: Path) -> None:
     extras = requirements()['options.extras_require']
-    named = re.findall(r"pip install -e '\.\[([\w,-]+)\]'", commands(document))
+    named = re.findall(
+        r"pip install (?:-e )?'(?:\.|WHEEL|swav_plugin)\[([\w,-]+)\]",
+        commands(document),
+    )
     assert {name for names in named for name in names.split(',')} <= {*extras}
+    if document in (README, README_ZH):
+        assert len(named) == 4
 
 
 @pytest.mark.parametrize('readme', [README, README_ZH])
