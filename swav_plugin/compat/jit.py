@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +24,9 @@ except (ImportError, OSError) as error:
 def jit(function: _Function) -> _Function:
     """Compile a function at its first call, once for an installation.
 
-    The machine code is kept beside the source, or in the user's cache folder
-    where that cannot be written to. Without numba the function stays as it
-    is: the same results, at Python's speed.
+    The machine code is kept in the user's cache folder, for a checkout beside
+    the source, or in the other one where that cannot be written to. Without
+    numba the function stays as it is: the same results, at Python's speed.
     """
     if NO_NUMBA is not None:
         return function
@@ -43,11 +44,28 @@ def _compile(function: Any) -> Any:
     # nogil: threads can run it side by side. error_model: x / 0 is infinite,
     # which leaves loops without branches.
     options: Any = dict(nogil=True, error_model='numpy')
+    settings: Any = config
+    given = settings.CACHE_DIR
+    settings.CACHE_DIR = given or _cache_of_installed(folder)
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError as error:
         NO_CACHE = str(error)
         return njit(**options)(function)
+    finally:
+        settings.CACHE_DIR = given
+
+
+def _cache_of_installed(folder: Path) -> str:
+    """Return where to keep machine code of an installed package, else ''.
+
+    pip does not remove what it has not written. A folder with nothing but
+    machine code would be left, and hide a checkout that is installed next.
+    """
+    if not {'site-packages', 'dist-packages'} & {*folder.parts}:
+        return ''
+    caches = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    return os.path.join(caches, 'numba') if os.path.isabs(caches) else ''
 
 
 @functools.cache

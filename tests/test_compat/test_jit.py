@@ -48,6 +48,38 @@ def test_nowhere_to_keep_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(jit.NO_NUMBA is not None, reason='nothing is compiled')
+@pytest.mark.parametrize('can_write', [True, False])
+def test_what_pip_cannot_remove_is_kept_elsewhere(
+    tmp_path: Path, can_write: bool
+) -> None:
+    installed = tmp_path / 'lib/site-packages'
+    installed.mkdir(parents=True)
+    (installed / 'main.py').write_text(
+        'from swav_plugin.compat.jit import jit\n'
+        '@jit\ndef run(x):\n    return 2 * x\nprint(run(21))'
+    )
+    cache = tmp_path / 'cache'
+    if not can_write:
+        cache.write_text('a file')
+    env = {k: v for k, v in os.environ.items() if k != 'NUMBA_CACHE_DIR'}
+    env |= dict(
+        XDG_CACHE_HOME=str(cache),
+        PYTHONPATH=str(REPO_ROOT),
+        PYTHONDONTWRITEBYTECODE='1',
+    )
+    done = subprocess.run(
+        [sys.executable, str(installed / 'main.py')],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == '42\n'
+    assert bool([*installed.rglob('*.nbc')]) != can_write
+    assert bool([*cache.rglob('*.nbc')]) == can_write
+
+
+@pytest.mark.skipif(jit.NO_NUMBA is not None, reason='nothing is compiled')
 def test_a_change_in_another_file_is_compiled_again(tmp_path: Path) -> None:
     # numba itself looks only at main.py, which stays as it is.
     header = 'from swav_plugin.compat.jit import jit\n'
