@@ -30,10 +30,10 @@ def is_onedl_mim() -> bool:
 
 
 def mim(cwd: Path, *arguments: object) -> str:
-    """Run mim in a folder; in a checkout, in its root."""
+    """Run mim in a folder; openmim, in a checkout, in its root."""
     done = subprocess.run(
         [sys.executable, '-m', 'mim', *map(str, arguments)],
-        cwd=ROOT if IS_CHECKOUT else cwd,
+        cwd=ROOT if IS_CHECKOUT and not is_onedl_mim() else cwd,
         capture_output=True,
         text=True,
     )
