@@ -292,6 +292,16 @@ def test_messages_are_explained(code: str) -> None:
 
 
 @pytest.mark.parametrize('code', LANGUAGES)
+def test_tools_are_explained(code: str) -> None:
+    page = (DOCS / code / 'recipes.md').read_text()
+    tools = sorted((REPO_ROOT / 'tools/analysis_tools').glob('*.py'))
+    assert len(tools) > 6
+    for tool in tools:
+        assert f'\n| `{tool.name}` |' in page
+        assert f'\npython tools/analysis_tools/{tool.name} ' in page
+
+
+@pytest.mark.parametrize('code', LANGUAGES)
 def test_a_message_has_one_row(code: str) -> None:
     page = (DOCS / code / 'troubleshooting.md').read_text()
     rows = re.findall(r'^\| (`.*?) \|', page, re.M)

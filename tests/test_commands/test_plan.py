@@ -57,7 +57,7 @@ def test_a_plan_is_printed(
     printed = capsys.readouterr()
     path.write_text(printed.out)
     # On the screen only: what to do with it.
-    assert printed.err.startswith(f'swav train --plan {images} trains this.')
+    assert f'swav train --plan {images} trains this.' in printed.err
     cfg = load_config(str(path))
     assert cfg.train_dataloader.dataset.data_root == str(images)
     assert cfg.model.head.num_prototypes == 30  # two class folders
