@@ -48,7 +48,8 @@ DOCUMENTS = [
     REPO_ROOT / 'configs/selfsup/swav/README.md',
     REPO_ROOT / 'demo/swav_tutorial.ipynb',
 ]
-# Options in the documents that are not ours: PASSL's, mim's and docker's.
+# Options in the documents that are not ours: those of PASSL, mim, docker, pip
+# and Slurm.
 FOREIGN_OPTIONS = {
     '--load',
     '--evaluate-only',
@@ -60,6 +61,8 @@ FOREIGN_OPTIONS = {
     '--user',
     '--build-arg',
     '--no-deps',  # pip's
+    '--signal',  # Slurm's
+    '--time',
 }
 
 every_document = pytest.mark.parametrize(
