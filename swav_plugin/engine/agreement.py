@@ -4,16 +4,20 @@ A signal or a clock tells one rank before the others, and all have to act at
 the same iteration.
 """
 
+import atexit
 import functools
+import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from mmengine.dist import broadcast_object_list, get_world_size
+from torch.utils.data import DataLoader
 
 _STOP_SIGNALS = [
     getattr(signal, name)
@@ -114,7 +118,8 @@ class StopSignals:
     """Note SIGTERM and SIGUSR1, which ask a run to save and stop.
 
     Schedulers send them before they end a job. A second SIGTERM ends the
-    process at once. Children, such as data workers, die of them as ever.
+    process at once. Children die of them as ever, unless `keep_workers` has
+    seen their loader.
 
     >>> with StopSignals() as signals:
     ...     signal.raise_signal(signal.SIGUSR1)
@@ -187,3 +192,39 @@ def _reset() -> None:
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     _unblock()
+
+
+def keep_workers(loader: DataLoader) -> DataLoader:
+    """Let the workers of a loader live on when they get a signal to stop.
+
+    torchrun, `timeout` and some configurations of Slurm signal all processes
+    of a run, which needs its workers until it has saved.
+    """
+    _kill_workers_at_exit()
+    loader.worker_init_fn = functools.partial(
+        _start_worker, loader.worker_init_fn
+    )
+    return loader
+
+
+def _start_worker(begin: Callable[[int], None] | None, worker_id: int) -> None:
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if begin is not None:
+        begin(worker_id)
+
+
+@functools.cache
+def _kill_workers_at_exit() -> None:
+    """Run before multiprocessing's own, which waits for what it terminates."""
+    atexit.register(kill_workers)
+
+
+def kill_workers() -> None:
+    """End the data workers, at the end of this process."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and hasattr(signal, 'SIGCHLD'):
+        # torch's handler raises an error for each.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()

@@ -25,7 +25,7 @@ from swav_plugin.compat.arguments import Parser
 from swav_plugin.compat.moved import moved_names
 
 from . import processes
-from .agreement import Preempted
+from .agreement import Preempted, kill_workers
 from .errors import UsageError, mistakes_in_one_line
 from .screen import quiet_dependencies
 
@@ -249,6 +249,7 @@ def run_command(
         sys.exit(130)
     except Preempted as stop:
         print(stop.message, file=sys.stderr)
+        kill_workers()  # torch would wait for each of them
         processes.end_processes(stop.CODE)
         sys.exit(stop.CODE)
     except (UsageError, CheckpointError) as error:

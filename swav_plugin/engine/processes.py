@@ -4,7 +4,6 @@ import ctypes
 import datetime
 import functools
 import logging
-import multiprocessing
 import os
 import re
 import shlex
@@ -20,6 +19,7 @@ from mmengine.device import get_device
 
 from swav_plugin.shipped import TOOLS
 
+from .agreement import kill_workers
 from .errors import UsageError
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
@@ -312,8 +312,7 @@ def leave_cpu_group(code: int = 0) -> NoReturn:
     https://github.com/pytorch/pytorch/pull/179291), with or without
     ``destroy_process_group``, and torchrun would report a failed run.
     """
-    for worker in multiprocessing.active_children():
-        worker.terminate()
+    kill_workers()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

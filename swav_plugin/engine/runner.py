@@ -21,7 +21,12 @@ from swav_plugin.checkpoints.training_state import named_tensors
 from swav_plugin.models.feature_pooling import UnfitOutput
 
 from . import loops
-from .agreement import Preempted, StopSignals, failure_of_rank_0
+from .agreement import (
+    Preempted,
+    StopSignals,
+    failure_of_rank_0,
+    keep_workers,
+)
 from .checks import check_same_start, digest_images
 from .errors import DiskFull, UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
@@ -116,12 +121,17 @@ class CommandRunner(Runner):
     def build_dataloader(
         self, dataloader: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        """Build a loader; say so if there is no such function to collate."""
+        """Build a loader whose workers live until the run has saved.
+
+        Says so if there is no such function to collate.
+        """
         is_config = isinstance(dataloader, Mapping)
         collate = dataloader.get('collate_fn') if is_config else None
         if isinstance(collate, Mapping):
             check_type(self.cfg, collate, FUNCTIONS)
-        return super().build_dataloader(dataloader, *args, **kwargs)
+        return keep_workers(
+            super().build_dataloader(dataloader, *args, **kwargs)
+        )
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build a loop that a resume can enter at any iteration."""

@@ -144,7 +144,10 @@ def start(config: str, work_dir: Path, *argv: str) -> subprocess.Popen:
 def test_two_ranks_are_killed_or_told_to_stop(
     on_two_ranks: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL, then SIGTERM, then to the end: equal to a run in one go."""
+    """SIGKILL, then SIGTERM, then to the end: equal to a run in one go.
+
+    torchrun sends SIGTERM to the data workers, too.
+    """
     config = str(on_two_ranks.parent / 'config.py')
     work_dir = tmp_path / 'broken'
     argv = (config, '--work-dir', str(work_dir))
@@ -152,7 +155,8 @@ def test_two_ranks_are_killed_or_told_to_stop(
     killed.wait_for('Epoch(train)', 3)
     killed.send(signal.SIGKILL)
     assert killed.wait() == [-9, -9]
-    stopped = start(config, work_dir, '--resume')
+    workers = ['--cfg-options', 'train_dataloader.num_workers=2']
+    stopped = start(config, work_dir, '--resume', *workers)
     stopped.terminate()  # torchrun tells its ranks
     said, _ = stopped.communicate(timeout=120)
     assert said.count('stopped by SIGTERM; --resume goes on from') == 2, said
