@@ -232,7 +232,9 @@ def stopping_score(statistics: Mapping[str, float]) -> float:
     images apart) times the log of the effective rank of the embeddings (how
     many directions tell them apart). Each alone can be high in a bad run:
     information grows while embeddings fall onto a few points, and RankMe is
-    highest for noise. How well it picks a checkpoint has not been measured.
+    highest for noise. Over 29 short runs its highest epoch lost 0.8 points of
+    kNN on average against the best of ten (docs/en/results.md); the lowest
+    loss and the last epoch lost 1.5, RankMe alone 2.6.
 
     >>> stopping_score(dict(information=2., rank_me=math.e))
     2.0

@@ -12,7 +12,12 @@ from mmengine.config import Config
 
 from swav_plugin.engine.config import load_config
 from swav_plugin.engine.errors import UsageError
-from swav_plugin.engine.planner import Situation, make_plan, write_config
+from swav_plugin.engine.planner import (
+    Situation,
+    evidence,
+    make_plan,
+    write_config,
+)
 from swav_plugin.engine.planner.costs import (
     BACKBONES,
     CPU_SPEED,
@@ -393,7 +398,7 @@ def test_the_jump_of_k_has_its_reason(num_images: int) -> None:
         )
         reason = plan.reasons['num_prototypes']
         assert 'few and epsilon .03 up to 5,000 images, more' in reason
-        assert 'K 3000: 85.5 and 26.6' in reason
+        assert evidence.compare('K 100, epsilon .03', 'K 3000') in reason
         assert 'nothing was measured: try both' in reason
 
 
@@ -511,3 +516,26 @@ def test_any_folder_can_be_named(tmp_path: Path) -> None:
     folder = "/a b/it's \\ here"
     cfg = read(replace(FEW, folder=folder), tmp_path)
     assert cfg.train_dataloader.dataset.data_root == folder
+
+
+def test_evidence_is_what_was_recorded() -> None:
+    """Means over the seeds of the newest record of the study."""
+    folder = REPO_ROOT / 'benchmarks/results'
+    newest = max(folder.glob('small_sets_cpu_*.json'))
+    found: dict[tuple[str, str], list[float]] = {}
+    for run in json.loads(newest.read_text())['runs']:
+        found.setdefault((run['set'], run['variant']), []).append(run['knn'])
+    first = next(variant for _, variant in found)
+    means = {
+        (dataset, 'base' if variant == first else variant): sum(knn) / len(knn)
+        for (dataset, variant), knn in found.items()
+    }
+    assert {len(knn) for knn in found.values()} == {evidence.NUM_SEEDS}
+    assert means == pytest.approx(
+        {
+            (dataset, variant): knn
+            for dataset, variants in evidence.KNN.items()
+            for variant, knn in variants.items()
+        },
+        abs=0.051,
+    )
