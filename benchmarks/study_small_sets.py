@@ -11,6 +11,8 @@ measures kNN on the validation images after the last epoch:
 
 It measures kNN ten times in each run, beside what HealthHook knows without
 labels, and tells how well its stopping score picks the epoch of the best kNN.
+Untrained networks of the same seeds are measured, too: a run that is no better
+has learned nothing.
 
 FOLDER has train/<class>/ and val/<class>/. A study that is stopped goes on
 with the run that it was at. A record is written after the last one.
@@ -18,6 +20,7 @@ with the run that it was at. A record is written after the last one.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,6 +31,9 @@ from typing import Any
 
 from common import ROOT, hardware, write_json
 from report import points_lost
+
+from swav_plugin.engine.config import load_config
+from swav_plugin.engine.runner import CommandRunner
 
 CONFIG = """
 _base_ = ['{root}/configs/selfsup/_base_/models/swav_resnet18.py',
@@ -118,6 +124,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+UNTRAINED = 'untrained'
+
+
 def write_digits(folder: Path) -> None:
     """Write scikit-learn's digits in class folders, half for validation."""
     from PIL import Image
@@ -143,15 +152,40 @@ def link_subset(source: Path, folder: Path) -> None:
                     link.symlink_to(path.resolve())
 
 
-def run(name: str, variant: str, seed: int, work_dir: Path) -> dict[str, Any]:
-    """Train once; return the last loss, kNN in % and seconds."""
-    folder = work_dir / f'{name}_{[*VARIANTS].index(variant)}_{seed}'
+def write_config(
+    name: str, variant: str, seed: int, work_dir: Path, folder: Path
+) -> Path:
+    """Write the config of a run into its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = SETS[name] | BASE | VARIANTS[variant]
+    values = SETS[name] | BASE | VARIANTS.get(variant, {})
     config = folder / 'config.py'
     config.write_text(
         CONFIG.format(root=ROOT, data=work_dir / name, seed=seed, **values)
     )
+    return config
+
+
+def measure_untrained(name: str, seed: int, work_dir: Path) -> dict[str, Any]:
+    """Return kNN in % of a network as a run of this seed begins."""
+    folder = work_dir / f'{name}_{UNTRAINED}_{seed}'
+    config = write_config(name, UNTRAINED, seed, work_dir, folder)
+    begin = time.monotonic()
+    cfg = load_config(str(config))
+    cfg.work_dir = str(folder)
+    for key in ('dataloader', 'cfg', 'evaluator'):
+        cfg[f'test_{key}'] = cfg.pop(f'val_{key}')
+    runner = CommandRunner.from_cfg(cfg)
+    runner.model.init_weights()
+    (knn,) = (v for k, v in runner.test().items() if k.endswith('top1'))
+    return dict(knn=knn, loss=None, seconds=time.monotonic() - begin)
+
+
+def run(name: str, variant: str, seed: int, work_dir: Path) -> dict[str, Any]:
+    """Train once; return the last loss, kNN in % and seconds."""
+    if variant == UNTRAINED:
+        return measure_untrained(name, seed, work_dir)
+    folder = work_dir / f'{name}_{[*VARIANTS].index(variant)}_{seed}'
+    config = write_config(name, variant, seed, work_dir, folder)
     begin = time.monotonic()
     subprocess.run(
         [
@@ -192,7 +226,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def print_table(name: str, results: dict[str, dict[str, Any]]) -> None:
     """Print mean and spread of the variants of a set."""
     print(f'\n{name}: kNN top-1 in %, k 20, T .1, after the last epoch')
-    for variant in VARIANTS:
+    for variant in (UNTRAINED, *VARIANTS):
         found = [
             result
             for key, result in results.items()
@@ -202,10 +236,10 @@ def print_table(name: str, results: dict[str, dict[str, Any]]) -> None:
             continue
         accuracies = [result['knn'] for result in found]
         spread = stdev(accuracies) if len(found) > 1 else float('nan')
+        loss = mean(result['loss'] or math.nan for result in found)
         print(
             f'{variant:44} {mean(accuracies):5.1f} +- {spread:3.1f}  loss '
-            f'{mean(result["loss"] for result in found):5.2f}  '
-            f'{len(found)} seeds'
+            f'{loss:5.2f}  {len(found)} seeds'
         )
 
 
@@ -237,7 +271,13 @@ def write_record(results: dict[str, dict[str, Any]]) -> Path:
             {each: row[each] for each in (*kept, 'stopping_score')}
             for row in result.get('curve', ())
         ]
-        numbers = {each: round(result[each], 2) for each in ('knn', 'loss')}
+        numbers = dict(knn=round(result['knn'], 2))
+        if result['loss'] is not None:
+            ln_k = math.log((BASE | VARIANTS[variant])['num_prototypes'])
+            numbers |= dict(
+                loss=round(result['loss'], 2),
+                loss_share=round(result['loss'] / ln_k, 3),
+            )
         runs.append(
             dict(set=name, variant=variant, seed=int(seed), **numbers)
             | dict(minutes=round(result['seconds'] / 60, 1), curve=curve)
@@ -265,16 +305,14 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     for seed in range(args.seeds):
         for name in args.sets:
-            for variant in VARIANTS:
+            for variant in (UNTRAINED, *VARIANTS):
                 key = f'{name}|{variant}|{seed}'
                 if key not in results:
                     results[key] = run(name, variant, seed, work_dir)
                     path.write_text(json.dumps(results, indent=1))
-                    numbers = {
-                        name: round(results[key][name], 2)
-                        for name in ('knn', 'loss', 'seconds')
-                    }
-                    print(key, numbers, flush=True)
+                    row = dict(results[key])
+                    row.pop('curve', None)
+                    print(key, row, flush=True)
     for name in args.sets:
         print_table(name, results)
         print_picks(name, results)
