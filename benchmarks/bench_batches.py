@@ -140,12 +140,24 @@ def main() -> None:
         middle, least, most = (
             round(number) for number in (median(rates), min(rates), max(rates))
         )
-        rows.append(dict(name=name, images_per_s=middle, range=[least, most]))
-        print(f'{name:28} {middle:6} images/s [{least}-{most}]')
-    path = write_json(
-        'batches_cpu', dict(hardware=hardware(['mmpretrain']), rows=rows)
-    )
-    print(path)
+        row = dict(name=name, images_per_s=middle, range=[least, most])
+        before = times.get(f'{name.partition(",")[0]}, before')
+        if before and not name.endswith('before'):
+            ratios = [b / own for b, own in zip(before, times[name])]
+            row['ratio'] = round(median(ratios), 3)
+            row['ratio_range'] = [
+                round(each, 3) for each in (min(ratios), max(ratios))
+            ]
+        rows.append(row)
+        print(row)
+    record = dict(hardware=hardware(['mmpretrain']), rows=rows)
+    if args.before:
+        record['before'] = subprocess.run(
+            ['git', '-C', args.before, 'describe', '--always'],
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+    print(write_json('batches_cpu', record))
 
 
 if __name__ == '__main__':

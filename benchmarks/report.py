@@ -138,10 +138,13 @@ def batches_table() -> str:
                 row['name'],
                 f'{row["images_per_s"]:,}',
                 f'{row["range"][0]:,}-{row["range"][1]:,}',
+                with_range(row) if 'ratio' in row else '-',
             ]
             for row in content['rows']
         ]
-        lines += table('images | images/s: | rounds:', rows)
+        lines += table(
+            'images | images/s: | rounds: | to before, median [rounds]:', rows
+        )
         lines += ['', where(name, content, '')]
     return '\n'.join(lines)
 
