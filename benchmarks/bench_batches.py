@@ -144,8 +144,8 @@ def main() -> None:
         before = times.get(f'{name.partition(",")[0]}, before')
         if before and not name.endswith('before'):
             ratios = [b / own for b, own in zip(before, times[name])]
-            row['ratio'] = round(median(ratios), 3)
-            row['ratio_range'] = [
+            row['speedup'] = round(median(ratios), 3)
+            row['speedup_range'] = [
                 round(each, 3) for each in (min(ratios), max(ratios))
             ]
         rows.append(row)

@@ -138,7 +138,7 @@ def batches_table() -> str:
                 row['name'],
                 f'{row["images_per_s"]:,}',
                 f'{row["range"][0]:,}-{row["range"][1]:,}',
-                with_range(row) if 'ratio' in row else '-',
+                with_range(row) if 'speedup' in row else '-',
             ]
             for row in content['rows']
         ]
