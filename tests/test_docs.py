@@ -126,6 +126,7 @@ def test_numbers_of_the_demo_are_the_same_everywhere() -> None:
     (output,) = (b for b in blocks(first, '') if b.startswith('SwAV on'))
     printed = {*re.findall(r'\d\d\.\d', output)}
     assert len(printed) == 4
+    (after,) = re.findall(r'That took .*?`demo', first.read_text(), re.S)
     (took,) = re.findall(r'took (\d+ min \d+ s)', first.read_text())
     pages = [
         REPO_ROOT / 'README.md',
@@ -139,7 +140,9 @@ def test_numbers_of_the_demo_are_the_same_everywhere() -> None:
             each for each in paragraphs if re.search('3 labels|3 个标签', each)
         )
         numbers = {*re.findall(r'\d\d\.\d', told)}
-        assert {'47.0', '87.8'} <= numbers <= printed, page
+        # Elsewhere a processor with AVX-512 is named, too.
+        more = {*re.findall(r'\d\d\.\d', after)}
+        assert {'47.0', '87.8'} <= numbers <= printed | more, page
         times = re.findall(r'(\d+) (?:min|分) (\d+) (?:s|秒)', told)
         assert {f'{m} min {s} s' for m, s in times} <= {took}, page
 
