@@ -210,7 +210,7 @@ FACTS = {
         256,
         1000,
         195,
-        lr=(6e-5, 0.6, 6e-4),
+        lr=(3e-5, 0.6, 6e-4),
         warmup_epochs=10,
         freeze=390,
         queue=3840,
@@ -475,6 +475,91 @@ def test_upstream_where_mmselfsup_differs(name: str) -> None:
         sigma_range=(0.1, 2.0),
         blur_prob=0.5,
     )
+
+
+CIFAR_MEAN = [0.4914, 0.4822, 0.4465]
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
+LIGHTLY_KNN = dict(type='KNN', k=[20, 200], temperature=0.1)
+SIDE_OF_128 = [('ResizeEdge', 128), ('CenterCrop', 128)]
+# Of each source: mean and standard deviation of the pixels in 0 to 1, how kNN
+# counts, and what is done to its pictures.
+SOURCES = {
+    'imagenette-128-64': (
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        LIGHTLY_KNN,
+        SIDE_OF_128,
+    ),
+    'cifar10-32': (IMAGENET_MEAN, IMAGENET_STD, LIGHTLY_KNN, []),
+    '200e_cifar10-32-18': (IMAGENET_MEAN, IMAGENET_STD, LIGHTLY_KNN, []),
+    '1000e_cifar10-32-18': (
+        CIFAR_MEAN,
+        [0.2470, 0.2435, 0.2616],
+        LIGHTLY_KNN,
+        [],
+    ),
+    'imagenette-224-96': (
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        dict(type='KNN', k=[20], temperature=0.07),
+        [('Resize', (256, 256)), ('CenterCrop', 224)],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    'name', [n for n in SMALL_NAMES if not n.startswith('swav_demo_')]
+)
+def test_small_sets_are_prepared_as_their_sources_do(name: str) -> None:
+    cfg = load(name)
+    (source,) = (SOURCES[end] for end in SOURCES if name.endswith(end))
+    mean, std, knn, prepared = source
+    preprocessor = cfg.model.data_preprocessor
+    for found, expected in (
+        (preprocessor.mean, mean),
+        (preprocessor.std, std),
+    ):
+        np.testing.assert_allclose(found, 255 * np.array(expected), rtol=1e-9)
+    assert cfg.val_evaluator == [knn]
+    assert cfg.train_cfg.val_interval in (10, 50)
+    root = Path(cfg.train_dataloader.dataset.data_root)
+    for loader in (cfg.val_dataloader, cfg.val_cfg.bank_dataloader):
+        dataset = loader.dataset
+        found = [
+            (t.type, t.get('scale', t.get('crop_size')))
+            for t in dataset.pipeline
+            if t.type not in ('LoadImage', 'PackViews')
+        ]
+        assert found == prepared
+        is_bank = loader is cfg.val_cfg.bank_dataloader
+        if 'split' in dataset:
+            assert dataset.data_root == str(root)
+            assert dataset.split == ('train' if is_bank else 'test')
+        else:
+            folder = root.parent / ('train' if is_bank else 'val')
+            assert dataset.data_root == str(folder)
+        packed = Compose(
+            [
+                TRANSFORMS.build(t.to_dict())
+                for t in dataset.pipeline
+                if t.type != 'LoadImage'
+            ]
+        )(dict(img=np.zeros((160, 213, 3), np.uint8), sample_idx=0))
+        if prepared:
+            side = prepared[-1][1]
+            assert packed['inputs'].shape == (3, side, side)
+    # Decoded in each epoch, pictures hold up a GPU.
+    if 'imagenette-128-64' in name:
+        assert cfg.train_dataloader.dataset.in_memory
+
+
+def test_the_vit_recipe_is_a_plain_one() -> None:
+    """No drop path and no clipping: timm's default and Lightning's."""
+    (name,) = (name for name in FACTS if '_vit-' in name)
+    cfg = load(name)
+    assert cfg.model.backbone.get('drop_path_rate', 0) == 0
+    assert cfg.optim_wrapper.get('clip_grad') is None
 
 
 @pytest.mark.parametrize('name', FACTS)

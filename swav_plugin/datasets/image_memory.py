@@ -146,8 +146,8 @@ def check_room(num_bytes: int, num_ranks: int) -> None:
         raise MemoryError(
             f'ImageFolder: in_memory=True needs {num_bytes / 1e9:.1f} GB'
             f'{of_ranks} for the decoded images, but {room / 1e9:.1f} GB of '
-            'memory are free. Leave it out to decode them in every epoch, '
-            'use fewer images (`indices`), or store smaller ones.'
+            'memory are free. Set it to False to decode them in every '
+            'epoch, use fewer images (`indices`), or store smaller ones.'
         )
 
 

@@ -3,7 +3,9 @@
 lightly's Imagenette benchmark: 2x128 + 6x64 px, half-strength colors, K = 3000
 without a queue, epsilon 0.05, prototypes never frozen, Adam 0.001 with weight
 decay 1e-6 and cosine to 0, batch 256. More prototypes than the 512 embeddings
-of a batch: a warning says so. Not measured here.
+of a batch: a warning says so. Images are decoded once and stay in memory,
+about 1 GB; train_dataloader.dataset.in_memory=False turns that off. Not
+measured here.
 
 Data: data/imagenette2-160/{train,val}/<class>/*.JPEG, 9,469 + 3,925 images,
 10 classes: `torchvision.datasets.Imagenette(root, size='160px')` or

@@ -3,7 +3,8 @@
 lightly's CIFAR-10 benchmark: 2 views of 32 px, half-strength colors, no blur,
 K = 512 without a queue, epsilon 0.05, prototypes never frozen, neck of 512
 hidden units, Adam with a rate of 0.001 for each 128 images, weight decay 1e-6
-and cosine to 0, batch 512. Not measured here.
+and cosine to 0, batch 512; images are normalized with ImageNet's mean and
+standard deviation, there too. Not measured here.
 
 Data: data/cifar10/cifar-10-batches-py, where
 `torchvision.datasets.CIFAR10('data/cifar10', download=True)` puts it. Nothing
@@ -29,9 +30,6 @@ _base_ = [
 ]
 
 model = dict(
-    data_preprocessor=dict(
-        mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255]
-    ),
     backbone=dict(type='ResNet_CIFAR'),
     neck=dict(hid_channels=512),
     head=dict(num_prototypes=512),

@@ -1,6 +1,6 @@
 """kNN on Imagenette in training, k = 20 and 200, T = 0.1 (lightly's).
 
-val_cfg=None turns it off.
+So are its images: short side 128 px, the middle. val_cfg=None turns it off.
 """
 
 from mmcv.transforms import CenterCrop
@@ -28,7 +28,7 @@ def images(split: str) -> dict:
                 dict(type=LoadImage),
                 dict(
                     type=ResizeEdge,
-                    scale=144,
+                    scale=128,
                     edge='short',
                     backend='pillow',
                 ),
