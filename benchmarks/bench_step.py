@@ -76,7 +76,10 @@ def our_model(args: argparse.Namespace, **changes: Any) -> nn.Module:
     )
     cfg.merge_from_dict(
         {
-            'model.backbone.depth': args.depth,
+            **{
+                f'model.backbone.{key}': value
+                for key, value in _network(args).items()
+            },
             'model.neck.in_channels': channels(args),
             'model.head.num_prototypes': args.num_prototypes,
             'model.head.queue_length': args.queue_length,
@@ -104,7 +107,7 @@ def their_model(args: argparse.Namespace) -> nn.Module:
             ),
             backbone=dict(
                 type='ResNet',
-                depth=args.depth,
+                **_network(args),
                 norm_cfg=dict(type='BN'),
                 zero_init_residual=True,
             ),
@@ -144,7 +147,18 @@ def full_queue(args: argparse.Namespace) -> torch.Tensor:
 
 def channels(args: argparse.Namespace) -> int:
     """Return the number of channels of the backbone's output."""
-    return 512 if args.depth < 50 else 2048
+    return (512 if args.depth < 50 else 2048) >> (4 - args.stages)
+
+
+def _network(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of the ResNet."""
+    return dict(
+        depth=args.depth,
+        num_stages=args.stages,
+        out_indices=(args.stages - 1,),
+        strides=(1, 2, 2, 2)[: args.stages],
+        dilations=(1,) * args.stages,
+    )
 
 
 class Autocast(OptimWrapper):
@@ -230,6 +244,13 @@ def list_variants(args: argparse.Namespace) -> dict[str, Variant]:
     if args.compile:
         variants[f'{ours}, compile'] = Variant(
             our_model, our_lars, dtype, dict(compile={})
+        )
+    if args.compile and args.device == 'cuda':  # a CPU has no CUDA graphs
+        variants[f'{ours}, compile reduce-overhead'] = Variant(
+            our_model,
+            our_lars,
+            dtype,
+            dict(compile=dict(mode='reduce-overhead')),
         )
     return variants
 
@@ -667,6 +688,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--num-files', type=int, default=48)
     parser.add_argument('--depth', type=int, default=50, choices=(18, 34, 50))
+    parser.add_argument(
+        '--stages',
+        type=int,
+        default=4,
+        choices=(1, 2, 3, 4),
+        help='of the ResNet; fewer are compiled sooner, for a dry run',
+    )
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument(
         '--dtype',
@@ -720,6 +748,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 # The arguments that decide what a step is.
 OPTIONS = (
     'depth',
+    'stages',
     'batch_size',
     'views',
     'sizes',

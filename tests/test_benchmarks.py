@@ -58,6 +58,7 @@ def test_step(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     bench = load('bench_step', monkeypatch)
     args = argparse.Namespace(
         depth=18,
+        stages=4,
         batch_size=2,
         dtypes=[torch.float32],
         views=[2, 2],

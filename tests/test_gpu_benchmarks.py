@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,16 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
+from mmengine.utils import digit_version
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'benchmarks'
 PARTS = 'tests step loader eval profile imagenette cifar10'.split()
+# What torch.compile needs on a CPU; without it the table says why.
+COMPILES = digit_version(torch.__version__) >= digit_version('2.3') and bool(
+    shutil.which('g++') or shutil.which('clang++')
+)
 
 # In place of Python in run.sh: runs run.py, but before it another call, which
 # its own records kill: the part `step` after its second row, and everything
@@ -32,6 +39,8 @@ save = records.Record.save
 
 def save_and_die(self, **changes):
     save(self, **changes)
+    if os.getpid() == call:  # which saves what its parts took
+        return
     if len(self.content.get('steps', ())) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     runs = self.content.get('runs', {{}}).values()
@@ -43,6 +52,7 @@ arguments = sys.argv[2:]
 out = Path(arguments[arguments.index('--out') + 1])
 process = os.fork()
 if process == 0:
+    call = os.getpid()
     records.Record.save = save_and_die
     options = arguments[arguments.index('--out') :]
     sys.argv = ['run.py', 'step', 'imagenette', *options]
@@ -105,9 +115,12 @@ def test_all_parts_are_measured_and_in_the_table(calls: Calls) -> None:
     assert calls.code == 0, calls.output
     table = calls.output.rpartition('\npart ')[2].splitlines()
     assert {line.split()[0] for line in table[1:-1]} == set(PARTS)
-    assert not any('not measured' in line for line in table)
-    for record in calls.records.values():
-        assert record['finished'] and not record['missing']
+    reasons = [line for line in table if 'not measured' in line]
+    assert len(reasons) == (not COMPILES), reasons
+    for part, record in calls.records.items():
+        if part != 'step' or COMPILES:
+            assert record['finished'] and not record['missing']
+        assert record['took_s'] > 0
         assert record['hardware']['commit'] and record['options']['is_dry']
 
 
@@ -119,7 +132,12 @@ def test_a_killed_step_goes_on(calls: Calls) -> None:
         'swav_plugin float32',
     ]
     names = [row['name'] for row in after['steps']]
-    assert names[2:] == ['swav_plugin float32, LARS of mmpretrain']
+    assert names[2:] == [
+        'swav_plugin float32, LARS of mmpretrain',
+        *['swav_plugin float32, compile'] * COMPILES,
+    ]
+    # What a killed call has spent counts too.
+    assert 0 < before['took_s'] < after['took_s']
     for old, new in zip(before['steps'], after['steps']):
         assert len(old['rounds_ms']) == 1
         assert new['rounds_ms'][:1] == old['rounds_ms']
@@ -154,6 +172,8 @@ def test_records_are_those_that_report_reads(
     for row in calls.records['step']['steps']:
         assert f'| {row["name"]} |' in text
     assert '| training, cutting views | 1 |' in text
+    paths = [row['path'] for row in calls.records['loader']['end_to_end']]
+    assert paths == ['cpu', 'device']
     assert 'kNN, 200 queries, 3,000 features' in report.eval_table()
 
 
@@ -193,6 +213,89 @@ def test_time_is_shared(
     assert shares(160, 'tests', 'step', 'profile') == [90, None, None]
     # Nearly what it needs is enough.
     assert shares(85, 'tests') == [85]
+
+
+def test_time_counts_until_a_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = load('records', monkeypatch)
+    now = [100.0]
+    monkeypatch.setattr(records.time, 'monotonic', lambda: now[0])
+    path = tmp_path / 'step.json'
+    for until_s, expected in ((7, 7.0), (3, 10.0)):
+        content = json.loads(path.read_text()) if path.exists() else {}
+        record = records.Record(path, content)
+        record.start_clock()
+        now[0] += until_s
+        record.save(steps=[1])  # and then it is killed
+        now[0] += 50
+        assert json.loads(path.read_text())['took_s'] == expected
+
+
+def test_steps_that_cannot_run_say_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = load('bench_step', monkeypatch)
+    argv = '--depth 18 --stages 1 --batch-size 2 --views 2 2 --sizes 32 16 '
+    argv += '--num-prototypes 4 --queue-length 0 --steps 1 --rounds 1'
+    args = bench.parse_args([*argv.split(), '--compile'])
+    args.device = 'cuda'
+    compiled = [name for name in bench.list_variants(args) if 'comp' in name]
+    assert compiled == [
+        'swav_plugin float32, compile',
+        'swav_plugin float32, compile reduce-overhead',
+    ]
+    args.device = 'cpu'
+    variants = {
+        name: bench.Variant(
+            bench.our_model, bench.our_lars, torch.float32, changes
+        )
+        for name, changes in dict(
+            no=dict(compile=dict(mode='no-such-mode')), yes={}
+        ).items()
+    }
+    monkeypatch.setattr(bench, 'list_variants', lambda args: variants)
+    with DefaultScope.overwrite_default_scope('swav_plugin'):
+        rows, missing = bench.compare_steps(args)
+    assert [row['name'] for row in rows] == ['yes']
+    assert list(missing) == ['no'] and 'no-such-mode' in missing['no']
+
+
+@pytest.mark.parametrize('outcome', ['fast', 'slow', 'fails', 'no time'])
+def test_trainings_try_compile(
+    outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, trainings = (
+        load(name, monkeypatch) for name in ('records', 'trainings')
+    )
+    monkeypatch.setattr(trainings.time, 'monotonic', lambda: 0.0)
+    call = records.Call(None, tmp_path, False, dict(gpu='G'), 0.0)
+    record = records.Record(tmp_path / 'a.json', {})
+    recipe = trainings.IMAGENETTE['R18, 2x128 + 6x64']
+    training = trainings._Training(recipe, {}, record, call)
+    asked: list[str] = []
+
+    def train(*args: Any, more: list[str]) -> bool:
+        asked.extend(more)
+        end, note = args[3], args[4]
+        assert end == trainings._TRIAL_S
+        if outcome == 'fails':
+            raise RuntimeError('the training ended with 1')
+        lines = [dict(loss=1.0, images_per_s=speed) for speed in (1, 90, 80)]
+        if outcome == 'slow':
+            lines = lines[:1]
+        assert note(lines) == (outcome == 'fast')
+        return False
+
+    monkeypatch.setattr(training, '_train', train)
+    training._try_compile(100.0 if outcome == 'no time' else 500.0)
+    expected = dict(
+        fast=' (compiled: 85)',
+        slow=' (compiled: no epochs within 90 s)',
+        fails=' (compiled: the training ended with 1)',
+    )
+    assert trainings._compiled(training.run) == expected.get(outcome, '')
+    assert bool(asked) == (outcome != 'no time')
 
 
 def test_records_of_other_code_are_not_continued(

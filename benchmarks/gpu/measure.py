@@ -20,8 +20,8 @@ from records import Call, Record
 
 # Options of one training step, tiny for a dry run.
 _DRY_STEP = (
-    '--depth 18 --batch-size 2 --views 2 2 --sizes 32 16 --num-prototypes 4 '
-    '--queue-length 4 --steps 1 --rounds 2 --e2e-steps 2'
+    '--depth 18 --stages 1 --batch-size 2 --views 2 2 --sizes 32 16 '
+    '--num-prototypes 4 --queue-length 4 --steps 1 --rounds 2 --e2e-steps 2'
 ).split()
 _DRY_EVAL = (
     '--width 32 --bank 3000 --queries 200 --train-images 150 '
@@ -37,7 +37,8 @@ def step_args(call: Call) -> argparse.Namespace:
     if call.is_dry and call.hardware['gpu'] is not None:
         argv += [*_DRY_STEP, '--workers', '1']
     elif call.is_dry:  # half precision takes minutes on some processors
-        argv = [*_DRY_STEP, '--workers', '1', '--path', 'device']
+        argv = [*_DRY_STEP, '--compile', '--workers', '1']
+        argv += ['--path', 'cpu', 'device']
     args = bench_step.parse_args(argv)
     bench_step.prepare(args)
     return args

@@ -86,12 +86,18 @@ class Record:
     Args:
         path: The file.
         content: Its JSON. `missing` says what could not be measured and why;
-            `finished` that nothing is left to measure.
+            `finished` that nothing is left to measure; `took_s` how long all
+            calls have worked on it.
     """
 
     def __init__(self, path: Path, content: dict[str, Any]):
         self.path = path
         self.content = content
+        self._start_s: float | None = None
+
+    def start_clock(self) -> None:
+        """Count from now on; each save, in any process, writes the time."""
+        self._start_s = time.monotonic() - self.content.get('took_s', 0)
 
     def reload(self) -> None:
         """Read what another process has written."""
@@ -101,6 +107,9 @@ class Record:
     def save(self, **changes: Any) -> None:
         """Change the content and write it, whole or not at all."""
         self.content.update(changes)
+        if self._start_s is not None:
+            took_s = time.monotonic() - self._start_s
+            self.content['took_s'] = round(took_s, 1)
         write_atomic(self.path, json.dumps(self.content, indent=2) + '\n')
 
 

@@ -228,7 +228,6 @@ class Plan:
                 continue
             print(f'== {name}: at most {share_s:.0f} s', flush=True)
             self._run_part(name, time.monotonic() + share_s)
-            self.records[name].reload()
 
     def _left_s(self) -> float:
         return self.end - time.monotonic() - _LAST_S
@@ -257,10 +256,12 @@ class Plan:
     def _run_part(self, name: str, end: float) -> None:
         """Run a part in a process of its own, and end it in time."""
         margin_s = _DRY_MARGIN_S if self.args.dry else _MARGIN_S
+        record = self.records[name]
+        record.start_clock()
         process = self.call.start_process(
             _work,
             PARTS[name],
-            self.records[name],
+            record,
             replace(self.call, end=end - margin_s),
         )
         try:
@@ -272,6 +273,8 @@ class Plan:
             process.join(5)
             process.kill()
             process.join()
+            record.reload()
+            record.save()
         if name not in self.reasons and process.exitcode:
             self.is_failed = True
             self.reasons[name] = f'ended with exit code {process.exitcode}'
@@ -312,15 +315,12 @@ def _work(part: Part, record: Record, call: Call) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_children_with_us()
     record.content.pop('failed', None)
-    start, before_s = time.monotonic(), record.content.get('took_s', 0)
+    record.save()
     try:
         part.run(record, call)
     except Exception as error:
         record.save(failed=one_line(error))
         raise
-    finally:
-        took_s = before_s + time.monotonic() - start
-        record.save(took_s=round(took_s, 1))
 
 
 def _stop(*_: object) -> NoReturn:

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -33,6 +33,9 @@ _LOADERS = ('train_dataloader', 'val_dataloader', 'val_cfg.bank_dataloader')
 _WARM_UP = 4, 2
 # Share of the time left that is used; the rest is for what varies.
 _USED = 0.93
+# Seconds for a trial of torch.compile, and of how much time left it may come.
+_TRIAL_S = 90
+_MUCH_S = 4 * _TRIAL_S
 
 
 class Recipe(NamedTuple):
@@ -133,6 +136,8 @@ class _Training:
         if not is_resumed:
             if 'warm_up' not in self.run and (reason := self._warm_up(end)):
                 return reason
+            if 'compiled' not in self.run:
+                self._try_compile(end)
             self._choose_epochs(end)
             if self.run['max_epochs'] < 1:
                 return 'not one epoch fits'
@@ -184,6 +189,39 @@ class _Training:
         self.record.save()
         return None
 
+    def _try_compile(self, end: float) -> None:
+        """Measure images/s with torch.compile, if minutes allow."""
+        left_s = end - time.monotonic()
+        if self.call.hardware['gpu'] is None or left_s < _MUCH_S:
+            return
+        folder = self.work_dir.with_name(f'{self.work_dir.name}-compiled')
+        shutil.rmtree(folder, ignore_errors=True)
+        speeds: list[float] = []
+
+        def note(lines: list[dict]) -> bool:
+            speeds[:] = [ln['images_per_s'] for ln in lines if 'loss' in ln]
+            return len(speeds) > 2
+
+        # So many epochs that no kNN comes before it is stopped.
+        num = 1000
+        self.run['compiled'] = dict(reason=f'no epochs within {_TRIAL_S} s')
+        try:
+            self._train(
+                folder,
+                num,
+                num,
+                time.monotonic() + _TRIAL_S,
+                note,
+                more=['model.compile.mode=default'],
+            )
+        except RuntimeError as error:
+            self.run['compiled'] = dict(reason=str(error))
+        if speeds[1:]:  # the first epoch compiles
+            speed = round(median(speeds[1:]), 3)
+            self.run['compiled'] = dict(images_per_s=speed)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.record.save()
+
     def _choose_epochs(self, end: float) -> None:
         """Choose how many epochs, and kNN how often, fit into the time."""
         asked = Config.fromfile(CONFIGS / self.recipe.config).train_cfg
@@ -232,10 +270,13 @@ class _Training:
         max_epochs: int,
         val_interval: int,
         end: float,
-        take: Callable[[list[dict]], None],
+        take: Callable[[list[dict]], bool | None],
         resume: bool = False,
+        more: Sequence[str] = (),
     ) -> bool:
         """Train and hand on the scalars; True if it ended well.
+
+        It is stopped when its time is over, or when `take` has enough.
 
         Raises:
             RuntimeError: It failed.
@@ -253,20 +294,22 @@ class _Training:
             f'train_cfg.max_epochs={max_epochs}',
             f'train_cfg.val_interval={val_interval}',
             f'default_hooks.checkpoint.interval={val_interval}',
+            *more,
         ]
         process = self.call.start_process(
             _run_training, argv, self.log, self.call.is_dry
         )
         num_lines = 0
+        has_enough: bool | None = False
         while True:
             is_over = not process.is_alive()
             lines = read_scalars(work_dir)
             if len(lines) != num_lines:
                 num_lines = len(lines)
-                take(lines)
+                has_enough = take(lines)
             if is_over:
                 break
-            if time.monotonic() > end:
+            if has_enough or time.monotonic() > end:
                 _stop(process)
                 take(read_scalars(work_dir))
                 return False
@@ -300,7 +343,6 @@ class _Training:
                 root = data / recipe.splits[0 if is_train else 1]
             chosen[f'{loader}.dataset.data_root'] = root
         if recipe.splits is not None:
-            chosen['train_dataloader.dataset.in_memory'] = True
             for loader in _LOADERS[1:]:
                 chosen[f'{loader}.num_workers'] = max(1, cores // 2)
         if self.call.is_dry:
@@ -386,6 +428,14 @@ def _last_epoch(run: dict[str, Any]) -> int:
     return max((row['epoch'] for row in run.get('loss', ())), default=0)
 
 
+def _compiled(run: dict[str, Any]) -> str:
+    """Return what the trial of torch.compile says, if there was one."""
+    result = run.get('compiled', {})
+    if 'images_per_s' in result:
+        return f' (compiled: {result["images_per_s"]:.0f})'
+    return f' (compiled: {result["reason"]})' if result else ''
+
+
 def lines(content: dict[str, Any]) -> list[tuple[str, str]]:
     """Return a line for each training."""
     rows = []
@@ -395,7 +445,7 @@ def lines(content: dict[str, Any]) -> list[tuple[str, str]]:
         result = (
             f'epoch {_last_epoch(run)} of {run["max_epochs"]} '
             f'(recipe: {run["epochs_of_recipe"]}), '
-            f'{run["images_per_s"]:.0f} images/s, data wait '
+            f'{run["images_per_s"]:.0f} images/s{_compiled(run)}, data wait '
             f'{run["data_wait"]:.1%}'
         )
         if run['knn']:

@@ -638,7 +638,7 @@ def test_images_that_do_not_fit_into_memory(
     with pytest.raises(
         MemoryError,
         match=r'needs 0.0 GB in each of 2 ranks '
-        r'.* but 0.0 GB of memory are free.*`indices`',
+        r'.* but 0.0 GB of memory are free. Set it to False.*`indices`',
     ):
         ImageFolder(roots, in_memory=True)
 
