@@ -31,7 +31,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-train_dataloader = dict(batch_size=256)
+train_dataloader = dict(batch_size=256, dataset=dict(in_memory=True))
 
 train_cfg = dict(max_epochs=800, val_interval=10)
 

@@ -12,7 +12,6 @@ train_dataloader = dict(
     dataset=dict(
         type='ImageFolder',
         data_root='data/imagenette2-160/train',
-        in_memory=True,  # decoded once: about 1 GB for each GPU
         pipeline=[
             dict(type='LoadImage'),
             dict(
