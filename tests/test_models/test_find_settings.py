@@ -24,7 +24,6 @@ from swav_plugin.models.swav_loss import sinkhorn
 from tests.conftest import REPO_ROOT
 
 MEAN, STD = [99.0, 120.5, 80.25], [40.0, 50.0, 60.0]
-NET = (128, 144)  # of the Imagenette recipes
 WHOLE = [dict(type='LoadImage'), dict(type='PackViews')]
 CROPPED = [
     dict(type='LoadImage'),
@@ -184,16 +183,25 @@ def test_sizes_of_our_recipes() -> None:
         ('swav_demo_digits', 32, 37),
         ('swav_demo_images', 64, 73),
         ('swav_resnet18_1xb256-mcrop-2-4-coslr-200e_cifar10-32-18', 32, 32),
-        ('swav_resnet18_1xb256-mcrop-2-6-coslr-800e_imagenette-128-64', *NET),
+        (
+            'swav_resnet18_1xb256-mcrop-2-6-coslr-800e_imagenette-128-64',
+            128,
+            128,
+        ),
+        (
+            'swav_vit-small-p16_1xb128-mcrop-2-4-coslr-200e_imagenette-224-96',
+            224,
+            256,
+        ),
         ('swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96', 224, 256),
     ):
         found = shipped(name)
         assert found is not None
         assert (found.size, found.resize) == (size, resize), name
-    found = shipped('swav_resnet18_1xb512-mcrop-2-coslr-200e_cifar10-32')
+    found = shipped('swav_resnet18_1xb256-mcrop-2-6-coslr-1000e_cifar10-32-18')
     assert found is not None
     assert found.mean == pytest.approx((125.307, 122.961, 113.8575))
-    assert found.std == pytest.approx((51.5865, 50.847, 51.255))
+    assert found.std == pytest.approx((62.985, 62.0925, 66.708))
 
 
 @pytest.mark.parametrize(
