@@ -12,6 +12,7 @@ from PIL import Image
 from swav_plugin.datasets import check as module
 from swav_plugin.datasets.check import NAMES, DatasetReport, check, labels
 from swav_plugin.datasets.voc07 import CLASSES
+from swav_plugin.shipped import TOOLS
 
 from .conftest import write_image
 
@@ -246,7 +247,7 @@ def test_flat_val_needs_a_list(imagenet: Path, expect: Callable) -> None:
         )
         (imagenet / f'val/n0{number}').rmdir()
     assert (
-        'no class folders; write it with tools/dataset_converters/imagenet'
+        f'no class folders; write it with {TOOLS}/dataset_converters/imagenet'
         in problem('imagenet', imagenet)
     )
     write_lists(imagenet, val='1.jpg 1\n2.jpg 0\n')
@@ -288,7 +289,7 @@ def test_listed_sets(tmp_path: Path, name: str, expect: Callable) -> None:
     root = tmp_path / 'data'
     write_image(root / 'a/1.jpg', 0)
     write_image(root / 'a/2.jpg', 0)
-    assert f'write it with tools/dataset_converters/{name}.py' in problem(
+    assert f'write it with {TOOLS}/dataset_converters/{name}.py' in problem(
         name, root
     )
     write_lists(root, train='a/1.jpg 4\n', val='a/2.jpg 3\n')
@@ -456,7 +457,7 @@ def test_voc12aug(voc: Path, expect: Callable) -> None:
     (voc / 'ImageSets/Segmentation/aug.txt').unlink()
     assert check('voc12aug', voc, any_size=True).problem is None
     assert (
-        'aug.txt; write it with tools/dataset_converters/voc12aug.py'
+        f'aug.txt; write it with {TOOLS}/dataset_converters/voc12aug.py'
         in str(check('voc12aug', voc).problem)
     )
 
@@ -587,7 +588,7 @@ def test_cityscapes(tmp_path: Path, expect: Callable) -> None:
     mask.unlink()
     assert 'labelTrainIds.png: No such file' in problem('cityscapes', tmp_path)
     (folder / 'a_gtFine_labelIds.png').touch()
-    assert 'run tools/dataset_converters/cityscapes.py' in problem(
+    assert f'run {TOOLS}/dataset_converters/cityscapes.py' in problem(
         'cityscapes', tmp_path
     )
     shutil.rmtree(tmp_path / 'leftImg8bit/val')

@@ -17,8 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from swav_plugin.commands import train
-
-from ..conftest import REPO_ROOT
+from swav_plugin.shipped import CONFIGS
 
 CONFIG = """
 _base_ = [
@@ -71,7 +70,7 @@ def write_config(
     path: Path, images: Path, more: str = '', epochs: int = 2
 ) -> str:
     """Write the config, with more lines at its end; return its path."""
-    bases = REPO_ROOT / 'configs/selfsup/_base_'
+    bases = CONFIGS / 'selfsup/_base_'
     text = CONFIG.format(bases=bases, images=images, epochs=epochs)
     path.write_text(text + more)
     return str(path)

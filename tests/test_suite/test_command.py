@@ -153,6 +153,7 @@ def test_sets_that_are_not_there(
     run: Callable[..., dict[str, Any]], fake: Fake, tmp_path: Path
 ) -> None:
     """Each of them is listed with its reason; the others run."""
+    pytest.importorskip('mmdet')
     empty = tmp_path / 'empty'
     (empty / 'annotations').mkdir(parents=True)
     written = run(
