@@ -51,6 +51,16 @@ def find_checkpoint(
     return None
 
 
+def list_of_run(work_dir: Path) -> list[Path]:
+    """List the checkpoints of a run, those that measured best included.
+
+    They are not read: some may be damaged.
+    """
+    saved = _newest_first(work_dir, None)
+    folder = saved[0].parent if saved else work_dir
+    return saved + sorted(folder.glob('best_*.pth'))
+
+
 def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
     """Return the checkpoints of a run, newest first."""
     noted = _read_note(folder)
@@ -66,11 +76,11 @@ def _newest_first(folder: Path, notes: list[str] | None) -> list[Path]:
             f'{folder / "last_checkpoint"} names {noted}, which belongs to '
             f'another work dir and is ignored; to resume it: --resume {noted}'
         )
-    last = _number(noted)
+    last = number_of(noted)
 
     def is_later(path: Path) -> tuple[bool, bool]:
         # A higher number is not of the run that wrote the note.
-        return path.name != noted.name, _number(path) > last
+        return path.name != noted.name, number_of(path) > last
 
     return sorted(saved, key=is_later)
 
@@ -86,7 +96,7 @@ def list_saved(folder: Path, noted: Path | None = None) -> list[Path]:
     """
     patterns = [r'epoch_\d+\.pth', r'iter_\d+\.pth', re.escape(LATEST)]
     if noted is not None:
-        begin, _, end = noted.name.rpartition(str(_number(noted)))
+        begin, _, end = noted.name.rpartition(str(number_of(noted)))
         patterns.append(f'{re.escape(begin)}\\d*{re.escape(end)}')
     kinds = [
         {
@@ -100,13 +110,13 @@ def list_saved(folder: Path, noted: Path | None = None) -> list[Path]:
     if kinds[0] and kinds[1]:  # epochs beside iterations
         return sorted(saved, key=lambda path: -path.lstat().st_mtime)
     # Not by time, which is not kept where a folder is copied.
-    return sorted(saved, key=_number, reverse=True)
+    return sorted(saved, key=number_of, reverse=True)
 
 
-def _number(path: Path) -> int:
+def number_of(path: Path) -> int:
     """Return the epoch or iteration in a file name, else 0.
 
-    >>> _number(Path('work/epoch_12.pth'))
+    >>> number_of(Path('work/epoch_12.pth'))
     12
     """
     found = re.findall(r'\d+', path.name)

@@ -37,6 +37,7 @@ class Report:
         health: 'OK', 'WARN', 'COLLAPSED', 'too early', or '' if it was not
             recorded.
         verdict: The numbers of that, and the remedy.
+        stopping: The epoch with the highest stopping score.
         progress: How far the run has come.
         starts: A line for each start of the run.
         facts: What the run is, by name.
@@ -53,6 +54,7 @@ class Report:
     title: str
     health: str = ''
     verdict: str = ''
+    stopping: str = ''
     progress: str = ''
     starts: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)

@@ -13,10 +13,11 @@ from swav_plugin.registry import HOOKS
 class ReportHook(Hook):
     """Write `report.html` into the work dir at the end of a run.
 
-    It is `default_hooks.report` of our recipes. At the start it notes what
-    the run is (data, hardware, versions, commit) in `run.json` beside the
-    log, for `swav report` to tell later. An error in the report is a line in
-    the log; it ends no run.
+    The last line of the log names the epoch with the highest stopping score,
+    and its checkpoint. It is `default_hooks.report` of our recipes. At the
+    start it notes what the run is (data, hardware, versions, commit) in
+    `run.json` beside the log, for `swav report` to tell later. An error in the
+    report is a line in the log; it ends no run.
 
     Args:
         max_images: Training images that the checkpoint is shown on.
@@ -55,9 +56,11 @@ class ReportHook(Hook):
         if not is_main_process():
             return
         # Here, so that whoever reads a config does not import all of it.
+        from .history import read_history
         from .learned import Images
         from .page import write_report
         from .record import FINISHED, record_run
+        from .stopping import describe_best_epoch
 
         try:
             record_run(runner, FINISHED if has_ended else '')
@@ -68,7 +71,9 @@ class ReportHook(Hook):
                 most=self.max_images,
                 max_seconds=self.max_seconds,
             )
-            path, missing = write_report(Path(runner.work_dir), images=images)
+            work_dir = Path(runner.work_dir)
+            path, missing = write_report(work_dir, images=images)
+            best = describe_best_epoch(work_dir, read_history(work_dir))
         except (Exception, KeyboardInterrupt) as error:
             # The run has ended well, whatever happens here.
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())
@@ -76,3 +81,5 @@ class ReportHook(Hook):
             return
         lacks = f', without {", ".join(each.part for each in missing)}'
         runner.logger.info(f'Report: {path}{lacks * bool(missing)}')
+        if best:
+            runner.logger.info(f'{best[0].upper()}{best[1:]}')

@@ -28,6 +28,7 @@ from .history import History, read_history
 from .learned import Images, show_learned
 from .measured import find_measured
 from .record import describe_starts, find_starts, read_record
+from .stopping import describe_best_epoch
 
 REPORT = 'report.html'
 # The curves of the health, and what they are.
@@ -98,6 +99,7 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
             )
     with report.part('Health'):
         report.health, report.verdict = describe_health(history)
+        report.stopping = describe_best_epoch(work_dir, history)
     with report.part('Benchmarks'):
         report.measured = find_measured(work_dir)
         if report.measured == ([], []):

@@ -32,7 +32,7 @@ from swav_plugin.inference.clusters import Clusters
 from swav_plugin.registry import DATASETS
 from swav_plugin.report import ReportHook
 from swav_plugin.report.content import Report, Warned
-from swav_plugin.report.history import History
+from swav_plugin.report.history import History, read_history
 from swav_plugin.report.learned import Images
 from swav_plugin.report.page import lay_out, to_html, write_report
 from swav_plugin.report.record import (
@@ -47,6 +47,7 @@ from swav_plugin.report.samples import (
     sample_dataset,
     spread,
 )
+from swav_plugin.report.stopping import describe_best_epoch
 from tests.test_faults.recipe import draw_images, write_config
 from tests.test_suite.reports import example
 
@@ -184,6 +185,11 @@ def test_head_says_what_and_how_it_is(run: Path, written: Page) -> None:
     assert state.text == 'too early' and last['state'] == 'OK'
     assert last['message'].removeprefix(f'{last["state"]}, ') in head.text
     assert '2 of 2 epochs, finished' in head.text
+    # The last line of the training says it, too.
+    best = describe_best_epoch(run, read_history(run))
+    assert 'stopping score after epoch ' in best and best in head.text
+    (log,) = run.glob('*/*.log')
+    assert log.read_text().splitlines()[-1].endswith(f' - H{best[1:]}')
 
 
 def test_facts_and_config(run: Path, images: Path, written: Page) -> None:
