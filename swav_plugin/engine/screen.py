@@ -39,6 +39,9 @@ _FILE_ONLY = re.compile(
     r'|init_weights of \w+ has been called more than once\.'
 )
 
+# How a message of ours begins that only the log file gets.
+NUMBERS = 'Health in numbers: '
+
 # How Python warnings begin that concern no user, and the module warned of.
 _SILENT_WARNINGS = (
     (
@@ -63,7 +66,10 @@ def is_for_screen(record: logging.LogRecord) -> bool:
     """Return whether a log record may reach the screen."""
     folder = Path(mmengine.__file__).parent
     is_mmengine = folder in Path(record.pathname).parents
-    return not (is_mmengine and _FILE_ONLY.match(record.getMessage()))
+    message = record.getMessage()
+    if message.startswith(NUMBERS):
+        return False
+    return not (is_mmengine and _FILE_ONLY.match(message))
 
 
 @contextmanager

@@ -31,13 +31,33 @@ from .record import describe_starts, find_starts, read_record
 from .stopping import describe_best_epoch
 
 REPORT = 'report.html'
-# The curves of the health, and what they are.
+# The charts of the health: title -> name of a line -> its number.
 _HEALTH = {
-    'effective_prototypes': 'prototypes in use (exp of the entropy)',
-    'prediction_entropy_share': 'entropy of predictions, share of ln K',
-    'code_entropy_share': 'entropy of codes, share of ln K',
-    'rank_me': 'effective rank of embeddings (RankMe)',
+    'stopping score: higher should be better': {'': 'stopping_score'},
+    'number of prototypes': {
+        'in use (exp of the entropy)': 'effective_prototypes',
+        'dead (nearest to no image)': 'dead_prototypes',
+    },
+    'largest share of images on one prototype': {'': 'largest_share'},
+    'entropy, share of ln K': {
+        'of predictions': 'prediction_entropy_share',
+        'of codes': 'code_entropy_share',
+    },
+    'cosine between prototypes': {
+        'mean': 'prototype_cosine_mean',
+        'largest': 'prototype_cosine_max',
+    },
+    'effective rank of embeddings (RankMe)': {'': 'rank_me'},
+    'spread of embeddings: 1 is even, 0 none': {'': 'embedding_std'},
+    'what queue and batch have in common': {'': 'queue_overlap'},
+    'gradient norm': {'': 'gradient_norm'},
 }
+
+_NO_LOSS = (
+    'no loss, learning rate or kNN, since no */vis_data/scalars.json in {} '
+    "has them: visualizer.vis_backends needs dict(type='LocalVisBackend'), "
+    'also beside another backend'
+)
 
 
 def write_report(
@@ -93,10 +113,8 @@ def lay_out(work_dir: Path, images: Images | None = None) -> Report:
         history = read_history(work_dir)
         report.progress = describe_progress(history, record, cfg)
         report.charts = draw_charts(history)
-        if not report.charts:
-            raise UsageError(
-                f'there is no */vis_data/scalars.json in {work_dir}'
-            )
+        if 'loss' not in history.train:
+            raise UsageError(_NO_LOSS.format(work_dir))
     with report.part('Health'):
         report.health, report.verdict = describe_health(history)
         report.stopping = describe_best_epoch(work_dir, history)
@@ -221,8 +239,15 @@ def draw_charts(history: History) -> list[str]:
         ('learning rate', {'': history.train.get('lr', {})}, {}),
         ('measured during training', chosen, {}),
         *(
-            (title, {'': history.health_curve(name)}, {})
-            for name, title in _HEALTH.items()
+            (
+                title,
+                {
+                    line: history.health_curve(name)
+                    for line, name in names.items()
+                },
+                {},
+            )
+            for title, names in _HEALTH.items()
         ),
     ):
         drawn = [
@@ -231,7 +256,7 @@ def draw_charts(history: History) -> list[str]:
             if curve
         ]
         if len(drawn) == 1 and drawn[0].name:
-            title = drawn[0].name
+            title = f'{title}: {drawn[0].name}'
         if drawn:
             charts.append(draw_lines(title, drawn, marks))
     return charts

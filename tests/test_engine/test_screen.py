@@ -11,8 +11,10 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from swav_plugin.datasets import ImageFolder
+from swav_plugin.engine.hooks import health
 from swav_plugin.engine.runner import CommandRunner
 from swav_plugin.engine.screen import (
+    NUMBERS,
     describe_data,
     describe_model,
     is_for_screen,
@@ -64,6 +66,12 @@ def test_dumps_of_mmengine_are_for_the_file(message: str) -> None:
 )
 def test_real_messages_reach_the_screen(message: str) -> None:
     assert is_for_screen(record(message, mmengine.runner.runner.__file__))
+
+
+def test_the_screen_gets_the_verdict_and_the_file_all_numbers() -> None:
+    path = health.__file__
+    assert is_for_screen(record('Health: OK, loss 0.822 ln K', path))
+    assert not is_for_screen(record(f'{NUMBERS}loss_share 0.8', path))
 
 
 def test_warnings_of_dependencies_about_themselves() -> None:

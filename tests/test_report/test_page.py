@@ -231,6 +231,44 @@ def test_curves(run: Path, written: Page) -> None:
     told = [each.text for each in written.inside('title', charts['loss'])]
     assert told == [f'{i}: {x:.4g}' for i, x in enumerate(losses, start=1)]
     assert len(losses) == 10
+    (path,) = run.glob('*/vis_data/health.json')
+    row = json.loads(path.read_text().splitlines()[-1])
+    assert 'queue_overlap' in row
+    # One chart or a line of one for each number.
+    for title, names in (
+        ('stopping score: higher should be better', ['stopping_score']),
+        ('number of prototypes', ['effective_prototypes', 'dead_prototypes']),
+        ('largest share of images on one prototype', ['largest_share']),
+        (
+            'entropy, share of ln K',
+            ['prediction_entropy_share', 'code_entropy_share'],
+        ),
+        (
+            'cosine between prototypes',
+            ['prototype_cosine_mean', 'prototype_cosine_max'],
+        ),
+        ('spread of embeddings: 1 is even, 0 none', ['embedding_std']),
+        ('what queue and batch have in common', ['queue_overlap']),
+        ('gradient norm', ['gradient_norm']),
+    ):
+        told = [e.text for e in written.inside('title', charts[title])][1::2]
+        for point, name in zip(told, names, strict=True):
+            assert point.endswith(f'10: {row[name]:.4g}'), title
+
+
+def test_without_scalars_the_health_is_drawn_and_the_rest_missing(
+    run: Path, tmp_path: Path
+) -> None:
+    """Only TensorBoard had the losses."""
+    work_dir = shutil.copytree(run, tmp_path / 'w')
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    path.unlink()
+    report = lay_out(work_dir)
+    assert len(report.charts) == 9
+    (missing,) = (each for each in report.missing if each.part == 'Curves')
+    assert missing.reason.startswith('no loss, learning rate or kNN, since')
+    assert "needs dict(type='LocalVisBackend')" in missing.reason
+    assert report.health and report.progress == '2 of 2 epochs, finished'
 
 
 def test_views_are_those_that_training_got(
@@ -383,7 +421,7 @@ def test_without_pictures_or_a_checkpoint_the_rest_is_there(
     told = capsys.readouterr().out.splitlines()
     assert told[0] == str(logs / 'report.html')
     found = Page(logs / 'report.html')
-    assert not found.find('img') and len(found.find('svg')) >= 6
+    assert not found.find('img') and len(found.find('svg')) >= 11
     missing = found.missing()
     assert {*missing} == {'Hardware, versions and commit', 'Pictures'}
     assert len(told) == 3

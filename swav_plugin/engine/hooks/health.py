@@ -17,6 +17,7 @@ from swav_plugin.registry import HOOKS
 
 from ..errors import UsageError
 from ..log_processor import log_interval
+from ..screen import NUMBERS
 from ..verdict import Verdict, judge
 from ..wrappers import unwrap
 from .swav import SwAVHook
@@ -39,10 +40,10 @@ class HealthHook(Hook):
     It is `default_hooks.health` of our recipes. The head sums up what it
     computes anyway; this hook reads the sums where a line of the log reads
     the losses, and judges them at the end of each epoch, also in a loop over
-    iterations: one line in the log, one line of JSON in
-    `vis_data/health.json`, and scalars `health/...`. It draws no random
-    numbers and leaves the losses alone. A resumed run goes on with the sums
-    of the epoch that it was in.
+    iterations: one line in the log, another one with all numbers in its file
+    alone, one line of JSON in `vis_data/health.json`, and scalars
+    `health/...`. It draws no random numbers and leaves the losses alone. A
+    resumed run goes on with the sums of the epoch that it was in.
 
     Args:
         stop_on_collapse: End the run, with an error, once it has collapsed;
@@ -129,6 +130,8 @@ class HealthHook(Hook):
         verdict = judge(recent | _settings(runner, self._head))
         log = dict(OK=runner.logger.info, WARN=runner.logger.warning)
         log.get(verdict.state, runner.logger.error)(f'Health: {verdict}')
+        numbers = (f'{name} {value:.4g}' for name, value in recent.items())
+        runner.logger.info(NUMBERS + ', '.join(numbers))
         self._write(runner, recent, verdict)
         has_collapsed = verdict.state == 'COLLAPSED'
         if self.stop_on_collapse and has_collapsed and not _is_frozen(runner):

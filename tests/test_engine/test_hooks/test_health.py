@@ -170,7 +170,14 @@ def test_lines_and_scalars(folder: Path, watched: tuple[Losses, int]) -> None:
         float(losses[:3].mean()), abs=1e-6
     )
     (log,) = (folder / 'watched').glob('*/*.log')
-    assert log.read_text().count(' Health: ') == MAX_EPOCHS
+    lines = log.read_text().splitlines()
+    assert sum(' Health: ' in line for line in lines) == MAX_EPOCHS
+    numbers = [line for line in lines if ' Health in numbers: ' in line]
+    # All of them, with a line for each epoch.
+    for line, row in zip(numbers, rows, strict=True):
+        for name in {*row} - {'epoch', 'step', 'state', 'message'}:
+            assert f' {name} {row[name]:.4g}' in line
+        assert ' gradient_norm ' in line and ' queue_overlap ' in line
 
 
 def test_a_resumed_run_has_the_lines_of_one_in_one_go(
