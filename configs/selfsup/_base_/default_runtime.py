@@ -44,8 +44,8 @@ randomness = dict(seed=31, deterministic=False)
 
 log_level = 'INFO'
 log_processor = dict(type='SwAVLogProcessor', by_epoch=True, window_size=50)
-# TensorBoard: --cfg-options \
-#     visualizer.vis_backends.0.type=TensorboardVisBackend
+# For TensorBoard add a TensorboardVisBackend. The curves of the report come
+# from what the local one writes.
 visualizer = dict(
     type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
 )
