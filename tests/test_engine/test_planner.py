@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -485,7 +486,83 @@ def test_a_measurement_is_quoted_for_its_own_number_of_prototypes() -> None:
     assert 'kNN' not in plan.reasons['num_prototypes']
 
 
+@pytest.mark.parametrize(
+    'situation, name, told',
+    [
+        (PHOTOS, 'queue_length', ', at K 300, epsilon 0.05; not measured at K '
+         '100, epsilon 0.03'),
+        (FEW, 'queue_length', ', at K 3,000, epsilon 0.05; not measured at K '
+         '100, epsilon 0.03'),
+        (replace(FEW, num_classes=40), 'epsilon', ', at K 300; not measured '
+         'at K 400'),
+        (PHOTOS, 'strength', 'not measured at K 100, epsilon 0.03'),
+        (PHOTOS, 'lr', '; at the 64 of this plan no rate was measured'),
+    ],
+)  # fmt: skip
+def test_what_was_measured_elsewhere_is_said(
+    situation: Situation, name: str, told: str
+) -> None:
+    assert make_plan(situation).reasons[name].endswith(told)
+
+
+def test_what_was_measured_at_the_same_numbers_needs_no_words() -> None:
+    for name in ('queue_length', 'lr'):
+        assert 'measured' not in make_plan(SOME).reasons[name], name
+    assert 'no rate' not in make_plan(FEW).reasons['lr']
+    reason = make_plan(PHOTOS).reasons['epsilon']
+    assert reason == evidence.compare('K 100, epsilon .03', 'K 100')
+
+
+@pytest.mark.parametrize(
+    'situation, told',
+    [
+        (
+            MANY,
+            'from 8 times the speed of one H200 (documentation, Results), '
+            'which any card of 80 GB or more counts as, as if nothing were '
+            'lost between them; 64 data workers',
+        ),
+        (
+            FEW,
+            'from the speed of one A6000 (lightly: 200 epochs in 73.3 min), '
+            'which any card under 80 GB counts as; 8 data workers',
+        ),
+        (
+            replace(PHOTOS, cores=4),
+            'from 3 times the speed of one core in float32 (documentation, '
+            'Results), as if nothing were lost between them; ',
+        ),
+    ],
+)
+def test_the_time_says_what_it_takes_for_granted(
+    situation: Situation, told: str
+) -> None:
+    plan = make_plan(situation)
+    assert told in plan.reasons['hours']
+    text = ' '.join(write_config(plan).split())
+    other = 'cards' if situation.gpus else 'CPUs'
+    assert re.search(rf'can load [\d,]+; other {other} differ\.', text)
+
+
 # --- the config
+
+
+@pytest.mark.parametrize('situation', [PHOTOS, FEW, SOME, MANY])
+def test_every_number_of_a_config_has_a_reason(situation: Situation) -> None:
+    """A comment above it, unless it belongs to the number before."""
+    follow = {
+        'in_channels', 'hid_channels', 'out_channels',  # of the neck
+        'sizes', 'crop_ratio_ranges',  # num_views
+        'contrast', 'hue', 'grayscale_prob',  # brightness, saturation
+    }  # fmt: skip
+    lines = write_config(make_plan(situation)).splitlines()
+    numbers = 0
+    for above, line in pairwise(lines):
+        found = re.match(r' *(\w+) ?= ?(dict\(\w+=)?\[?\(?\d', line)
+        if found and found[1] not in follow:
+            assert above.strip().startswith('# '), line
+            numbers += 1
+    assert numbers > 15
 
 
 @pytest.mark.parametrize('situation', [PHOTOS, FEW, SOME, MANY])

@@ -37,7 +37,8 @@ def _head(plan: Plan) -> Lines:
         *(f'Note: {warning}.' for warning in plan.warnings),
         f'Recipe: {plan.reasons["kind"]}.',
         f'Time: {_duration(plan["hours"])} expected, '
-        f'{plan.reasons["hours"]}; other hardware differs.',
+        f'{plan.reasons["hours"]}; other {"cards" if s.gpus else "CPUs"} '
+        'differ.',
         f'Memory: {plan.reasons["memory"]}.',
         f'Data: {_data_note(plan)}',
         'Change by hand what no planner can know: flip_prob=0.0 where a '
@@ -157,9 +158,9 @@ def _views(plan: Plan) -> Lines:
         ('num_views', [*numbers]),
         ('sizes', [*sizes]),
         ('crop_ratio_ranges', [*crops]),
-        ('flip_prob', 0.5),
     ):
         yield f'                {name}={value!r},'
+    yield from _entry(plan, 'flip_prob', indent=16)
     yield from _comment(plan.reasons['strength'], 16)
     yield f'                brightness={strength},'
     yield f'                contrast={strength},'
@@ -167,7 +168,7 @@ def _views(plan: Plan) -> Lines:
     yield f'                saturation={color},'
     yield f'                hue={color / 4},'
     yield f'                grayscale_prob={gray},'
-    yield '                jitter_prob=0.8,'
+    yield from _entry(plan, 'jitter_prob', indent=16)
     yield from _entry(plan, 'blur_prob', indent=16)
 
 
@@ -203,7 +204,6 @@ def _optimizer(plan: Plan) -> Lines:
 def _length(plan: Plan) -> Lines:
     """Yield epochs, and the hooks that count in them."""
     epochs = plan['epochs']
-    batches = max(1, plan.situation.num_images // plan.total_batch)
     yield from _comment(plan.reasons['epochs'], 0)
     yield f'train_cfg = dict(max_epochs={epochs})'
     yield ''
@@ -211,8 +211,9 @@ def _length(plan: Plan) -> Lines:
     yield f'auto_scale_lr = dict(base_batch_size={plan.total_batch})'
     yield ''
     yield 'default_hooks = dict('
-    yield f'    logger=dict(interval={min(50, batches)}),'
-    yield f'    checkpoint=dict(interval={max(1, epochs // 20)}),'
+    for hook in ('logger', 'checkpoint'):
+        name = f'{hook}_interval'
+        yield from _entry(plan, name, f'{hook}=dict(interval={plan[name]}),')
     yield '    swav=dict('
     yield from _entry(plan, 'freeze_prototypes_iters', indent=8)
     if plan['queue_length']:

@@ -214,18 +214,27 @@ def images_per_s(
     kind: str, backbone: Backbone, views: Views, gpus: int, memory_gb: float,
     cores: int,
 ) -> tuple[float, str]:  # fmt: skip
-    """Return the expected speed of all devices, and where it comes from.
+    """Return the expected speed of all devices, and what it is taken from.
 
-    More devices or cores count in full; that was not measured.
+    More devices or cores count in full, and each card as the one of its size
+    that was measured.
     """
+    of_kind = SPEEDS['large' if kind == 'large' else 'small']
     if not gpus:
         speed, number = CPU_SPEED, max(1, cores - 1)
+        counts = ''
+    elif memory_gb >= LARGE_CARD_GB:
+        speed, number = of_kind[0], gpus
+        counts = f', which any card of {LARGE_CARD_GB} GB or more counts as'
     else:
-        large, other = SPEEDS['large' if kind == 'large' else 'small']
-        speed = large if memory_gb >= LARGE_CARD_GB else other
-        number = gpus
+        speed, number = of_kind[1], gpus
+        counts = f', which any card under {LARGE_CARD_GB} GB counts as'
+    times = f'{number} times ' if number > 1 else ''
+    told = f'from {times}the speed of {speed.source}{counts}'
+    if number > 1:
+        told += ', as if nothing were lost between them'
     one = speed.images_per_s_of(backbone, views.pixels, amp=gpus > 0)
-    return number * one, speed.source
+    return number * one, told
 
 
 def largest_batch(wanted: int, fits: float) -> int:
@@ -279,7 +288,7 @@ def run_speed(plan: Plan, s: Situation) -> tuple[float, str]:
 
     The slower one of network and data loader decides.
     """
-    network, source = images_per_s(
+    network, told = images_per_s(
         plan.kind, plan['backbone'], plan['views'], s.gpus, s.memory_gb,
         s.cores or 2,
     )  # fmt: skip
@@ -297,12 +306,9 @@ def run_speed(plan: Plan, s: Situation) -> tuple[float, str]:
     if not number:
         data = 'one core, which also trains,'
     if loader >= network:
-        return (
-            network,
-            f'from the speed of {source}; {data} can load {loader:,.0f}',
-        )
+        return network, f'{told}; {data} can load {loader:,.0f}'
     return loader, (
         f'as {data} can load no more images of {pixels / 1e6:.2g} megapixels; '
-        f'the network would take {network:,.0f}, from the speed of {source}. '
+        f'the network would take {network:,.0f}, {told}. '
         'More CPU cores or smaller copies of the images make it faster'
     )

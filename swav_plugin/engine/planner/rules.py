@@ -149,7 +149,24 @@ def choose_prototypes(plan: Plan, s: Situation) -> None:
         if number == 100:
             what += f'; {_FEW_OR_MANY}'
         plan.decide('num_prototypes', number, what)
-        plan.decide('epsilon', 0.03, compare('epsilon .03'))
+        why = compare('epsilon .03') + _elsewhere(plan, 300)
+        if number == 100:
+            why = compare('K 100, epsilon .03', 'K 100')
+        plan.decide('epsilon', 0.03, why)
+
+
+def _elsewhere(
+    plan: Plan, num_prototypes: int, epsilon: float | None = None
+) -> str:
+    """Say where something was measured, unless that is what the plan has."""
+    own = f'K {plan["num_prototypes"]:,}'
+    there = f'K {num_prototypes:,}'
+    is_own = num_prototypes == plan['num_prototypes']
+    if epsilon is not None:
+        own += f', epsilon {plan["epsilon"]:g}'
+        there += f', epsilon {epsilon:g}'
+        is_own = is_own and epsilon == plan['epsilon']
+    return '' if is_own else f', at {there}; not measured at {own}'
 
 
 def choose_optimizer(plan: Plan, s: Situation) -> None:
@@ -240,11 +257,12 @@ def choose_queue(plan: Plan, s: Situation) -> None:
             'measured',
         )
     else:
-        reason = compare('queue of 512')
+        reason = compare('queue of 512') + _elsewhere(plan, 300, 0.05)
         if plan.kind == 'large':
             reason = f'{plan.total_batch} images a step need none: {UPSTREAM}'
         elif plan.kind != 'cpu':
             reason = f'kNN 86.1 without, 82.7 with one ({LIGHTLY})'
+            reason += _elsewhere(plan, 3000, 0.05)
         plan.decide('queue_length', 0, reason)
         plan.decide('queue_begin_epoch', 0, 'no queue')
     if plan.kind == 'large':
@@ -275,16 +293,21 @@ def choose_rate(plan: Plan, s: Situation) -> None:
     else:
         rate = 1e-3
         why = f'0.001 at 256 images ({LIGHTLY}) as at 128 ({STUDY})'
+        if step not in (128, 256):
+            why += f'; at the {step} of this plan no rate was measured'
     plan.decide('lr', float(f'{rate:.3g}'), why)
     plan.decide('warmup_epochs', warmup, warm_why)
 
 
 def choose_colors(plan: Plan, s: Situation) -> None:
-    """Choose how far colors change, the share of gray views, and blur."""
-    strength, why = 0.4, compare('full-strength colors')
+    """Choose how far and often colors change, and flips, gray and blur."""
+    strength = 0.4
+    why = compare('full-strength colors') + _elsewhere(plan, 300, 0.05)
     if plan.kind == 'large':
         strength, why = 0.8, UPSTREAM
     plan.decide('strength', strength, why)
+    plan.decide('jitter_prob', 0.8, f'four of five views: {UPSTREAM}')
+    plan.decide('flip_prob', 0.5, f'half of the views: {UPSTREAM}')
     plan.decide(
         'has_colors',
         not s.is_gray,
@@ -352,6 +375,17 @@ def choose_length(plan: Plan, s: Situation) -> None:
                 'more GPUs'
             )
     plan.decide('epochs', epochs, why)
+    plan.decide(
+        'logger_interval',
+        max(1, min(50, s.num_images // plan.total_batch)),
+        'iterations of a line of the log: an epoch, 50 at most',
+    )
+    plan.decide(
+        'checkpoint_interval',
+        max(1, epochs // 20),
+        'some 20 checkpoints, of which the last three stay: '
+        'max_keep_ckpts=-1 keeps all',
+    )
     _fit_schedule(plan, epochs)
     plan.decide(
         'hours',
