@@ -236,6 +236,35 @@ def leave_cores_to_workers(cfg: Config) -> None:
         torch.set_num_threads(max(1, count_cores() - num_workers))
 
 
+def keep_threads(saved: object) -> str:
+    """Let torch compute on the CPU with as many threads as a run began with.
+
+    Another number rounds differently. The user's OMP_NUM_THREADS stays, and
+    a number that is too large for this machine is not taken.
+
+    Args:
+        saved: `num_threads` of a checkpoint; anything but a number above 0 is
+            not known.
+
+    Returns:
+        What the log should say; '' if nothing differs.
+    """
+    now = torch.get_num_threads()
+    if type(saved) is not int or saved < 1 or saved == now:
+        return ''
+    begun = f'--resume: the run began with {saved} CPU threads of torch'
+    rounds = 'results agree to rounding, not bit for bit'
+    if 'OMP_NUM_THREADS' in os.environ:
+        return (
+            f'{begun} and goes on with {now}, from OMP_NUM_THREADS: {rounds}.'
+        )
+    cores = count_cores()
+    if saved > cores:
+        return f'{begun}; here it has {cores} cores and takes {now}: {rounds}.'
+    torch.set_num_threads(saved)
+    return f'{begun} and keeps that number, in place of {now}.'
+
+
 def count_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):

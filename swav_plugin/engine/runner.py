@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS
@@ -31,6 +32,7 @@ from .checks import check_same_start, digest_images
 from .errors import DiskFull, UsageError, check_type, mistakes_in_one_line
 from .hooks.finite import FiniteHook
 from .out_of_memory import out_of_memory_in_one_line
+from .processes import keep_threads
 from .resume import (
     Settings,
     check_momenta,
@@ -194,6 +196,8 @@ class CommandRunner(Runner):
             iters_per_epoch=len(self.train_dataloader),
             **self._training_images,
         )
+        if get_device() == 'cpu':
+            known['num_threads'] = torch.get_num_threads()
         failed = None
         try:
             super().save_checkpoint(
@@ -272,6 +276,10 @@ class CommandRunner(Runner):
                 f'({type(error).__name__}: {error}); give another checkpoint'
             ) from error
         check_momenta(self, filename)
+        if get_device() == 'cpu':
+            note = keep_threads(self._loaded_meta.get('num_threads'))
+            if note:
+                self.logger.info(note)
         self._use_seed(self.seed if seed is None else seed)
         changes = self._find_changes(self._loaded_meta)
         self._say_if_complete(filename)

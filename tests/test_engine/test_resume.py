@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from swav_plugin.commands import train
+from swav_plugin.engine import processes
 from swav_plugin.engine.resume import compare_configs, read_config_text
 
 from ..conftest import REPO_ROOT
@@ -375,6 +376,48 @@ def test_same_settings_are_not_listed(
         options=('train_cfg.max_epochs=2', 'default_hooks.logger.interval=2'),
     )
     assert 'other settings' not in log
+
+
+@pytest.mark.parametrize('given', [None, '1'])
+def test_a_resumed_run_keeps_its_threads(
+    run: Callable[..., tuple],
+    two_epochs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | None,
+) -> None:
+    """Other numbers of data workers would leave torch others, which round."""
+    threads = torch.get_num_threads()
+    state = torch.load(two_epochs, weights_only=True)
+    assert state['meta']['num_threads'] == threads
+    state['meta']['num_threads'] = 3
+    torch.save(state, two_epochs)
+    monkeypatch.setattr(processes, 'count_cores', lambda: 4)
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    if given:
+        monkeypatch.setenv('OMP_NUM_THREADS', given)
+    try:
+        _, log = run('w', '--resume', options=('train_cfg.max_epochs=2',))
+        found = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads)
+    told = '--resume: the run began with 3 CPU threads of torch and '
+    if given:
+        assert found == threads
+        assert f'{told}goes on with {threads}, from OMP_NUM_THREADS: ' in log
+    else:
+        assert found == 3 and f'{told}keeps that number, in place of 4' in log
+
+
+def test_threads_beyond_the_cores_are_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, 'count_cores', lambda: 2)
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    before = torch.get_num_threads()
+    assert 'here it has 2 cores and takes' in processes.keep_threads(64)
+    for unknown in (None, 0, -1, True, '2', before):
+        assert processes.keep_threads(unknown) == ''
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(
