@@ -336,6 +336,11 @@ def test_verdicts_are_explained(code: str) -> None:
     assert verdict.state == 'OK'
     told = 'prototypes are nearest to no image, so fewer would do'
     assert told in verdict.text and told in page
+    at_chance = judge(
+        facts | dict(iteration=1, stopping_score=1, loss_share=1)
+    )
+    told = 'the loss is still at ln K, which is chance: if it stays there'
+    assert told in at_chance.text and told in page
 
 
 def command_lines() -> list[tuple[str, str]]:

@@ -46,10 +46,12 @@ class Verdict(NamedTuple):
         return f'{self.state}, {self.text}'
 
 
+# The loss of chance, ln K, is from here to where predictions are wrong.
+_CHANCE, _ABOVE = 0.99, 1.05
 # Nearly all images get the same prediction, so the loss is that of chance.
-_SAME = (('loss_share', '>', 0.99), ('information', '<', 0.01))
+_SAME = (('loss_share', '>', _CHANCE), ('information', '<', 0.01))
 # The predictions are confident and wrong, long after the first iterations.
-_WRONG = (('loss_share', '>', 1.05),)
+_WRONG = (('loss_share', '>', _ABOVE),)
 _COLORS = (
     'brightness, contrast, saturation and hue in '
     'train_dataloader.dataset.pipeline'
@@ -116,6 +118,12 @@ RULES = (
         (*_WRONG, ('rank_me_share', '<', 0.25)),
         'lower optim_wrapper.optimizer.lr, or lengthen the warm-up',
         after=100,
+    ),
+    Rule(
+        WARN,
+        'two views of one image differ as much as two views of two',
+        (('view_distance_gray', '>', 0.95),),
+        f'look for copies among the images, or cut larger crops ({_CROPS})',
     ),
     Rule(
         WARN,
@@ -199,7 +207,13 @@ def _describe(facts: Mapping[str, float]) -> str:
         f'RankMe {facts["rank_me"]:.1f}, '
         f'stopping score {facts["stopping_score"]:.2f}'
     )
-    if facts['dead_share'] > 0.5:
+    if _CHANCE < facts['loss_share'] <= _ABOVE:
+        # Healthy runs begin like this, too.
+        text += (
+            '; the loss is still at ln K, which is chance: if it stays there, '
+            f'set model.head.epsilon=0.03, then weaken the colors ({_COLORS})'
+        )
+    elif facts['loss_share'] < _CHANCE and facts['dead_share'] > 0.5:
         text += (
             f'; {facts["dead_prototypes"]:.0f} prototypes are nearest to no '
             'image, so fewer would do (model.head.num_prototypes)'

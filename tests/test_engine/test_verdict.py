@@ -159,6 +159,34 @@ def test_many_prototypes_are_told_without_alarm() -> None:
     assert '2515 prototypes are nearest to no image' in verdict.text
 
 
+def test_copies_are_told_before_the_loss_is_stuck() -> None:
+    """One photo 600 times, in its third epoch."""
+    copies = facts((0.998, 0.98, 0.02, 0.4, 0.2, 0.8, 0.0, 0.98, 0.98))
+    verdict = judge(copies | dict(dead_prototypes=60.0, dead_share=0.6))
+    assert verdict.state == WARN and 'look for copies' in verdict.text
+    assert 'view_distance_gray 0.98' in verdict.text
+    # With a worse thing to say, that comes first.
+    stuck = copies | dict(loss_share=1.0, information=0.001)
+    assert judge(stuck).state == COLLAPSED
+    wrong = facts(STUDY['rate too high']) | dict(view_distance_gray=0.98)
+    assert judge(wrong).state == COLLAPSED
+    assert all(row[8] < 0.95 for k, row in STUDY.items() if k != 'identical')
+
+
+def test_a_loss_at_chance_is_ok_and_told() -> None:
+    """So are healthy runs with 3,000 prototypes after their first epoch."""
+    told = 'the loss is still at ln K, which is chance: if it stays there, '
+    unused = dict(dead_prototypes=2515.0, dead_share=0.84)
+    for share in (0.991, 0.998, 1.0, 1.05):
+        verdict = judge(facts(DEMO[28]) | unused | dict(loss_share=share))
+        assert verdict.state == OK
+        assert f'{told}set model.head.epsilon=0.03' in verdict.text
+        assert 'fewer would do' not in verdict.text
+    early = facts(STUDY['rate too low'], iteration=60) | unused
+    for text in (judge(early).text, judge(facts(DEMO[56])).text):
+        assert told not in text and 'fewer would do' not in text
+
+
 def test_rules_name_statistics_and_keys() -> None:
     known = {*facts(STUDY['healthy']), 'queue_overlap'}
     for rule in RULES:
