@@ -78,6 +78,7 @@ while :; do
     [[ " ${arguments[*]} " == *" --resume"* ||
         " ${arguments[*]} " == *" --overwrite "* ]] && resume=()
     code=0
+    rm -f "$work_dir/stopped_by" # of the start before
     slurm "$1" "$2" train.py "$3" --work-dir "$work_dir" \
         "${arguments[@]}" "${resume[@]}" || code=$?
     [[ $code -eq 75 ]] || exit $code

@@ -18,6 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from swav_plugin.checkpoints import RANDOM
 from swav_plugin.checkpoints.newest import find_checkpoint
 from swav_plugin.compat.arguments import Parser
+from swav_plugin.engine.agreement import StopSignals
 from swav_plugin.engine.checks import (
     check_batches,
     check_images,
@@ -50,7 +51,7 @@ from swav_plugin.engine.processes import (
     prepare_processes,
     rank_before_init,
 )
-from swav_plugin.engine.runner import CommandRunner
+from swav_plugin.engine.runner import CommandRunner, stop_noted
 from swav_plugin.engine.screen import log_summary
 from swav_plugin.engine.shared_memory import (
     check_shared_memory,
@@ -235,17 +236,33 @@ def _set_resume(cfg: Config, checkpoint: str) -> list[str]:
 
 def train(args: argparse.Namespace) -> None:
     """Build everything, check it and train."""
-    if args.plan is not None:
-        plan_into_work_dir(args)
-    else:
-        start_on_gpus(args, 'train', build_config, arguments_of_ranks(args))
-    cfg, notes = build_config(args)
-    notes += own_work_dir(
-        cfg.work_dir,
-        is_new=not cfg.get('resume'),
-        overwrite=args.overwrite,
-        rank=rank_before_init(cfg.launcher),
-    )
+    with StopSignals(at_once=True):  # until `runner.train` takes over
+        if args.plan is not None:
+            plan_into_work_dir(args)
+        else:
+            start_on_gpus(
+                args, 'train', build_config, arguments_of_ranks(args)
+            )
+        cfg, notes = build_config(args)
+        notes += own_work_dir(
+            cfg.work_dir,
+            is_new=not cfg.get('resume'),
+            overwrite=args.overwrite,
+            rank=rank_before_init(cfg.launcher),
+        )
+        with stop_noted(cfg.work_dir):
+            runner = _build(cfg, notes)
+            with (
+                end_recorded(runner),
+                lost_workers_in_one_line(),
+                skipped_images_stored(runner),
+            ):
+                runner.train()
+    end_processes()
+
+
+def _build(cfg: Config, notes: list[str]) -> CommandRunner:
+    """Build what trains, and check it; log the notes and what it is."""
     prepare_processes(cfg)
     with mistakes_in_one_line(cfg):
         runner = CommandRunner.from_cfg(cfg)
@@ -262,13 +279,7 @@ def train(args: argparse.Namespace) -> None:
         check_samples(runner, 'train', 'val')
         check_shared_memory(runner, 'train')
         log_summary(runner, 'train', 'val')
-    with (
-        end_recorded(runner),
-        lost_workers_in_one_line(),
-        skipped_images_stored(runner),
-    ):
-        runner.train()
-    end_processes()
+    return runner
 
 
 @record  # torchrun's summary, its last lines, then holds the error

@@ -101,16 +101,18 @@ class Preempted(SystemExit):
 
     Args:
         number: Number of the signal.
-        path: Path of the checkpoint.
+        path: Path of the checkpoint; '' before there is anything to save.
     """
 
     CODE = 75
 
-    def __init__(self, number: int, path: str) -> None:
+    def __init__(self, number: int, path: str = '') -> None:
         super().__init__(self.CODE)
         self.signal = signal.Signals(number).name
-        self.message = (
-            f'stopped by {self.signal}; --resume goes on from {path}'
+        self.message = f'stopped by {self.signal}' + (
+            f'; --resume goes on from {path}'
+            if path
+            else ' before the first iteration; the same command starts again'
         )
 
 
@@ -121,13 +123,18 @@ class StopSignals:
     process at once. Children die of them as ever, unless `keep_workers` has
     seen their loader.
 
+    Args:
+        at_once: There is nothing to save yet, so a signal raises `Preempted`;
+            until another `StopSignals` inside of this one takes over.
+
     >>> with StopSignals() as signals:
     ...     signal.raise_signal(signal.SIGUSR1)
     ...     signals.received == signal.SIGUSR1
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
+        self._at_once = at_once
         self.received = 0  # the number of the signal
         # The checkpoint while all is in it, such as during a validation: then
         # a signal stops the run at once.
@@ -139,7 +146,12 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             _die_of_signals_in_children()
             for number in _STOP_SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                before = signal.signal(number, self._note)
+                outer = getattr(before, '__self__', None)
+                if isinstance(outer, StopSignals):
+                    # After the training it would say that none had begun.
+                    before = outer._before.pop(number)
+                self._before[number] = before
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -157,7 +169,7 @@ class StopSignals:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.saved_path:
+        if self._at_once or self.saved_path:
             self.ignore()
             raise Preempted(number, self.saved_path)
         if number == self.received == signal.SIGTERM:

@@ -66,6 +66,26 @@ _LOOPS: dict[Any, type] = {
 }
 
 
+@contextmanager
+def stop_noted(work_dir: str) -> Iterator[None]:
+    """Note which signal stops a run, for what started it.
+
+    The file is gone while the run goes on. Ranks that have not found each
+    other yet write the same.
+    """
+    note = Path(work_dir, 'stopped_by')
+    if is_main_process():
+        with suppress(OSError):
+            note.unlink()
+    try:
+        yield
+    except Preempted as stop:
+        if is_main_process():
+            with suppress(OSError):  # a full disk; the checkpoint counts
+                note.write_text(f'{stop.signal}\n')
+        raise
+
+
 class CommandRunner(Runner):
     """mmengine's Runner with a short screen output and a resume that tells.
 
@@ -161,26 +181,15 @@ class CommandRunner(Runner):
         """
         if not any(isinstance(hook, FiniteHook) for hook in self.hooks):
             self.register_hook(FiniteHook())
-        if is_main_process():
-            self._stop_note.unlink(missing_ok=True)
         try:
             with (
                 StopSignals() as self.stop_signals,
+                stop_noted(self.work_dir),
                 out_of_memory_in_one_line(self),
             ):
                 return super().train()
         except UnfitOutput as error:
             raise UsageError(str(error)) from error
-        except Preempted as stop:
-            if is_main_process():
-                with suppress(OSError):  # a full disk; the checkpoint counts
-                    self._stop_note.write_text(f'{stop.signal}\n')
-            raise
-
-    @property
-    def _stop_note(self) -> Path:
-        """Where what started the run reads which signal stopped it."""
-        return Path(self.work_dir, 'stopped_by')
 
     def save_checkpoint(
         self, *args: Any, meta: dict | None = None, **kwargs: Any

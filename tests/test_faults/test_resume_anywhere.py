@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swav_plugin.commands import train
 from swav_plugin.engine.agreement import Preempted, StopSignals
 
 from ..conftest import REPO_ROOT
@@ -244,6 +245,49 @@ def test_a_signal_in_a_validation_is_the_last(tmp_path: Path) -> None:
         signal.signal(signal.SIGUSR1, before[1])
 
 
+def test_a_signal_before_training(
+    config: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While images are listed, say: code 75 and a line, so Slurm requeues."""
+
+    def died(number: int, frame: object) -> None:
+        raise AssertionError('the default action would end the process')
+
+    def send(*_: object) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)  # on its way out
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.signal(number, died) for number in numbers]
+    try:
+        monkeypatch.setattr(train, 'check_images', send)
+        with pytest.raises(SystemExit) as ended:
+            train_here(monkeypatch, config(), tmp_path / 'w')
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+    assert ended.value.code == 75
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        'stopped by SIGUSR1 before the first iteration; the same command '
+        'starts again'
+    )
+    assert (tmp_path / 'w/stopped_by').read_text() == 'SIGUSR1\n'
+
+
+def test_the_training_takes_the_signals_over() -> None:
+    """From what stops at once; afterwards there is nothing to stop."""
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)]
+    with StopSignals(at_once=True):
+        with StopSignals() as signals:
+            signal.raise_signal(signal.SIGUSR1)
+            assert signals.received == signal.SIGUSR1
+        now = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)]
+        assert now == before
+
+
 @pytest.fixture
 def slurm(tmp_path: Path) -> Callable[..., 'subprocess.CompletedProcess[str]']:
     """Run slurm_train.sh, with an `srun` of a run that was stopped."""
@@ -316,6 +360,7 @@ def test_srun_that_was_cancelled_is_not_started_again(
     tmp_path: Path,
 ) -> None:
     """With no batch job around it, whose state could be asked for."""
+    (tmp_path / 'work/stopped_by').write_text('SIGUSR1\n')  # an earlier start
     done = slurm(SAYS=says)
     assert done.returncode == Preempted.CODE
     assert len((tmp_path / 'called').read_text().splitlines()) == 1
