@@ -94,6 +94,8 @@ def test_resume_from_any_iteration(
             i: loss for i, loss in trace.items() if i > iters
         }
         assert_same(final_state(work_dir), expected)
+        (log,) = work_dir.glob('*/*.log')
+        assert 'gradient of some iterations is lost' not in log.read_text()
 
 
 def train_hooks() -> Any:

@@ -1,5 +1,6 @@
 """Save checkpoints; delete an old one only when its successor is whole."""
 
+import logging
 import os.path as osp
 import time
 from collections import deque
@@ -119,6 +120,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     ) -> None:
         """Note what a run that is resumed had beside its weights."""
         self._gradients = checkpoint.get('gradients')
+        if self._gradients:
+            runner.logger.addFilter(_has_lost_none)
         meta = checkpoint.get('meta')
         if isinstance(meta, dict):
             self._best_before = meta.get('best_checkpoints') or {}
@@ -134,6 +137,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._note_saved(runner.iter, '')
         restore_gradients(runner, self._gradients)
         self._gradients = None
+        runner.logger.removeFilter(_has_lost_none)
         if not self._resumes_here(runner):
             return
         if self.max_keep_ckpts > 0 and isinstance(kept, list):
@@ -383,6 +387,13 @@ class CheckpointHook(MMEngineCheckpointHook):
             runner.logger.warning(
                 f'{path} was saved; its digest could not be noted: {error}'
             )
+
+
+def _has_lost_none(record: logging.LogRecord) -> bool:
+    """Leave out a warning of mmengine: gradients that waited are restored."""
+    return not record.getMessage().startswith(
+        'Resumed iteration number is not divisible by `_accumulative_counts`'
+    )
 
 
 def _saving_together(runner: Runner) -> AbstractContextManager[None]:
