@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import get_rank
 
 from swav_plugin.checkpoints.file_kind import CheckpointError
 from swav_plugin.checkpoints.newest import find_checkpoint
@@ -41,9 +42,11 @@ __all__ = [
     'set_common',
 ]
 
-# What gloo and NCCL say when another process is gone.
+# What gloo and NCCL say when another process is gone, and gloo of which. The
+# rest of their messages is about their own source.
 _LOST_CONNECTION = re.compile(
-    'Connection (closed|reset) by peer|remote process exited|Broken pipe'
+    '(Connection (closed|reset) by peer|remote process exited|Broken pipe)'
+    r'( \[\S+\]:\d+)?'
 )
 
 __getattr__ = moved_names(__name__)
@@ -255,12 +258,12 @@ def run_command(
     except (UsageError, CheckpointError) as error:
         _end(str(error), 2)
     except RuntimeError as error:
-        if not _LOST_CONNECTION.search(str(error)):
+        lost = _LOST_CONNECTION.search(str(error))
+        if lost is None:
             raise
-        reason = ' '.join(str(error).split())
         _end(
-            'lost the connection to another process, which has probably '
-            f'exited; its output says why ({reason})',
+            f'rank {get_rank()} lost the connection to another process, which '
+            f'has probably exited; its output says why ({lost.group()})',
             1,
         )
 

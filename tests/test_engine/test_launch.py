@@ -46,16 +46,18 @@ def test_a_lost_connection_ends_in_one_line(
 ) -> None:
     def run(args: argparse.Namespace) -> None:
         raise RuntimeError(
-            '[pair.cc:561] Connection closed by peer [127.0.0.1]:9436.\nMore.'
+            '[/__w/pytorch/gloo/transport/tcp/pair.cc:561] Connection closed '
+            'by peer [127.0.0.1]:9436. This is typically ...\nGLHF!'
         )
 
     monkeypatch.setattr('sys.argv', ['/somewhere/train.py'])
+    monkeypatch.setattr(launch, 'get_rank', lambda: 3)
     with pytest.raises(SystemExit) as exit_info:
         run_command(run, argparse.Namespace())
     assert exit_info.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('train.py: error: lost the connection to another')
-    assert line.endswith('closed by peer [127.0.0.1]:9436. More.)')
+    assert line.startswith('train.py: error: rank 3 lost the connection to ')
+    assert line.endswith(' (Connection closed by peer [127.0.0.1]:9436)')
 
 
 def test_other_errors_of_torch_keep_their_traceback() -> None:

@@ -76,7 +76,8 @@ def test_a_dead_rank_is_named(
     assert run.returncode == 1
     # Rank 0 notices by itself, or torchrun stops it before.
     assert re.search(
-        'error: lost the connection to another process|stopped by SIGTERM',
+        'error: rank 0 lost the connection to another process|'
+        'stopped by SIGTERM',
         said,
     ), said
     assert re.search(r'rank +: 1 \(local_rank: 1\)', said), said
@@ -94,7 +95,8 @@ def test_who_is_left_ends_by_itself(
     run.send(signal.SIGKILL, 1)
     assert run.wait(60) == [1, -9]
     (line,) = [x for x in run.said().splitlines() if 'error:' in x]
-    assert 'error: lost the connection to another process' in line
+    assert 'error: rank 0 lost the connection to another process' in line
+    assert re.search(r'says why \([\w \[\].:]+\)$', line), line
 
 
 def test_a_dead_worker_is_told(
