@@ -9,6 +9,7 @@ tools/slurm_train.sh.
 
 import argparse
 from collections.abc import Iterator
+from logging import INFO, WARNING
 from pathlib import Path
 
 from mmengine.config import Config
@@ -57,6 +58,7 @@ from swav_plugin.engine.shared_memory import (
     check_shared_memory,
     lost_workers_in_one_line,
 )
+from swav_plugin.engine.wording import Alarm
 from swav_plugin.engine.work_dir import own_work_dir
 from swav_plugin.report.record import end_recorded
 
@@ -210,14 +212,15 @@ def _set_pretrained(cfg: Config, weights: str) -> None:
 
 def _set_resume(cfg: Config, checkpoint: str) -> list[str]:
     """Let the Runner continue from a checkpoint; say from which."""
-    notes: list[str] = []
+    found: list[str] = []
     if checkpoint == 'newest':
-        newest = find_checkpoint(cfg.work_dir, notes)
+        newest = find_checkpoint(cfg.work_dir, found)
         if newest is None:
             cfg.resume = False
             return [
+                *map(Alarm, found),
                 f'--resume: no checkpoint in {cfg.work_dir}, training '
-                'starts from the beginning.'
+                'starts from the beginning.',
             ]
         checkpoint = newest
     elif Path(checkpoint).is_dir():
@@ -231,7 +234,7 @@ def _set_resume(cfg: Config, checkpoint: str) -> list[str]:
         raise UsageError(f'--resume: there is no checkpoint {checkpoint}')
     cfg.resume = True
     cfg.load_from = checkpoint
-    return [*notes, f'--resume: continuing from {checkpoint}.']
+    return [*map(Alarm, found), f'--resume: continuing from {checkpoint}.']
 
 
 def train(args: argparse.Namespace) -> None:
@@ -267,7 +270,8 @@ def _build(cfg: Config, notes: list[str]) -> CommandRunner:
     with mistakes_in_one_line(cfg):
         runner = CommandRunner.from_cfg(cfg)
         for note in notes:
-            runner.logger.info(note)
+            level = WARNING if isinstance(note, Alarm) else INFO
+            runner.logger.log(level, note)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         check_resume(runner)
         check_load_from(runner)

@@ -1,4 +1,8 @@
-"""Word numbers for messages and pages."""
+"""Word numbers for messages and pages, and mark what matters."""
+
+
+class Alarm(str):
+    """A note for the log that is to be a warning there."""
 
 
 def counted(number: int, noun: str) -> str:

@@ -181,12 +181,18 @@ def test_nothing_is_left_to_train(
     run: Callable[..., tuple],
     two_epochs: Path,
     capsys: pytest.CaptureFixture,
+    tmp_path: Path,
     num_epochs: int,
 ) -> None:
     options = (f'train_cfg.max_epochs={num_epochs}',)
     if num_epochs == 2:
+        (tmp_path / 'w/last_checkpoint').unlink()
+        (tmp_path / 'w/epoch_3.pth').touch()
         _, log = run('w', '--resume', options=options)
         assert 'has all 2 epochs: nothing is left to train.' in log
+        (line,) = re.findall(r'.*epoch_3\.pth is not a checkpoint.*', log)
+        assert ' - WARNING - ' in line
+        assert line.endswith(f'Going back to {two_epochs}.')
         return
     with pytest.raises(SystemExit) as ended:
         run('w', '--resume', options=options)

@@ -128,8 +128,12 @@ class HealthHook(Hook):
         recent['stopping_score'] = stopping_score(recent)
         values |= dict(of_epoch, stopping_score=recent['stopping_score'])
         verdict = judge(recent | _settings(runner, self._head))
-        log = dict(OK=runner.logger.info, WARN=runner.logger.warning)
-        log.get(verdict.state, runner.logger.error)(f'Health: {verdict}')
+        if verdict.state == 'OK':
+            runner.logger.info(f'Health: {verdict}')
+        else:
+            # Not as an error, of which mmengine names the source file. It
+            # drops a warning that equals an earlier one, as no exception does.
+            runner.logger.warning(UserWarning(f'Health: {verdict}'))
         numbers = (f'{name} {value:.4g}' for name, value in recent.items())
         runner.logger.info(NUMBERS + ', '.join(numbers))
         self._write(runner, recent, verdict)

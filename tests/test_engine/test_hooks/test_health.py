@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,11 @@ def test_a_collapsed_run_is_stopped(
     assert row['state'] == 'COLLAPSED'
     train(folder / 'not_stopped', {})
     assert len(read(folder / 'not_stopped', 'health.json')) == MAX_EPOCHS
+    (log,) = (folder / 'not_stopped').glob('*/*.log')
+    # In each epoch, and without the path of a source file.
+    lines = re.findall('.*Health: COLLAPSED', log.read_text())
+    assert len(lines) == MAX_EPOCHS
+    assert all(' - WARNING - Health: ' in line for line in lines), lines
     # Random prototypes say nothing: not before the second epoch.
     swav = dict(type='SwAVHook', freeze_prototypes_iters=PER_EPOCH)
     with pytest.raises(UsageError, match='iteration 8: '):
