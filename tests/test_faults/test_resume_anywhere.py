@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,30 @@ def test_two_ranks_are_killed_or_told_to_stop(
     assert not (work_dir / 'stopped_by').exists()
     assert losses(work_dir) == losses(on_two_ranks)
     assert_same(final_state(work_dir), final_state(on_two_ranks))
+
+
+def test_a_signal_under_load(
+    config: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All cores are busy when it comes."""
+    path, work_dir = config(), tmp_path / 'w'
+    run = Ranks(1, tmp_path / 'said', path, '--work-dir', str(work_dir))
+    run.wait_for('Epoch(train)')
+    loop = [sys.executable, '-c', 'while True: pass']
+    busy = [subprocess.Popen(loop) for _ in range(2)]
+    try:
+        run.wait_for('Epoch(train)', 2)
+        run.send(signal.SIGTERM)
+        assert run.wait(60) == [Preempted.CODE], run.said()
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    train_here(monkeypatch, path, work_dir, '--resume')
+    train_here(monkeypatch, path, tmp_path / 'whole')
+    assert_same(final_state(work_dir), final_state(tmp_path / 'whole'))
 
 
 def test_kills_at_random_moments(
