@@ -38,6 +38,10 @@ def main() -> None:
     """Run the command that the command line names."""
     try:
         _run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `swav zoo list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as a shell reports SIGPIPE
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)

@@ -99,3 +99,9 @@ def test_runs_as_a_module() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith('swav train: error: ')
     assert 'no_such.py' in done.stderr
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    command = f'{sys.executable} -m swav_plugin zoo list | head -n 1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith('name ') and not done.stderr

@@ -136,7 +136,7 @@ def _no_resnet(weights: Mapping[str, Tensor]) -> CheckpointError:
     found = describe_weights(weights)
     return CheckpointError(
         'the checkpoint has no backbone that is a ResNet of four stages: it '
-        f'is {found.network}; {found.advice}.'
+        f'is {found.network}' + (f'; {found.advice}.' if found.advice else '.')
     )
 
 

@@ -1,8 +1,8 @@
 """Pretrain SwAV on a small set and show what it learned; `make demo` runs it.
 
-    python tools/demo.py                      scikit-learn's handwritten digits
-    python tools/demo.py --data DIR           your own folder of images
-    python tools/demo.py --dataset imagenette downloaded by torchvision
+    swav demo                         scikit-learn's handwritten digits
+    swav demo --data DIR              your own folder of images
+    swav demo --dataset imagenette    downloaded by torchvision
 
 Prints kNN accuracy before and after (where class folders give labels) and
 writes demo.png: the loss, and nearest neighbors of a few images.
@@ -296,10 +296,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument('--data', type=Path, help='a folder of images')
-    parser.add_argument('--dataset', choices=EXPORTS, default='digits')
-    parser.add_argument('--data-root', type=Path, default=Path('data'))
-    parser.add_argument('--work-dir', type=Path, default=None)
+    parser.add_argument(
+        '--data', type=Path, help='a folder of images, in place of a dataset'
+    )
+    parser.add_argument(
+        '--dataset',
+        choices=EXPORTS,
+        default='digits',
+        help='default: digits, which is not downloaded',
+    )
+    parser.add_argument(
+        '--data-root',
+        type=Path,
+        default=Path('data'),
+        help='folder for the datasets (default: data)',
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help='folder for results (default: work_dirs/demo/NAME)',
+    )
     return parser.parse_args(argv)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.logging import print_log
 from torch import nn
 
 from swav_plugin.apis import get_model
@@ -148,13 +149,26 @@ def open_model(
     """Build the network of the command line, with its weights.
 
     Where no --size is given, that of the network is noted as if it were; and
-    the checkpoint, where a work dir is given.
+    the checkpoint, where a work dir is given. The config of a work dir is
+    read if its network is one that weights alone do not tell.
     """
     with mistakes():
-        args.model = checkpoint_source(args.model)
+        given, args.model = args.model, checkpoint_source(args.model)
+        configs = [*Path(given).glob('*.py')] if given != args.model else []
         if args.config is None:
-            model = get_model(args.model, device)
-        else:
+            try:
+                model = get_model(args.model, device)
+            except CheckpointError:
+                raise
+            except ValueError:
+                if len(configs) != 1:
+                    raise
+                args.config = str(configs[0])
+                print_log(
+                    f'{given}: its network is that of {args.config}',
+                    'current',
+                )
+        if args.config is not None:
             model = get_model(args.config, device, checkpoint=args.model)
     args.size = settings_of(model, args.size).size
     return model

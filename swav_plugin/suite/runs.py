@@ -172,7 +172,10 @@ def read_network(checkpoint: Checkpoint) -> dict[str, int]:
     except CheckpointError as error:
         raise UsageError(str(error)) from None
     except ValueError as error:
-        raise UsageError(f'{checkpoint}: {error}') from None
+        raise UsageError(
+            f'{checkpoint}: {error} The benchmarks need such a network; kNN '
+            'of any other is measured in training, by val_cfg of a recipe'
+        ) from None
 
 
 def _empty_report(

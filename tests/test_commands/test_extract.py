@@ -20,8 +20,10 @@ from swav_plugin.apis import extract_features, get_model
 from swav_plugin.commands import extract as command
 from swav_plugin.commands import neighbours
 from swav_plugin.commands.pretrained import open_model
+from swav_plugin.engine.errors import UsageError
 from swav_plugin.inference.features import read_features
 from swav_plugin.inference.images import LoadedImages
+from swav_plugin.shipped import CONFIGS
 from tests.conftest import REPO_ROOT
 
 SMALL = ['--size', '32', '--batch-size', '1']
@@ -233,3 +235,20 @@ def test_a_mistake_in_a_process_is_told_once(
     assert errors.splitlines()[-1].startswith(
         'swav neighbours: error: avgpool'
     )
+
+
+def test_a_work_dir_brings_its_config(tmp_path: Path) -> None:
+    """Of a network that weights alone do not tell."""
+    shipped = CONFIGS / 'selfsup/swav/swav_demo_digits.py'
+    (tmp_path / 'mine.py').write_text(f'_base_ = {str(shipped)!r}\n')
+    built = get_model(str(shipped), 'cpu', pretrained=False)
+    content = dict(state_dict=built.state_dict(), meta={})
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    args = argparse.Namespace(model=str(tmp_path), config=None, size=None)
+    model = open_model(args, 'cpu')
+    assert args.config == str(tmp_path / 'mine.py')
+    assert all(map(torch.equal, model.parameters(), built.parameters()))
+    (tmp_path / 'another.py').write_text('')
+    args = argparse.Namespace(model=str(tmp_path), config=None, size=None)
+    with pytest.raises(UsageError, match='--config CONFIG'):
+        open_model(args, 'cpu')
