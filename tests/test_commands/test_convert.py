@@ -83,8 +83,7 @@ def test_of_a_work_dir_the_newest_is_written(
     work_dir.mkdir()
     source.rename(work_dir / 'epoch_3.pth')
     said = run(work_dir, out, '--to', 'timm').splitlines()
-    assert said[0].endswith(f'its newest checkpoint, {work_dir}/epoch_3.pth')
-    assert said[1].startswith(f'{out}: 120 tensors')
+    assert said[-1].startswith(f'{out}: 120 tensors')
 
 
 def test_mistakes_are_told_in_one_line(
