@@ -637,9 +637,64 @@ def test_make_demo_starts_the_demo(options: str) -> None:
     assert (args.dataset == 'imagenette') == ('DATASET' in options)
 
 
-# The tests that run what the first pages tell to run. pip would download for
+def test_completion_is_written_on_a_bare_machine(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """One that has none of the folders that the scripts go to."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (block,) = (
+        block
+        for block in blocks(DOCS / 'en/get_started.md', 'shell')
+        if 'swav completion' in block
+    )
+    written = []
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[0] == 'swav':
+            monkeypatch.setattr(sys, 'argv', words[: words.index('>')])
+            main()
+            written.append(Path(words[-1]).expanduser())
+            written[-1].write_text(capsys.readouterr().out)
+        else:
+            subprocess.run(['sh', '-c', line], check=True)
+    assert len(written) == 3
+    for path in written:
+        assert path.is_relative_to(tmp_path) and 'plan' in path.read_text()
+
+
+def test_plan_and_report_of_the_readme_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'photos').mkdir()
+    for index in range(150):
+        Image.new('RGB', (60, 40)).save(tmp_path / f'photos/{index}.png')
+    start = tmp_path / 'work_dirs/mine/20260101_000000/vis_data'
+    start.mkdir(parents=True)
+    (start / 'scalars.json').write_text(
+        '{"loss": 3.0, "ln_K": 3.4, "epoch": 1, "iter": 10, "step": 10}\n'
+    )
+    pattern = r'^swav (?:plan|report) .*$'
+    shell = '\n'.join(blocks(REPO_ROOT / 'README.md', 'shell'))
+    lines = re.findall(pattern, shell, flags=re.M)
+    assert len(lines) == 2
+    for line in lines:
+        line = line.replace('/path/to/images', 'photos')
+        words = shlex.split(line, comments=True)
+        monkeypatch.setattr(sys, 'argv', words)
+        main()
+    assert 'SwAV on 150 images' in capsys.readouterr().out
+    assert (tmp_path / 'work_dirs/mine/report.html').is_file()
+
+
+# The tests that call what the first pages tell to run. pip would download for
 # minutes: only its extras are checked here, and the wheel in test_packaging.
-RUN_BY = {
+CALLED_BY = {
+    'mkdir -p': 'test_docs.py: test_completion_is_written_on_a_bare_machine',
     'pip install': 'test_readme.py: test_extras_exist',
     'pip wheel': 'test_packaging.py: wheel',
     'docker build': 'test_packaging.py: test_image_is_made_of_what_there_is',
@@ -662,7 +717,8 @@ RUN_BY = {
 }
 
 
-def test_every_line_of_the_first_pages_is_run() -> None:
+def test_each_command_of_the_first_pages_is_called_by_a_test() -> None:
+    """With whatever options: that those exist, test_commands_parse checks."""
     tests = {
         str(path.relative_to(REPO_ROOT / 'tests')): path.read_text()
         for path in (REPO_ROOT / 'tests').rglob('*.py')
@@ -683,7 +739,7 @@ def test_every_line_of_the_first_pages_is_run() -> None:
                 continue
             (by,) = (
                 test
-                for start, test in RUN_BY.items()
+                for start, test in CALLED_BY.items()
                 if line.startswith(start)
             )
             file, _, name = by.partition(': ')
