@@ -55,6 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_common_arguments(
         parser,
         results='results',
+        data='a dataset, with the folders that the config reads, such as '
+        'train and val, or as the head of the config says',
         example='model.backbone.depth=18 '
         'test_dataloader.dataset.data_root=FOLDER',
     )

@@ -76,6 +76,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_common_arguments(
         parser,
         results='checkpoints',
+        data='a folder of images to pretrain on, or a dataset, with train and '
+        'val or as the head of the config says',
+        folder_by_default='work_dirs/<name of the config>, followed by the '
+        'name of the weights after --pretrained',
         example='model.head.num_prototypes=300 '
         'default_hooks.swav.queue_begin_epoch=5',
         gpus_by_default='1, or all with --plan',

@@ -61,7 +61,9 @@ CONFIG_HELP = (
 def add_common_arguments(
     parser: argparse.ArgumentParser,
     results: str,
+    data: str,
     example: str,
+    folder_by_default: str = 'work_dirs/<name of the config>',
     gpus_by_default: str = '1',
 ) -> None:
     """Add the options that all commands with a config have.
@@ -69,22 +71,22 @@ def add_common_arguments(
     Args:
         parser: The parser of the command.
         results: Name of what the work dir holds besides logs.
+        data: What --data takes.
         example: An example of options for ``--cfg-options``.
+        folder_by_default: The work dir if neither --work-dir nor the config
+            says.
         gpus_by_default: How many it takes if --gpus does not say.
     """
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
         help=f'folder for logs and {results} (default: work_dir of the '
-        'config, or work_dirs/<name of the config>, followed by the name of '
-        'the weights after --pretrained)',
+        f'config, or {folder_by_default})',
     )
     parser.add_argument(
         '--data',
         metavar='FOLDER',
-        help='where the data of the config is: a folder of images to pretrain '
-        'on, or a dataset, with train and val or as the head of the config '
-        'says',
+        help=f'where the data of the config is: {data}',
     )
     parser.add_argument(
         '--gpus',
@@ -114,7 +116,13 @@ def config_parser(description: str | None) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', metavar='CONFIG')
+    parser.add_argument(
+        'config',
+        metavar='CONFIG',
+        help=CONFIG_HELP.format(
+            'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96'
+        ),
+    )
     _add_cfg_options(parser, 'model.head.num_prototypes=300')
     return parser
 

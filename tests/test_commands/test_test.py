@@ -33,6 +33,15 @@ SMALL = [
 BANK = 'test_cfg.bank_dataloader.dataset'
 
 
+def test_help_is_about_measuring(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        command.parse_args(['--help'])
+    text = ' '.join(capsys.readouterr().out.split())
+    assert 'to pretrain on' not in text and 'after --pretrained' not in text
+    assert 'where the data of the config is: a dataset, with the' in text
+    assert 'or work_dirs/<name of the config>)' in text
+
+
 def environment(**changes: str) -> dict[str, str]:
     """Environment of a command: this checkout, one thread, loopback."""
     return {

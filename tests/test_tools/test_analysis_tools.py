@@ -1,7 +1,9 @@
 """The tools of tools/analysis_tools, run in this process."""
 
+import argparse
 import json
 import runpy
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from ..test_faults.recipe import draw_images, write_config
 TOOLS = REPO_ROOT / 'tools/analysis_tools'
 CONFIGS = REPO_ROOT / 'configs'
 RECIPE = 'swav_resnet50_8xb32-mcrop-2-6-coslr-200e_in1k-224-96.py'
+KNN = 'benchmarks/classification/knn_imagenet.py'
 Run = Callable[..., str]
 
 
@@ -71,6 +74,25 @@ def test_every_tool_has_help(run: Run, capsys: pytest.CaptureFixture) -> None:
         assert f'{name}.py ' in capsys.readouterr().out
 
 
+def test_every_option_of_a_tool_has_help(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsers = []
+
+    def stop(parser: argparse.ArgumentParser, *args: object) -> None:
+        parsers.append(parser)
+        sys.exit()
+
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+    for path in TOOLS.glob('*.py'):
+        with pytest.raises(SystemExit):
+            run(path.stem)
+    assert len(parsers) == 7
+    for parser in parsers:
+        for action in parser._actions:
+            assert action.help, f'{parser.description}: {action.dest}'
+
+
 def test_pictures_of_views(folder: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / 'new/views'
     run('browse_views', folder / 'config.py', '-o', out, '-n', 3)
@@ -82,8 +104,11 @@ def test_pictures_of_views(folder: Path, tmp_path: Path, run: Run) -> None:
     ]
     # The photo and 2 views of 32 px, 2 views of 16 px, enlarged by 4.
     assert Image.open(files[0]).size == (4 * (3 * 32 + 2 * 16) + 4 * 4, 128)
-    options = ['-n', '1', '-m', 'transformed']
-    run('browse_views', folder / 'config.py', '-o', out, *options)
+    # As swav train takes it, with --data in place of the recipe's folder.
+    config = tmp_path / 'config.py'
+    write_config(config, tmp_path / 'elsewhere/train')
+    options = ['-n', '1', '-m', 'transformed', '--data', folder / 'images']
+    run('browse_views', config, '-o', out, *options)
     assert Image.open(files[0]).size == (4 * (2 * 32 + 2 * 16) + 3 * 4, 128)
 
 
@@ -96,6 +121,12 @@ def test_mistakes_in_looking_at_views(
         'browse_views', config, '--cfg-options', key
     )
     assert 'no val_dataloader' in refuse('browse_views', config, '-p', 'val')
+    assert '--data no/such does not exist' in refuse(
+        'browse_views', config, '--data', 'no/such'
+    )
+    knn, images = CONFIGS / KNN, folder / 'images'
+    key = 'test_dataloader.dataset.data_root=FOLDER'
+    assert key in refuse('browse_views', knn, '-p', 'test', '--data', images)
     assert '--show-number 0' in refuse('browse_views', config, '-n', '0')
 
 

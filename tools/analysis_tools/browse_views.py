@@ -13,7 +13,8 @@ from pathlib import Path
 from swav_plugin.commands.pretrained import check_numbers, mistakes
 from swav_plugin.datasets.browse import side_by_side
 from swav_plugin.engine.browse import views_of_config
-from swav_plugin.engine.config import load_config
+from swav_plugin.engine.config import check_has, load_config
+from swav_plugin.engine.data_folder import set_data
 from swav_plugin.engine.launch import config_parser, named_path, run_command
 
 
@@ -21,6 +22,8 @@ def browse(args: argparse.Namespace) -> None:
     """Write the pictures into the folder."""
     check_numbers(args, show_number=1)
     cfg = load_config(args.config, args.cfg_options)
+    check_has(cfg, 'model', f'{args.phase}_dataloader')
+    set_data(cfg, args, args.phase)
     folder = Path(named_path('--output-dir', args.output_dir))
     with mistakes():
         for seen in views_of_config(cfg, args.show_number, args.phase):
@@ -35,12 +38,32 @@ def browse(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command; a mistake of the user ends in one line."""
     parser = config_parser(__doc__)
-    parser.add_argument('-o', '--output-dir', metavar='DIR', default='views')
     parser.add_argument(
-        '-n', '--show-number', metavar='N', type=int, default=10
+        '--data',
+        metavar='FOLDER',
+        help='where the data of the config is, as swav train takes it',
     )
     parser.add_argument(
-        '-p', '--phase', choices=['train', 'val', 'test'], default='train'
+        '-o',
+        '--output-dir',
+        metavar='DIR',
+        default='views',
+        help='folder for the pictures (default: views)',
+    )
+    parser.add_argument(
+        '-n',
+        '--show-number',
+        metavar='N',
+        type=int,
+        default=10,
+        help='how many images (default: 10)',
+    )
+    parser.add_argument(
+        '-p',
+        '--phase',
+        choices=['train', 'val', 'test'],
+        default='train',
+        help='the dataloader to look at (default: train)',
     )
     parser.add_argument(
         '-m',

@@ -69,11 +69,35 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('runs', metavar='RUN', nargs='+')
-    parser.add_argument('--keys', metavar='KEY', nargs='+', default=['loss'])
-    parser.add_argument('--legend', metavar='NAME', nargs='+')
-    parser.add_argument('--title')
-    parser.add_argument('--out', metavar='FILE', default='curves.svg')
+    parser.add_argument(
+        'runs',
+        metavar='RUN',
+        nargs='+',
+        help='work dir, or the scalars.json of one start',
+    )
+    parser.add_argument(
+        '--keys',
+        metavar='KEY',
+        nargs='+',
+        default=['loss'],
+        help='numbers of the log to draw (default: loss, with ln K)',
+    )
+    parser.add_argument(
+        '--legend',
+        metavar='NAME',
+        nargs='+',
+        help='a name for each curve: all keys of the first run, then those '
+        'of the next (default: run and key)',
+    )
+    parser.add_argument(
+        '--title', help='title of the picture (default: the keys)'
+    )
+    parser.add_argument(
+        '--out',
+        metavar='FILE',
+        default='curves.svg',
+        help='picture to write, .svg (default: curves.svg)',
+    )
     run_command(plot, parser.parse_args(argv))
 
 

@@ -52,7 +52,12 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_and_images(parser, 'FOLDER', 'HTML page to write')
-    parser.add_argument('--groups', type=int, metavar='G')
+    parser.add_argument(
+        '--groups',
+        type=int,
+        metavar='G',
+        help='merge prototypes with similar images into G groups',
+    )
     run_command(draw, parser.parse_args(argv))
 
 

@@ -60,7 +60,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     add_model_and_images(parser, 'FOLDER', 'HTML page to write')
     parser.add_argument(
-        '--max-num-samples', type=int, metavar='N', default=2000
+        '--max-num-samples',
+        type=int,
+        metavar='N',
+        default=2000,
+        help='how many images at most, evenly spread (default: 2000)',
     )
     run_command(draw, parser.parse_args(argv))
 
