@@ -51,6 +51,8 @@ from swav_plugin.report.stopping import describe_best_epoch
 from tests.test_faults.recipe import draw_images, write_config
 from tests.test_suite.reports import example
 
+from .test_browser import BROWSER, brightness, look
+
 CLASSES = ('<script>alert(1)', '猫 & "x"', "a'b")
 VOID = {'meta', 'img', 'line', 'rect', 'polyline'}
 REPORT_ON = "\ndefault_hooks['report'] = dict(type='ReportHook')\n"
@@ -155,6 +157,15 @@ def _dataset(run: Path) -> BaseDataset:
     (config,) = run.glob('*.py')
     loader = load_config(str(config)).train_dataloader
     return DATASETS.build(loader.dataset.to_dict())
+
+
+@pytest.mark.skipif(not BROWSER, reason='needs Chromium')
+def test_the_page_fits_a_phone(run: Path, tmp_path: Path) -> None:
+    page = (run / 'report.html').read_text()
+    for is_dark in (False, True):
+        seen = look(page, tmp_path, 390, is_dark)
+        assert seen['page'] <= seen['window'] == 390
+        assert (brightness(seen['paper']) < 128) == is_dark
 
 
 def test_the_page_needs_nothing_and_runs_nothing(written: Page) -> None:
